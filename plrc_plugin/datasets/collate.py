@@ -1,0 +1,32 @@
+"""From samples to a batch."""
+from typing import List
+
+import numpy as np
+import torch
+
+from plrc_plugin.registry import FUNCTIONS
+
+
+@FUNCTIONS.register_module()
+def collate_views(samples: List[dict]) -> dict:
+    """Stacks samples of B images.
+
+    Returns:
+        dict: ``query`` and ``key``, each a dict with ``pixels`` (B, H, W, 3) uint8 RGB, ``affine``
+        (B, 2, 3) float32, and, where the pipeline draws points, ``regions`` (B, M) int64 and
+        ``points`` (B, M, 2) float32; ``paths``, the B files; ``skipped``, (path, reason) of the
+        files that could not be read and were replaced.
+    """
+    batch = {}
+    for v, name in enumerate(('query', 'key')):
+        views = [sample['views'][v] for sample in samples]
+        batch[name] = dict(
+            pixels=torch.from_numpy(np.stack([view.pixels for view in views])),
+            affine=torch.from_numpy(np.stack([view.affine for view in views]).astype(np.float32)))
+        if 'region_points' in samples[0]:
+            drawn = [sample['region_points'][v] for sample in samples]
+            batch[name]['regions'] = torch.stack([d.regions for d in drawn])
+            batch[name]['points'] = torch.stack([d.points for d in drawn])
+    batch['paths'] = [sample['img_path'] for sample in samples]
+    batch['skipped'] = [skip for sample in samples for skip in sample['skipped']]
+    return batch

@@ -1,0 +1,40 @@
+"""Settings that are each fine and cannot work together, found before the first iteration."""
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import HOOKS
+from plrc_plugin.views import TwoViews
+
+
+@HOOKS.register_module()
+class CheckSettingsHook(Hook):
+    """Checks data and model against each other before the run.
+
+    Raises:
+        SettingsError: for views smaller than the network's stride, a batch of one with shuffled
+            batch normalisation, and a data set smaller than one batch.
+    """
+
+    def before_run(self, runner) -> None:
+        if not isinstance(runner.cfg.get('train_dataloader'), dict):
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        loader = runner.train_dataloader
+        views = [t for t in loader.dataset.pipeline.transforms if isinstance(t, TwoViews)]
+        if views and views[0].size < model.stride:
+            raise SettingsError(
+                f'TwoViews: size={views[0].size} is smaller than the stride {model.stride} of the '
+                f'backbone: set size to at least {2 * model.stride}, or lower the backbone\'s '
+                'strides')
+        if loader.batch_size * get_world_size() == 1 and model.shuffle_bn:
+            raise SettingsError(
+                'train_dataloader.batch_size=1 on one process leaves nothing to shuffle, and batch '
+                'normalisation nothing to average: set it to at least 2, or '
+                'model.shuffle_bn=False')
+        if len(loader) == 0:
+            raise SettingsError(
+                f'the {len(loader.dataset)} images of train_dataloader.dataset do not fill one '
+                f'batch of {loader.batch_size} per process, and drop_last=True leaves none: lower '
+                'train_dataloader.batch_size')

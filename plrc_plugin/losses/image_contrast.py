@@ -1,0 +1,31 @@
+"""Image-level contrast, L_m (Eq. 1): MoCo's InfoNCE."""
+from typing import Tuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .reduction import check_temperature, float_or_double
+
+
+def image_contrast(queries: Tensor, keys: Tensor, negatives: Tensor,
+                   temperature: float = 0.2) -> Tuple[Tensor, Tensor]:
+    """``-log( exp(z . z' / t) / (exp(z . z' / t) + sum_j exp(z . z'_j / t)) )``, mean over images.
+
+    Args:
+        queries (Tensor): (B, D), z by the online encoder, l2-normalised.
+        keys (Tensor): (B, D), z' by the momentum encoder, l2-normalised.
+        negatives (Tensor): (K, D), z'_j of earlier images (the queue), l2-normalised.
+        temperature (float): tau.
+
+    Returns:
+        tuple[Tensor, Tensor]: the loss, and the share of queries whose own key is the nearest
+        (top-1 accuracy), both scalars.
+    """
+    check_temperature(temperature=temperature)
+    queries, keys, negatives = map(float_or_double, (queries, keys, negatives))
+    positive = (queries * keys).sum(1, keepdim=True)
+    logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
+    target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+    top1 = (logits.detach().argmax(1) == 0).to(logits.dtype).mean()
+    return F.cross_entropy(logits, target), top1

@@ -1,0 +1,77 @@
+"""Point-level region contrast, L_c (Eq. 2)."""
+from typing import Tuple
+
+import torch
+from torch import Tensor, nn
+
+from plrc_plugin.registry import MODELS
+
+from .reduction import (check_temperature, float_or_double, mean_over_counted,
+                        mean_over_counted_of_all_ranks)
+from .similarity import similarity_logsumexp
+
+
+def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
+                          key_regions: Tensor, temperature: float = 0.2) -> Tensor:
+    """Contrast of single points between regions.
+
+    ::
+
+        L_b = mean over pairs (i, k) of image b with a_i = a_k of
+              -log( exp(p_i . p'_k / t) / sum_j exp(p_i . p'_j / t) )
+        L_c = mean over the images b that have a pair
+
+    where j runs over the key points of the same image (intra) and of all others (inter).
+
+    Args:
+        queries (Tensor): (B, M, D), points p_i of view v by the online encoder, l2-normalised.
+        keys (Tensor): (B, K, D), points p'_k of view v' by the momentum encoder, l2-normalised.
+        query_regions (Tensor): (B, M) int, the region a_i of each point. Ids are compared within
+            an image only. A negative id is void: no point, neither a pair nor a negative.
+        key_regions (Tensor): (B, K) int.
+        temperature (float): tau.
+
+    Returns:
+        Tensor: scalar; 0, with zero gradients, if no image has a pair.
+
+    Reference:
+        Eq. 2 and the text below it.
+    """
+    values, counted = _contrast_per_image(queries, keys, query_regions, key_regions, temperature)
+    return mean_over_counted(values, counted)
+
+
+def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,
+                        temperature: float) -> Tuple[Tensor, Tensor]:
+    """L_b (B,) and whether the image has a pair (B,)."""
+    check_temperature(temperature=temperature)
+    queries, keys = float_or_double(queries), float_or_double(keys)
+    pairs = ((query_regions.unsqueeze(2) == key_regions.unsqueeze(1))
+             & (query_regions.unsqueeze(2) >= 0)).to(queries.dtype)
+    pairs_of_query = pairs.sum(2)
+    lse = similarity_logsumexp(queries.flatten(0, 1), keys.flatten(0, 1), temperature,
+                               key_regions.flatten() >= 0).view_as(pairs_of_query)
+    # The numerators summed over k need the sum of a region's keys only, not each similarity.
+    positives = torch.einsum('bmd,bmd->bm', queries, pairs @ keys) / temperature
+    num_pairs = pairs_of_query.sum(1)
+    values = (pairs_of_query * lse - positives).sum(1) / num_pairs.clamp(min=1)
+    return values, num_pairs > 0
+
+
+@MODELS.register_module()
+class PointRegionContrast(nn.Module):
+    """:func:`point_region_contrast` with its temperature, averaged over the images of all ranks.
+
+    Args:
+        temperature (float): tau. Defaults to 0.2.
+    """
+
+    def __init__(self, temperature: float = 0.2):
+        super().__init__()
+        check_temperature(temperature=temperature)
+        self.temperature = temperature
+
+    def forward(self, queries: Tensor, keys: Tensor, query_regions: Tensor,
+                key_regions: Tensor) -> Tensor:
+        return mean_over_counted_of_all_ranks(
+            *_contrast_per_image(queries, keys, query_regions, key_regions, self.temperature))

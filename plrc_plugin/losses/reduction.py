@@ -1,0 +1,38 @@
+"""How per-image losses become one number, on one process and on many."""
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from torch import Tensor
+
+
+def float_or_double(x: Tensor) -> Tensor:
+    """Half precision to float32: products and softmaxes of the losses are never taken in half."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def check_temperature(**temperatures: float) -> None:
+    """Raises ValueError, naming the setting, where a temperature is not positive."""
+    for name, value in temperatures.items():
+        if not value > 0:
+            raise ValueError(f'{name} must be positive, got {value!r}')
+
+
+def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean of ``values`` (B,) over the images where ``counted`` (B,) is true; 0 without any.
+
+    The result hangs on ``values`` even when nothing counts, so that the graph stays whole.
+    """
+    return torch.where(counted, values, values * 0).sum() / counted.sum().clamp(min=1)
+
+
+def mean_over_counted_of_all_ranks(values: Tensor, counted: Tensor) -> Tensor:
+    """As :func:`mean_over_counted`, over the images of all ranks.
+
+    Each rank returns its share, scaled by the number of ranks: the mean that
+    DistributedDataParallel takes of the gradients is then that of one process with all images.
+    """
+    world_size = get_world_size()
+    if world_size == 1:
+        return mean_over_counted(values, counted)
+    total = counted.sum().to(values.dtype)
+    all_reduce(total)
+    return torch.where(counted, values, values * 0).sum() * world_size / total.clamp(min=1)

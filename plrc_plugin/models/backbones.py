@@ -1,0 +1,80 @@
+"""Trunks that need no compiled operators."""
+from typing import Sequence, Tuple
+
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import MODELS
+
+_ARCHITECTURES = {
+    18: (resnet.BasicBlock, (2, 2, 2, 2)),
+    34: (resnet.BasicBlock, (3, 4, 6, 3)),
+    50: (resnet.Bottleneck, (3, 4, 6, 3)),
+    101: (resnet.Bottleneck, (3, 4, 23, 3)),
+    152: (resnet.Bottleneck, (3, 8, 36, 3)),
+}
+
+
+@MODELS.register_module()
+class ResNet(nn.Module):
+    """ResNet trunk of torchvision's blocks and initialisation, under the parameter names that
+    torchvision and mmdet share (``conv1``, ``layer1.0.conv1``, ...).
+
+    Args:
+        depth (int): 18, 34, 50, 101 or 152. Defaults to 50.
+        base_channels (int): channels of the stem; the stages follow. Defaults to 64.
+        strides (Sequence[int]): of the four stages. (1, 2, 2, 1) ends at stride 16. Defaults to
+            (1, 2, 2, 2), stride 32.
+
+    Raises:
+        SettingsError: if there is no such architecture.
+    """
+
+    def __init__(self, depth: int = 50, base_channels: int = 64,
+                 strides: Sequence[int] = (1, 2, 2, 2)):
+        super().__init__()
+        if depth not in _ARCHITECTURES:
+            raise SettingsError(f'ResNet: depth must be one of {sorted(_ARCHITECTURES)}, '
+                                f'got {depth!r}')
+        if not isinstance(base_channels, int) or base_channels < 1:
+            raise SettingsError(f'ResNet: base_channels must be a positive integer, got '
+                                f'{base_channels!r}')
+        if len(strides) != 4 or any(s not in (1, 2) for s in strides):
+            raise SettingsError(f'ResNet: strides must be four of 1 or 2, got {strides!r}')
+        block, counts = _ARCHITECTURES[depth]
+        self.conv1 = nn.Conv2d(3, base_channels, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(base_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels = base_channels
+        for i, (count, stride) in enumerate(zip(counts, strides)):
+            planes = base_channels << i
+            blocks = []
+            for b in range(count):
+                blocks.append(_block(block, channels, planes, stride if b == 0 else 1))
+                channels = planes * block.expansion
+            setattr(self, f'layer{i + 1}', nn.Sequential(*blocks))
+        self.out_channels = channels
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+
+    def forward(self, images: Tensor) -> Tuple[Tensor]:
+        """Images (B, 3, H, W) to the last stage's map, a tuple of one (B, C, h, w)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for i in range(1, 5):
+            x = getattr(self, f'layer{i}')(x)
+        return (x, )
+
+
+def _block(block: type, channels: int, planes: int, stride: int) -> nn.Module:
+    downsample = None
+    if stride != 1 or channels != planes * block.expansion:
+        downsample = nn.Sequential(
+            nn.Conv2d(channels, planes * block.expansion, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(planes * block.expansion))
+    return block(channels, planes, stride, downsample)

@@ -1,0 +1,66 @@
+"""The pipeline step that gives each view its regions and points."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import REGIONS, TRANSFORMS
+from plrc_plugin.views.randomness import stream
+
+from .sampling import generator_from, region_map_of_view, sample_region_points
+
+
+class RegionPoints(NamedTuple):
+    """M = N * P points of a view: region ids (M,) int64 and positions (M, 2) float32 in [0, 1]."""
+    regions: Tensor
+    points: Tensor
+
+
+@TRANSFORMS.register_module()
+class SampleRegionPoints:
+    """Draws N regions per view and P points per region (Section 3.2).
+
+    It happens beside the loading of images, so that it is a function of ``results['sample_key']``
+    as the views are, and costs the device nothing.
+
+    Args:
+        regions (dict): config of the region source. Defaults to a 4 x 4 grid.
+        num_regions (int): N. Defaults to 16.
+        points_per_region (int): P. Defaults to 16.
+        resolution (int): R, cells along each side of a view. Defaults to 56.
+
+    Adds ``results['region_points']``, a :class:`RegionPoints` for each of ``results['views']``.
+
+    Raises:
+        SettingsError: if a count is not a positive integer.
+    """
+
+    def __init__(self, regions: dict = dict(type='GridRegions', n=4), num_regions: int = 16,
+                 points_per_region: int = 16, resolution: int = 56):
+        for name, value in dict(num_regions=num_regions, points_per_region=points_per_region,
+                                resolution=resolution).items():
+            if not isinstance(value, int) or value < 1:
+                raise SettingsError(
+                    f'SampleRegionPoints: {name} must be a positive integer, got {value!r}')
+        self.regions = REGIONS.build(regions)
+        self.num_regions = num_regions
+        self.points_per_region = points_per_region
+        self.resolution = resolution
+
+    def __call__(self, results: dict) -> dict:
+        label_map = torch.as_tensor(self.regions(results))
+        results['region_points'] = [
+            self._sample(label_map, torch.from_numpy(view.affine),
+                         generator_from(stream(results['sample_key'], 'points', v)))
+            for v, view in enumerate(results['views'])
+        ]
+        return results
+
+    def _sample(self, label_map: Tensor, affine: Tensor,
+                generator: torch.Generator) -> RegionPoints:
+        region_map = region_map_of_view(label_map, affine, self.resolution)
+        regions, points = sample_region_points(region_map.unsqueeze(0), self.num_regions,
+                                               self.points_per_region, generator)
+        return RegionPoints(regions[0].repeat_interleave(self.points_per_region),
+                            points[0].flatten(0, 1))

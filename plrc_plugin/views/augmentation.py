@@ -1,0 +1,96 @@
+"""The augmentation of MoCo v2, on uint8 arrays.
+
+Every function takes a ``numpy.random.Generator``, so that a view is a function of its key. The
+distributions are those of torchvision's transforms of the same names; OpenCV does the pixels, as it
+is several times faster than Pillow on one core.
+"""
+import math
+from typing import Sequence, Tuple
+
+import cv2
+import numpy as np
+
+# Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_LEVELS = np.arange(256, dtype=np.float32)
+
+Box = Tuple[int, int, int, int]
+
+
+def random_crop_box(rng: np.random.Generator, width: int, height: int,
+                    scale: Sequence[float] = (0.2, 1.0),
+                    ratio: Sequence[float] = (3 / 4, 4 / 3)) -> Box:
+    """The box of a RandomResizedCrop: (left, top, width, height) in pixels.
+
+    The area is uniform in ``scale`` (share of the image), the aspect ratio log-uniform in
+    ``ratio``. After ten boxes that do not fit, the central one of the nearest allowed ratio.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+    w = max(1, min(width, round(height * ratio[1])))
+    h = max(1, min(height, round(width / ratio[0])))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """The box of an (H, W, 3) image as (size, size, 3), bilinear, anti-aliased when shrinking."""
+    left, top, width, height = box
+    crop = image[top:top + height, left:left + width]
+    shrinks = width > size and height > size
+    return cv2.resize(crop, (size, size),
+                      interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with black; factor 1 is the image."""
+    return cv2.LUT(image, (_LEVELS * factor).clip(0, 255).astype(np.uint8))
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the mean grey of the image."""
+    mean = float(np.dot(cv2.mean(image)[:3], _LUMA))
+    table = (_LEVELS * factor + round(mean) * (1 - factor)).clip(0, 255).astype(np.uint8)
+    return cv2.LUT(image, table)
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the grey image."""
+    matrix = factor * np.eye(3, dtype=np.float32) + (1 - factor) * _LUMA
+    return cv2.transform(image, matrix)
+
+
+def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    """Turn the hue by ``shift``, a share of the circle."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 256 steps
+    hues = ((np.arange(256) + round(shift * 256)) % 256).astype(np.uint8)
+    hsv[..., 0] = cv2.LUT(hsv[..., 0], hues)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def color_jitter(rng: np.random.Generator, image: np.ndarray, brightness: float, contrast: float,
+                 saturation: float, hue: float) -> np.ndarray:
+    """The four adjustments in random order, factors uniform in 1 ± strength, hue in ± strength."""
+    adjustments = (
+        (adjust_brightness, rng.uniform(max(0, 1 - brightness), 1 + brightness)),
+        (adjust_contrast, rng.uniform(max(0, 1 - contrast), 1 + contrast)),
+        (adjust_saturation, rng.uniform(max(0, 1 - saturation), 1 + saturation)),
+        (adjust_hue, rng.uniform(-hue, hue)),
+    )
+    for i in rng.permutation(4):
+        adjust, amount = adjustments[i]
+        image = adjust(image, amount)
+    return image
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Luma in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur of standard deviation ``sigma`` pixels."""
+    return cv2.GaussianBlur(image, (0, 0), sigma)

@@ -1,0 +1,99 @@
+"""Image files to RGB uint8 arrays, upright, at full or reduced size."""
+import os
+import warnings
+from typing import Optional, Tuple, Union
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+# Pillow's decompression-bomb *error* stays; its warning below that size is noise in workers.
+warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+
+
+class DecodingError(Exception):
+    """An image file that cannot be read; ``reason`` says why in one line."""
+
+    def __init__(self, path: str, reason: object):
+        self.path = path
+        self.reason = ' '.join(f'{type(reason).__name__}: {reason}'.split()) if isinstance(
+            reason, BaseException) else str(reason)
+        super().__init__(f'{path}: {self.reason}')
+
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)
+
+
+class ImageFile:
+    """An opened image: its upright size is known, its pixels are not decoded yet.
+
+    Args:
+        path (str | PathLike): any format that Pillow reads. Grey, palette, CMYK and 16-bit images
+            become 8-bit RGB, an alpha channel is dropped, of an animation the first frame is taken
+            and the EXIF orientation is honoured.
+
+    Attributes:
+        size (tuple[int, int]): upright (width, height) in pixels.
+
+    Raises:
+        DecodingError: if the file is missing, unreadable, no image, or a decompression bomb.
+    """
+
+    def __init__(self, path: Union[str, os.PathLike]):
+        self.path = os.fspath(path)
+        try:
+            self._image = Image.open(self.path)
+            orientation = self._image.getexif().get(_EXIF_ORIENTATION)
+        except UnidentifiedImageError:
+            raise DecodingError(self.path, 'not an image in a known format') from None
+        except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
+            raise DecodingError(self.path, error) from error
+        width, height = self._image.size
+        self.size = (height, width) if orientation in _TRANSPOSED else (width, height)
+
+    def decode(self, size_at_least: Optional[Tuple[float, float]] = None) -> np.ndarray:
+        """The pixels; call once.
+
+        Args:
+            size_at_least (tuple[float, float], optional): upright (width, height) below which
+                nothing is gained by decoding larger. JPEGs are then decoded at 1/2, 1/4 or 1/8 of
+                their size, whichever is not smaller. Defaults to full size.
+
+        Returns:
+            np.ndarray: (H, W, 3) uint8 RGB.
+
+        Raises:
+            DecodingError: if the data are truncated or damaged.
+        """
+        image = self._image
+        try:
+            with image:
+                if size_at_least is not None and image.format == 'JPEG':
+                    scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least))
+                    reduction = next((r for r in (8, 4, 2) if r <= scale), 1)
+                    if reduction > 1:
+                        image.draft(None, (-(-image.width // reduction),
+                                           -(-image.height // reduction)))
+                image.load()
+                pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        except Exception as error:
+            raise DecodingError(self.path, error) from error
+        return pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith('I'):  # 16 bits, or 32 that hold 16: keep the upper 8
+        values = np.asarray(image).astype(np.int64)
+        values = values >> 8 if values.max(initial=0) > 255 else values
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif image.mode == 'F':
+        raise ValueError('floating-point pixels have no defined range')
+    return image.convert('RGB')
+
+
+def read_image(path: Union[str, os.PathLike]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, upright. See :class:`ImageFile`."""
+    return ImageFile(path).decode()

@@ -1,0 +1,22 @@
+"""Randomness as a function of what it is for, not of when it is drawn."""
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+
+class SampleKey(NamedTuple):
+    """What the sampler hands out: an image in an epoch of a run."""
+    seed: int
+    epoch: int
+    index: int
+
+
+def stream(key: SampleKey, purpose: str, number: int = 0) -> np.random.Generator:
+    """A random stream of its own for (seed, epoch, image, purpose, number).
+
+    The same on every machine and for any number of workers; streams of different keys are
+    independent (numpy's SeedSequence).
+    """
+    words = (key.seed, key.epoch, key.index, zlib.crc32(purpose.encode()), number)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
