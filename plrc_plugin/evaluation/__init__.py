@@ -1,0 +1,4 @@
+"""Metrics and probes."""
+from .voc_metric import VOCAPMetric
+
+__all__ = ['VOCAPMetric']

@@ -1,0 +1,14 @@
+"""From a pre-trained trunk to detection and segmentation: reading, exporting, loading.
+
+Nothing here imports mmcv, mmdet or mmseg before a config asks for a part that needs them.
+"""
+from .c4_head import Res5ExtraNorm
+from .checkpoint import load_tensors, read_trunk
+from .export import TARGETS, export_trunk
+from .hooks import LoadTrunk, PreciseBN, SyncBNFallback, load_trunk
+from .voc_difficult import TrainOnDifficult
+
+__all__ = [
+    'LoadTrunk', 'PreciseBN', 'Res5ExtraNorm', 'SyncBNFallback', 'TARGETS', 'TrainOnDifficult',
+    'export_trunk', 'load_tensors', 'load_trunk', 'read_trunk'
+]

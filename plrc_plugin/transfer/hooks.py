@@ -1,0 +1,146 @@
+"""What fine-tuning needs around mmdet's and mmseg's own runners."""
+from typing import Dict, List
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+from ..errors import SettingsError
+from ..registry import HOOKS
+from .checkpoint import read_trunk
+
+# Every place of a detector or segmenter that continues the trunk.
+PLACES = ('backbone', 'roi_head.shared_head')
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+@torch.no_grad()
+def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
+    """Copy a trunk into ``model.backbone`` and, of a C4 detector, ``model.roi_head.shared_head``.
+
+    Args:
+        model: detector or segmenter.
+        trunk: tensors as from :func:`plrc_plugin.transfer.read_trunk`.
+
+    Returns:
+        One line per place: how many tensors matched, and which ones of the place stay new.
+
+    Raises:
+        SettingsError: with the list, if a tensor of the trunk finds no place or another shape, or if
+            one of the backbone stays without.
+    """
+    modules = dict(model.named_modules())
+    places = {name: modules[name].state_dict() for name in PLACES if name in modules}
+    # BN step counters are of no use to these models, and old checkpoints lack them.
+    trunk = {key: value for key, value in trunk.items() if not key.endswith('num_batches_tracked')}
+    lines, problems, used = [], [], set()
+    for name, state in places.items():
+        wanted = {key for key in state if not key.endswith('num_batches_tracked')}
+        matched = wanted & trunk.keys()
+        new = sorted(wanted - matched)
+        used |= matched
+        problems += [
+            f'{name}.{key}: {tuple(trunk[key].shape)} in the checkpoint, '
+            f'{tuple(state[key].shape)} in the model' for key in sorted(matched)
+            if trunk[key].shape != state[key].shape
+        ]
+        if name == 'backbone':
+            problems += [f'{name}.{key}: not in the checkpoint' for key in new]
+        lines.append(f'{name}: {len(matched)} of {len(wanted)} tensors loaded'
+                     + (f', new: {", ".join(new)}' if new else ''))
+    problems += [f'{key}: no place in {" or ".join(PLACES)}' for key in sorted(trunk.keys() - used)]
+    if problems:
+        raise SettingsError('the checkpoint does not fit the model; depth and base_channels must be '
+                         'those of pre-training:\n  ' + '\n  '.join(problems))
+    for state in places.values():
+        for key in state.keys() & trunk.keys():
+            state[key].copy_(trunk[key])
+    return lines
+
+
+@HOOKS.register_module()
+class LoadTrunk(Hook):
+    """Start fine-tuning from the config's one setting ``pretrained``.
+
+    ``pretrained`` is a checkpoint that :func:`plrc_plugin.transfer.read_trunk` understands, or
+    'scratch'. A resumed run, or one with ``load_from``, keeps the weights that it has loaded.
+
+    Raises:
+        SettingsError: if ``pretrained`` is not set, or its trunk does not fit the model.
+    """
+
+    def __init__(self) -> None:
+        self._resumed = False
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._resumed = True
+
+    def before_train(self, runner: Runner) -> None:
+        path = runner.cfg.get('pretrained')
+        if self._resumed:
+            print_log(f'pretrained={path} not read: a checkpoint of this run is loaded', 'current')
+        elif not path:
+            raise SettingsError("pretrained is not set: give --cfg-options pretrained=<checkpoint>, "
+                             "or pretrained=scratch to start from random weights")
+        elif path == 'scratch':
+            print_log('pretrained=scratch: the trunk starts from random weights', 'current')
+        else:
+            trunk, prefix = read_trunk(path)
+            print_log('\n  '.join([f'trunk of {path} (under {prefix!r}):']
+                                  + load_trunk(_unwrap(runner.model), trunk)), 'current')
+
+
+@HOOKS.register_module()
+class SyncBNFallback(Hook):
+    """Plain BN in place of SyncBN on one process or on the CPU, where there is nothing to sync."""
+
+    def before_run(self, runner: Runner) -> None:
+        model = _unwrap(runner.model)
+        count = sum(isinstance(module, SyncBatchNorm) for module in model.modules())
+        on_cpu = next(model.parameters()).device.type == 'cpu'
+        if count and (on_cpu or get_world_size() == 1):
+            revert_sync_batchnorm(model)
+            reason = 'the model is on the CPU' if on_cpu else 'there is one process'
+            print_log(f'SyncBN -> BN in {count} layers: {reason}', 'current')
+
+
+@HOOKS.register_module()
+class PreciseBN(Hook):
+    """Before each evaluation, give BN the mean statistics of ``num_iters`` training batches.
+
+    The running averages of fast training lag behind the weights; MoCo's detectors are evaluated
+    with statistics of 200 batches instead. Checkpoints of the same iteration hold them too.
+    Cost: ``num_iters`` forward passes.
+    """
+
+    def __init__(self, num_iters: int = 200) -> None:
+        self.num_iters = num_iters
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, **kwargs) -> None:
+        loop = runner.train_loop
+        if (runner.iter + 1) % loop.val_interval and runner.iter + 1 != loop.max_iters:
+            return
+        model = _unwrap(runner.model)
+        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+        kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+        for norm in norms:
+            norm.momentum = None  # a plain mean over the batches since the reset
+            norm.reset_running_stats()
+        # A loader of its own, so that the training batches stay the same.
+        cfg = dict(runner.cfg.train_dataloader, num_workers=0, persistent_workers=False)
+        batches = iter(runner.build_dataloader(cfg, seed=runner.seed))
+        print_log(f'PreciseBN: statistics of {self.num_iters} batches', 'current')
+        with torch.no_grad():
+            for _ in range(self.num_iters):
+                model(**model.data_preprocessor(next(batches), training=True), mode='loss')
+        for norm, (momentum, steps) in zip(norms, kept):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(steps)

@@ -1,0 +1,15 @@
+"""Objects that VOC marks as difficult, in training."""
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class TrainOnDifficult:
+    """Train on VOC's difficult objects like on any other, as detectron2 does; mmdet leaves them out.
+
+    Goes before ``LoadAnnotations``. Evaluation ignores them in both.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        for instance in results['instances']:
+            instance['ignore_flag'] = 0
+        return results
