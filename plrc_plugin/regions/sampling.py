@@ -23,7 +23,9 @@ def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Te
         Tensor: (R, R) int64, negative where void or outside the image.
     """
     height, width = label_map.shape
-    positions = view_to_image(cell_centres(resolution), affine.double())
+    # A centre on the border of two pixels belongs to the one right of it, or below, IN THE VIEW, as
+    # when picking from the cropped and flipped label image; rounding must not decide.
+    positions = view_to_image(cell_centres(resolution) + 1e-9, affine.double())
     columns = (positions[:, 0] * width).floor().long().clamp(0, width - 1)
     rows = (positions[:, 1] * height).floor().long().clamp(0, height - 1)
     labels = label_map[rows, columns].long()

@@ -1,0 +1,49 @@
+"""Fixtures that several test modules share."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _few_threads():
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope='session')
+def real_data() -> Path:
+    """The folder of real photographs; tests that ask for it skip where it is absent."""
+    folder = Path(os.environ.get('PLRC_TEST_DATA', ROOT.parent / 'shared' / 'data'))
+    if not folder.is_dir():
+        pytest.skip('no real photographs: set PLRC_TEST_DATA to their folder')
+    return folder
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """A smooth colourful picture, (90, 120, 3) uint8."""
+    y, x = np.mgrid[:90, :120] / 120
+    rng = np.random.default_rng(0)
+    waves = [np.sin(7 * (a * x + b * y) + c) for a, b, c in rng.uniform(-3, 3, (3, 3))]
+    return (127 + 100 * np.stack(waves, -1)).astype(np.uint8)
+
+
+@pytest.fixture
+def image_folder(tmp_path, photo) -> Path:
+    """Six PNG files, flat and nested."""
+    for i, name in enumerate(['a.png', 'b.png', 'n01/c.png', 'n01/d.png', 'n02/deep/e.png', 'f.PNG']):
+        path = tmp_path / 'images' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.roll(photo, 11 * i, axis=1)).save(path)
+    return tmp_path / 'images'

@@ -1,0 +1,28 @@
+"""L_m against lightly's NTXentLoss with a memory bank."""
+import pytest
+import torch
+from lightly.loss import NTXentLoss
+from torch.nn.functional import normalize
+
+from plrc_plugin.losses import image_contrast
+
+
+@pytest.mark.parametrize('temperature', [0.07, 0.2])
+def test_equals_lightly(temperature):
+    reference = NTXentLoss(temperature, memory_bank_size=(32, 8))
+    queries = torch.randn(5, 8, requires_grad=True)
+    keys = normalize(torch.randn(5, 8), dim=1)
+    negatives = reference.memory_bank.bank.clone()
+    loss, _ = image_contrast(normalize(queries, dim=1), keys, negatives, temperature)
+    expected = reference(queries, keys)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, queries)[0],
+                               torch.autograd.grad(expected, queries)[0])
+
+
+def test_top1_is_the_share_of_nearest_own_keys():
+    keys = torch.eye(4)[:2]
+    negatives = torch.eye(4)[2:]
+    queries = torch.stack([keys[0], negatives[0]])
+    _, top1 = image_contrast(queries, keys, negatives)
+    assert top1 == 0.5

@@ -1,0 +1,143 @@
+"""Regions and points: what is drawn, how often, and where."""
+import numpy as np
+import pytest
+import torch
+
+from plrc_plugin.regions import (VOID, GridRegions, SampleRegionPoints, region_map_of_view,
+                                 sample_region_points)
+from plrc_plugin.views import SampleKey, View, crop_affine
+from plrc_plugin.errors import SettingsError
+
+
+def cells_of(points, resolution):
+    return (points * resolution - 0.5).round().long()
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_points_lie_in_their_region_and_regions_are_valid(seed):
+    g = torch.Generator().manual_seed(seed)
+    maps = torch.randint(-2, 4, (3, 9, 9), generator=g)
+    maps[1] = -1
+    maps[2, 4, 4] = 1000  # a region of a single cell
+    regions, points = sample_region_points(maps, 50, 7, g)
+    assert regions.shape == (3, 50) and points.shape == (3, 50, 7, 2)
+    assert (regions[1] == VOID).all() and not points.isnan().any()
+    for b in (0, 2):
+        valid = set(maps[b][maps[b] >= 0].tolist())
+        assert set(regions[b].tolist()) == valid  # 50 draws meet each of at most 5
+        x, y = cells_of(points[b], 9).unbind(-1)
+        assert torch.equal(maps[b][y, x], regions[b].unsqueeze(1).expand(50, 7))
+        centres = (torch.stack([x, y], -1) + 0.5) / 9
+        torch.testing.assert_close(points[b], centres.float())
+
+
+def test_regions_uniform_whatever_their_size_and_cells_uniform_within():
+    region_map = torch.zeros(1, 8, 8, dtype=torch.long)
+    region_map[0, :, 4:] = 1
+    region_map[0, 0, 0] = 2  # 1 cell against 31 and 32
+    region_map[0, 7, 7] = -1
+    draws = 40_000
+    regions, points = sample_region_points(region_map, draws, 1)
+    counts = regions[0].bincount(minlength=3) / draws
+    assert (counts - 1 / 3).abs().max() < 0.015  # six standard deviations
+    x, y = cells_of(points[0, :, 0][regions[0] == 1], 8).unbind(-1)
+    per_cell = (y * 8 + x).bincount(minlength=64)
+    per_cell = per_cell[per_cell > 0]
+    assert len(per_cell) == 31
+    expected = per_cell.sum() / 31
+    chi2 = ((per_cell - expected)**2 / expected).sum()
+    assert chi2 < 70  # 30 degrees of freedom: passed by chance with probability 1 - 4e-5
+
+
+def test_draws_follow_the_generator():
+    region_map = torch.arange(16).view(1, 4, 4)
+    draw = [sample_region_points(region_map, 5, 3, torch.Generator().manual_seed(s))
+            for s in (1, 1, 2)]
+    assert torch.equal(draw[0][1], draw[1][1]) and not torch.equal(draw[0][1], draw[2][1])
+
+
+def test_largest_uniform_number_stays_inside(monkeypatch):
+    monkeypatch.setattr(torch, 'rand', lambda shape, **_: torch.full(shape, 1 - 2**-24))
+    region_map = torch.zeros(1, 56, 56, dtype=torch.long)
+    region_map[0, 0, 0] = -1
+    regions, points = sample_region_points(region_map, 2, 2)
+    assert (regions == 0).all() and (points == 55.5 / 56).all()
+
+
+@pytest.mark.parametrize('region_map, counts, message', [
+    (torch.zeros(1, 4, 4, dtype=torch.long), (0, 1), 'at least 1'),
+    (torch.zeros(1, 4, 4, dtype=torch.long), (1, -1), 'at least 1'),
+    (torch.zeros(4, 4, dtype=torch.long), (1, 1), r'\(B, R, R\)'),
+    (torch.zeros(1, 4, 5, dtype=torch.long), (1, 1), r'\(B, R, R\)'),
+    (torch.zeros(1, 4, 4), (1, 1), 'integers'),
+])
+def test_bad_input(region_map, counts, message):
+    with pytest.raises(ValueError, match=message):
+        sample_region_points(region_map, *counts)
+
+
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('left, top, side', [(0, 0, 64), (7, 19, 32), (32, 5, 16), (3, 3, 8), (11, 4, 40)])
+@pytest.mark.parametrize('resolution', [8, 16])
+def test_view_ids_equal_cropping_and_flipping_the_label_image(flip, left, top, side, resolution):
+    labels = torch.randint(-1, 30, (80, 96))
+    affine = torch.from_numpy(crop_affine(left / 96, top / 80, side / 96, side / 80, flip))
+    got = region_map_of_view(labels, affine, resolution)
+    crop = labels[top:top + side, left:left + side]
+    if flip:
+        crop = crop.flip(1)
+    cells = ((torch.arange(resolution) + 0.5) * side / resolution).floor().long()
+    assert torch.equal(got, crop[cells][:, cells])
+    if side == resolution:
+        assert torch.equal(got, crop)
+
+
+def test_grid_regions_over_the_original_image():
+    label_map = torch.as_tensor(GridRegions(4)({}))
+    whole = region_map_of_view(label_map, torch.from_numpy(crop_affine(0, 0, 1, 1)), 56)
+    brute = (torch.arange(56) // 14)
+    assert torch.equal(whole, brute.unsqueeze(1) * 4 + brute)
+    quarter = region_map_of_view(label_map, torch.from_numpy(crop_affine(.5, .5, .5, .5)), 14)
+    assert sorted(quarter.unique().tolist()) == [10, 11, 14, 15]
+
+
+def test_outside_the_image_is_void():
+    affine = torch.tensor([[2., 0, -0.5], [0, 2., -0.5]])
+    region_map = region_map_of_view(torch.zeros(1, 1, dtype=torch.long), affine, 8)
+    assert (region_map[2:6, 2:6] == 0).all() and (region_map == 0).sum() == 16
+
+
+def test_transform_is_a_function_of_the_key():
+    transform = SampleRegionPoints(num_regions=4, points_per_region=3, resolution=14)
+    views = [View(None, crop_affine(.1, .2, .5, .6)), View(None, crop_affine(.3, .2, .5, .6, True))]
+
+    def draw(*key):
+        return transform(dict(views=views, sample_key=SampleKey(*key)))['region_points']
+
+    first, again = draw(0, 1, 2), draw(0, 1, 2)
+    for a, b in zip(first, again):
+        assert torch.equal(a.regions, b.regions) and torch.equal(a.points, b.points)
+        assert a.regions.shape == (12, ) and a.points.shape == (12, 2)
+    for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3)]:
+        assert not torch.equal(first[0].points, draw(*other)[0].points)
+    assert not torch.equal(first[0].points, first[1].points)
+
+
+@pytest.mark.parametrize('setting', ['num_regions', 'points_per_region', 'resolution'])
+@pytest.mark.parametrize('value', [0, -3, 1.5, '4'])
+def test_counts_must_be_positive_integers(setting, value):
+    with pytest.raises(SettingsError, match=setting):
+        SampleRegionPoints(**{setting: value})
+
+
+@pytest.mark.parametrize('n', [0, -1, 2.0])
+def test_grid_size_must_be_a_positive_integer(n):
+    with pytest.raises(SettingsError, match='GridRegions: n'):
+        GridRegions(n)
+
+
+def test_sampling_is_numpy_free_on_labels_of_any_integer_type():
+    for dtype in (torch.int16, torch.int32, torch.uint8):
+        regions, _ = sample_region_points(torch.full((1, 4, 4), 7, dtype=dtype), 2, 2)
+        assert (regions == 7).all()
+    assert np.asarray(GridRegions(2)({})).shape == (2, 2)
