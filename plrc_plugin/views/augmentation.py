@@ -66,7 +66,7 @@ def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
     """Turn the hue by ``shift``, a share of the circle."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 256 steps
-    hues = ((np.arange(256) + round(shift * 256)) % 256).astype(np.uint8)
+    hues = ((np.arange(256) + int(shift * 255)) % 256).astype(np.uint8)  # as torchvision rounds
     hsv[..., 0] = cv2.LUT(hsv[..., 0], hues)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 

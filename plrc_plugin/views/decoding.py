@@ -52,7 +52,9 @@ class ImageFile:
         except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
             raise DecodingError(self.path, error) from error
         width, height = self._image.size
-        self.size = (height, width) if orientation in _TRANSPOSED else (width, height)
+        # Of a TIFF Pillow gives the upright size already.
+        transposed = orientation in _TRANSPOSED and self._image.format != 'TIFF'
+        self.size = (height, width) if transposed else (width, height)
 
     def decode(self, size_at_least: Optional[Tuple[float, float]] = None) -> np.ndarray:
         """The pixels; call once.

@@ -1,0 +1,236 @@
+"""The model: it composes the terms as Eq. 5 and 6 say, and moves its parts at the right time."""
+import copy
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: F401
+from torch.nn import functional as F
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.losses import (image_contrast, point_affinity_distillation,
+                                point_region_contrast)
+from plrc_plugin.models import PLRC, MomentumContrast
+from plrc_plugin.registry import MODELS
+from plrc_plugin.regions import GridRegions, region_map_of_view, sample_region_points
+from plrc_plugin.views import crop_affine
+
+TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
+
+
+def model(**kwargs):
+    return PLRC(**{**dict(backbone=TRUNK, embedding_dim=8, queue_size=16), **kwargs})
+
+
+def view(boxes, seed, size=48):
+    g = torch.Generator().manual_seed(seed)
+    affine = torch.stack([torch.from_numpy(crop_affine(*box)) for box in boxes])
+    maps = torch.stack([region_map_of_view(torch.as_tensor(GridRegions(4)({})), a, 14)
+                        for a in affine])
+    regions, points = sample_region_points(maps, 8, 3, g)
+    return dict(pixels=torch.randint(0, 256, (len(boxes), size, size, 3), generator=g,
+                                     dtype=torch.uint8),
+                affine=affine.float(), regions=regions.repeat_interleave(3, 1),
+                points=points.flatten(1, 2))
+
+
+def batch():
+    """Three images: overlapping views, views without overlap, and one view inside the other."""
+    query = view([(0, 0, .6, .6, False), (0, 0, .24, .24, True), (.1, .1, .8, .8, True)], 1)
+    key = view([(.3, .3, .6, .7, True), (.7, .7, .3, .3, False), (.3, .3, .2, .2, False)], 2)
+    return dict(query=query, key=key, paths=['a', 'b', 'c'], skipped=[])
+
+
+@pytest.fixture(autouse=True)
+def first_epoch():
+    MessageHub.get_current_instance().update_info('epoch', 0)
+
+
+def run(net, data=None):
+    return net(**net.data_preprocessor(data or batch(), training=True), mode='loss')
+
+
+def test_default_hyper_parameters_are_the_papers():
+    net = MODELS.build(dict(type='plrc_plugin.PLRC', backbone=TRUNK))
+    assert (net.alpha, net.beta, net.warmup_epochs, net.strategy) == (0.5, 0.7, 30, 1)
+    assert (net.momentum, net.temperature) == (0.999, 0.2)
+    assert net.queue.bank.shape == (65536, 128)
+    assert net.region_contrast.temperature == 0.2
+    assert net.affinity_distillation.student_temperature == 0.1
+    assert net.affinity_distillation.teacher_temperature == 0.07
+
+
+def by_hand(net, data, strategy):
+    """The terms from up-sampled R x R maps, anchor by anchor."""
+    R = 14
+
+    def embed(feature_map, points):
+        up = F.interpolate(feature_map, (R, R), mode='bilinear', align_corners=False)
+        cells = (points * R - .5).round().long()
+        return F.normalize(torch.stack([up[b, :, cells[b, :, 1], cells[b, :, 0]].T
+                                        for b in range(len(up))]), dim=2)
+
+    query, key = data['query'], data['key']
+    with torch.no_grad():
+        key_map = net.momentum_projector(net.momentum_backbone(key['image'])[-1])
+        momentum_query_map = net.momentum_projector(net.momentum_backbone(query['image'])[-1])
+    query_map = net.projector(net.backbone(query['image'])[-1])
+    p, p_key = embed(query_map, query['points']), embed(key_map, key['points'])
+    # The image position of each anchor, in the other view, one number at a time.
+    other = torch.empty_like(query['points'])
+    for b in range(len(other)):
+        for i, (x, y) in enumerate(query['points'][b]):
+            a, c = query['affine'][b], key['affine'][b]
+            image_x, image_y = a[0, 0] * x + a[0, 2], a[1, 1] * y + a[1, 2]
+            other[b, i, 0] = (image_x - c[0, 2]) / c[0, 0]
+            other[b, i, 1] = (image_y - c[1, 2]) / c[1, 1]
+    seen = ((other >= 0) & (other <= 1)).all(2)
+    in_key = F.normalize(F.grid_sample(key_map, other.unsqueeze(2) * 2 - 1, padding_mode='border',
+                                       align_corners=False)[..., 0].transpose(1, 2), dim=2)
+    everywhere = torch.ones_like(seen)
+    p_momentum = embed(momentum_query_map, query['points'])
+    l_a = {1: lambda: point_affinity_distillation(p, p_key, in_key, p_key, seen),
+           2: lambda: point_affinity_distillation(p, p, p, in_key, seen, key_valid=seen),
+           3: lambda: point_affinity_distillation(p, p, p_momentum, p_momentum, everywhere),
+           }[strategy]()
+    l_m, _ = image_contrast(F.normalize(query_map.mean((2, 3)), dim=1),
+                            F.normalize(key_map.mean((2, 3)), dim=1), net.queue.bank, 0.2)
+    l_c = point_region_contrast(p, p_key, query['regions'], key['regions'])
+    return l_m, l_c, l_a, seen
+
+
+@pytest.mark.parametrize('strategy', [1, 2, 3])
+def test_terms_and_total_by_hand(strategy):
+    net = model(warmup_epochs=0, strategy=strategy, alpha=0.3, beta=0.6).eval()
+    for parameter in net.momentum_backbone.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)  # a teacher that is not the student
+    data = net.data_preprocessor(batch(), training=True)
+    l_m, l_c, l_a, seen = by_hand(net, data, strategy)
+    assert seen.any() and not seen.all() and not seen[1].any()
+    net._seen_version = next(net.projector.parameters())._version  # no moving average in between
+    out = net(**data, mode='loss')
+    torch.testing.assert_close(out['l_m'], l_m)
+    torch.testing.assert_close(out['l_c'], l_c)
+    torch.testing.assert_close(out['l_a'], l_a)
+    torch.testing.assert_close(out['loss'], 0.6 * (0.3 * l_c + 0.7 * l_a) + 0.4 * l_m)
+    assert out['no_common_region'] == pytest.approx(1 / 3)
+    out['loss'].backward()
+    mine = [p.grad.clone() for p in net.backbone.parameters()]
+    net.zero_grad()
+    (0.6 * (0.3 * l_c + 0.7 * l_a) + 0.4 * l_m).backward()
+    for a, b in zip(mine, net.backbone.parameters()):
+        torch.testing.assert_close(a, b.grad, rtol=1e-3, atol=1e-5)
+    assert all(p.grad is None for p in net.momentum_backbone.parameters())
+
+
+def test_warm_up_leaves_out_l_a_and_nothing_else():
+    net = model(warmup_epochs=2)
+    for epoch, expected in [(0, False), (1, False), (2, True), (9, True)]:
+        MessageHub.get_current_instance().update_info('epoch', epoch)
+        out = run(net)
+        assert ('l_a' in out) == expected
+        l_p = 0.5 * out['l_c'] + (0.5 * out['l_a'] if expected else 0)
+        torch.testing.assert_close(out['loss'], 0.7 * l_p + 0.3 * out['l_m'])
+    assert 'l_a' not in run(model(alpha=1., warmup_epochs=0))
+
+
+def test_no_overlap_at_all_keeps_every_gradient():
+    data = batch()
+    data['query'] = view([(0, 0, .24, .24, False)] * 3, 3)
+    data['key'] = view([(.7, .7, .3, .3, False)] * 3, 4)
+    net = model(warmup_epochs=0)
+    out = run(net, data)
+    out['loss'].backward()
+    assert out['l_c'] == 0 and out['l_a'] == 0 and out['no_common_region'] == 1
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.backbone.parameters())
+    assert all(p.grad is not None for p in net.projector.parameters())
+
+
+def test_momentum_encoder_starts_as_a_copy_whatever_initialises():
+    net = model()
+    net.init_weights()
+    for a, b in zip(net.backbone.state_dict().values(), net.momentum_backbone.state_dict().values()):
+        assert torch.equal(a, b)
+    assert not any(p.requires_grad for p in net.momentum_backbone.parameters())
+    assert not any(p.requires_grad for p in net.momentum_projector.parameters())
+
+
+@pytest.mark.parametrize('accumulate', [1, 3])
+def test_moving_average_and_queue_once_per_optimiser_step_before_the_key_pass(accumulate):
+    net = model(momentum=0.9, queue_size=64)
+    wrapper = OptimWrapper(torch.optim.SGD(net.parameters(), 0.5), accumulative_counts=accumulate)
+    wrapper.initialize_count_status(net, 0, 4 * accumulate)
+    keys = []
+    push = net.queue.push
+    net.queue.push = lambda k: (keys.append(k.clone()), push(k))
+    online = copy.deepcopy(net.projector.state_dict())
+    average = copy.deepcopy(net.momentum_projector.state_dict())
+    data = net.data_preprocessor(batch(), training=True)
+    for step in range(3):
+        bank = net.queue.bank.clone()
+        for micro in range(accumulate):
+            net.train_step(batch(), wrapper)
+            if micro == 0:  # the average saw the weights of the last step
+                average = {k: 0.9 * average[k] + 0.1 * online[k] for k in average}
+                bank = net.queue.bank.clone()
+            assert torch.equal(net.queue.bank, bank)
+            for name, value in net.momentum_projector.state_dict().items():
+                torch.testing.assert_close(value, average[name])
+        online = copy.deepcopy(net.projector.state_dict())
+        assert int(net.queue.bank_ptr) == step * accumulate * 3
+    net.state_dict()
+    assert torch.equal(net.queue.bank[:9 * accumulate], torch.cat(keys))
+    assert len(data) == 4
+
+
+def test_mocov2_pools_before_its_projector():
+    net = MomentumContrast(TRUNK, embedding_dim=8, queue_size=16).eval()
+    data = net.data_preprocessor(batch(), training=True)
+    features = net.backbone(data['query']['image'])[-1].mean((2, 3), keepdim=True)
+    torch.testing.assert_close(net.encode(data['query']['image']), net.projector(features))
+    out = net(**data, mode='loss')
+    assert set(out) == {'loss', 'l_m', 'top1', 'std'} and out['loss'] == out['l_m']
+
+
+def test_log_shows_every_term_and_optimises_the_total_once():
+    net = model(warmup_epochs=0)
+    out = run(net)
+    total, logged = net.parse_losses(out)
+    assert total is out['loss']
+    assert list(logged) == ['loss', 'l_m', 'top1', 'std', 'l_c', 'l_a', 'no_common_region']
+    assert not any(v.requires_grad for v in logged.values())
+
+
+def test_std_tells_spread_from_collapse():
+    net = model(embedding_dim=64)
+    spread = net.image_terms(torch.randn(256, 64, 1, 1), torch.randn(256, 64, 1, 1))['std']
+    assert spread == pytest.approx(1, abs=0.05)
+    same = torch.randn(1, 64, 1, 1).expand(8, -1, -1, -1)
+    assert net.image_terms(same, same)['std'] < 1e-6
+
+
+def test_projected_map_for_looking():
+    net = model().eval()
+    assert net(dict(image=torch.zeros(2, 3, 64, 64)), mode='tensor').shape == (2, 8, 4, 4)
+    with pytest.raises(ValueError, match="mode must be 'loss' or 'tensor'"):
+        net(dict(image=torch.zeros(2, 3, 64, 64)), mode='predict')
+
+
+@pytest.mark.parametrize('setting', [
+    dict(alpha=-.1), dict(alpha=1.1), dict(beta=2), dict(warmup_epochs=-1), dict(warmup_epochs=.5),
+    dict(strategy=4), dict(momentum=1.5), dict(temperature=0), dict(queue_size=0),
+    dict(embedding_dim=-1), dict(queue_size=1.5)])
+def test_settings_that_cannot_work(setting):
+    with pytest.raises(SettingsError, match=f'PLRC: {next(iter(setting))} must'):
+        model(**setting)
+
+
+def test_preprocessor_normalises_rgb():
+    net = model()
+    data = batch()
+    image = net.data_preprocessor(data)['query']['image']
+    assert image.shape == (3, 3, 48, 48) and image.dtype == torch.float32
+    expected = (data['query']['pixels'][1, 5, 7].float()
+                - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
+    torch.testing.assert_close(image[1, :, 5, 7], expected)
+    assert 'pixels' in data['query']  # the loader's batch is left as it was
