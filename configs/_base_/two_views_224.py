@@ -1,13 +1,4 @@
 """Two MoCo v2 views of 224, 16 points in each of 16 regions of a 4 x 4 grid; batch 32 per process."""
-pipeline = [
-    dict(type='plrc_plugin.TwoViews', size=224),
-    dict(
-        type='plrc_plugin.SampleRegionPoints',
-        regions=dict(type='GridRegions', n=4),
-        num_regions=16,
-        points_per_region=16,
-        resolution=56)
-]
 train_dataloader = dict(
     batch_size=32,
     num_workers=8,
@@ -16,4 +7,15 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='plrc_plugin.KeyedSampler', shuffle=True),
     collate_fn=dict(type='plrc_plugin.collate_views'),
-    dataset=dict(type='plrc_plugin.ImageFolder', data_root='???', pipeline=pipeline))
+    dataset=dict(
+        type='plrc_plugin.ImageFolder',
+        data_root='???',
+        pipeline=[
+            dict(type='plrc_plugin.TwoViews', size=224),
+            dict(
+                type='plrc_plugin.SampleRegionPoints',
+                regions=dict(type='GridRegions', n=4),
+                num_regions=16,
+                points_per_region=16,
+                resolution=56)
+        ]))

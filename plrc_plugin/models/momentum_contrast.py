@@ -164,7 +164,8 @@ def last_map(outputs) -> Tensor:
 def _probe(backbone: nn.Module, size: int = 128) -> Tuple[int, int]:
     """Channels and stride of a backbone's last map."""
     training = backbone.training
-    features = last_map(backbone.eval()(torch.zeros(1, 3, size, size)))
+    backbone.eval()  # no chaining: mmdet's ResNet.train() returns nothing
+    features = last_map(backbone(torch.zeros(1, 3, size, size)))
     backbone.train(training)
     if not isinstance(features, Tensor) or features.dim() != 4:
         raise SettingsError(f'backbone {type(backbone).__name__} must give a map (B, C, h, w) as '

@@ -1,0 +1,130 @@
+"""Whole runs through mmengine's runner, from the shipped configs."""
+import json
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from plrc_plugin.errors import SettingsError
+from conftest import ROOT
+
+TINY = {
+    'model.backbone.depth': 18, 'model.backbone.base_channels': 4, 'model.queue_size': 32,
+    'train_dataloader.dataset.pipeline.0.size': 64, 'train_dataloader.batch_size': 2,
+    'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
+    'train_dataloader.pin_memory': False, 'default_hooks.logger.interval': 1,
+}
+
+
+def config(name, work_dir, **options):
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    cfg.merge_from_dict({**TINY, 'visualizer.name': str(work_dir), **options})
+    cfg.work_dir = str(work_dir)
+    return cfg
+
+
+def train(cfg):
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    with open(os.path.join(runner._log_dir, 'vis_data', 'scalars.json')) as file:
+        return runner, [json.loads(line) for line in file]
+
+
+@pytest.mark.parametrize('name', ['plrc_in1k.py', 'plrc_coco.py', 'mocov2_in1k.py'])
+def test_pre_training_configs_run_and_log_every_term(name, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
+    options = {'train_cfg.max_epochs': 2}
+    if name.startswith('plrc'):
+        options['model.warmup_epochs'] = 1
+    runner, log = train(config(name, tmp_path / 'work', **options))
+    assert [entry['step'] for entry in log] == [1, 2, 3, 4, 5, 6]
+    always = {'loss', 'l_m', 'top1', 'std', 'time', 'data_time', 'lr'}
+    for entry in log:
+        assert always <= set(entry)
+        assert torch.isfinite(torch.tensor([float(v) for v in entry.values()])).all()
+    if name.startswith('plrc'):
+        assert 'l_a' not in log[2] and 'l_a' in log[3]
+        assert all({'l_c', 'no_common_region'} <= set(entry) for entry in log)
+    checkpoint = torch.load(tmp_path / 'work' / 'epoch_2.pth', weights_only=False)
+    state = checkpoint['state_dict']
+    assert state['queue.bank'].shape == (32, 128) and int(state['queue.bank_ptr']) == 12
+    assert torch.equal(state['queue.bank'], runner.model.queue.bank)
+    trunk = {k[len('backbone.'):] for k in state if k.startswith('backbone.')}
+    assert {'conv1.weight', 'layer1.0.conv1.weight', 'layer4.1.bn2.bias'} <= trunk
+    assert list((tmp_path / 'work').rglob('events.out.tfevents*'))
+
+
+def test_same_run_whatever_the_number_of_workers(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
+    logs = [train(config('plrc_in1k.py', tmp_path / str(workers), **{
+        'train_cfg.max_epochs': 1, 'train_dataloader.num_workers': workers,
+        'train_dataloader.persistent_workers': workers > 0}))[1] for workers in (0, 2)]
+    for a, b in zip(*logs):
+        assert (a['loss'], a['l_c'], a['l_m']) == (b['loss'], b['l_c'], b['l_m'])
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'train_dataloader.dataset.pipeline.0.size': 16}, 'size=16 is smaller than the stride 32'),
+    ({'train_dataloader.batch_size': 1}, 'batch_size=1 .* nothing to shuffle.*shuffle_bn=False'),
+    ({'train_dataloader.batch_size': 7}, 'do not fill one batch of 7.*lower'),
+    ({'train_dataloader.dataset.data_root': 'nowhere'}, "data_root='nowhere' does not exist"),
+    ({'train_dataloader.dataset.pipeline.1.regions.n': 0}, 'GridRegions: n must be'),
+    ({'train_dataloader.dataset.pipeline.1.points_per_region': 0}, 'points_per_region must be'),
+])
+def test_settings_that_cannot_work_end_before_training(options, message, image_folder, tmp_path,
+                                                       monkeypatch):
+    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
+    with pytest.raises(SettingsError, match=message):
+        Runner.from_cfg(config('plrc_in1k.py', tmp_path, **options)).train()
+
+
+def test_skipped_images_are_logged_once_and_too_many_stop_the_run(image_folder, tmp_path,
+                                                                  monkeypatch):
+    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
+    (image_folder / 'a.png').write_bytes(b'broken')
+    cfg = config('plrc_in1k.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
+    runner, log = train(cfg)
+    assert len(log) == 6  # the batches stayed full
+    text = next((tmp_path / 'a').rglob('*.log')).read_text()
+    assert text.count('skipped image') == 1 and 'a.png (not an image' in text
+    assert '1 images could not be decoded and were replaced' in text
+    cfg = config('plrc_in1k.py', tmp_path / 'b', **{'train_cfg.max_epochs': 2})
+    cfg.custom_hooks[1].update(max_share=0.01, grace=0)
+    with pytest.raises(RuntimeError, match=r'(?s)max_share=0.01.*a\.png: not an image'):
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'a_third_party'])
+def test_builds_under_any_default_scope(scope):
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(dict(
+            type='plrc_plugin.PLRC', queue_size=8,
+            backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4)))
+    assert type(model).__name__ == 'PLRC'
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_backbones_of_other_packages(scope):
+    pytest.importorskip(scope)
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(dict(
+            type='plrc_plugin.PLRC', queue_size=8,
+            backbone=dict(type='mmdet.ResNet', depth=18, base_channels=8, norm_eval=False,
+                          num_stages=4, out_indices=(1, 3))))
+    model.init_weights()
+    ours = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8)
+    assert set(MODELS.build(ours).state_dict()) == set(model.backbone.state_dict())
+    assert torch.equal(model.backbone.conv1.weight, model.momentum_backbone.conv1.weight)
+
+
+@pytest.mark.real_data
+def test_real_photographs(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv('PLRC_DATA_ROOT', str(real_data / 'pretrain'))
+    _, log = train(config('plrc_in1k.py', tmp_path, **{
+        'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 32,
+        'train_dataloader.batch_size': 8, 'model.warmup_epochs': 0}))
+    assert len(log) == 4 and all(entry['l_a'] > 0 and entry['l_c'] > 0 for entry in log)
