@@ -54,6 +54,7 @@ def test_pre_training_configs_run_and_log_every_term(name, image_folder, tmp_pat
     trunk = {k[len('backbone.'):] for k in state if k.startswith('backbone.')}
     assert {'conv1.weight', 'layer1.0.conv1.weight', 'layer4.1.bn2.bias'} <= trunk
     assert list((tmp_path / 'work').rglob('events.out.tfevents*'))
+    assert 'l_m rises before it falls' in next((tmp_path / 'work').rglob('*.log')).read_text()
 
 
 def test_same_run_whatever_the_number_of_workers(image_folder, tmp_path, monkeypatch):

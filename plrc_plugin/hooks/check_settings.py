@@ -22,7 +22,8 @@ class CheckSettingsHook(Hook):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         loader = runner.train_dataloader
-        views = [t for t in loader.dataset.pipeline.transforms if isinstance(t, TwoViews)]
+        pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers of data sets have none
+        views = [t for t in getattr(pipeline, 'transforms', ()) if isinstance(t, TwoViews)]
         if views and views[0].size < model.stride:
             raise SettingsError(
                 f'TwoViews: size={views[0].size} is smaller than the stride {model.stride} of the '
@@ -38,3 +39,10 @@ class CheckSettingsHook(Hook):
                 f'the {len(loader.dataset)} images of train_dataloader.dataset do not fill one '
                 f'batch of {loader.batch_size} per process, and drop_last=True leaves none: lower '
                 'train_dataloader.batch_size')
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        keys, batch = len(model.queue.bank), runner.train_dataloader.batch_size * get_world_size()
+        runner.logger.info(
+            f'l_m rises before it falls: the queue starts with {keys} random vectors, easy '
+            f'negatives, which real keys have replaced after {-(-keys // batch)} iterations')
