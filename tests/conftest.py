@@ -11,8 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _few_threads():
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+def _one_thread():
+    # Tiny networks gain nothing from a second thread, and on a busy machine wait for it.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
