@@ -5,7 +5,7 @@ _base_ = [
     './transfer.py'
 ]
 
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+norm_cfg = dict(type='plrc_plugin.SyncBN', requires_grad=True)
 model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
@@ -18,7 +18,6 @@ model = dict(
             _delete_=True, type='plrc_plugin.Res5ExtraNorm', depth=50, norm_cfg=norm_cfg)))
 
 custom_hooks = [
-    dict(type='plrc_plugin.SyncBNFallback'),
     dict(type='plrc_plugin.LoadTrunk'),
     dict(type='plrc_plugin.PreciseBN', num_iters=200)
 ]

@@ -4,7 +4,7 @@
 _base_ = './transfer.py'
 
 default_scope = 'mmseg'
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+norm_cfg = dict(type='plrc_plugin.SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

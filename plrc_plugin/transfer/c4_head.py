@@ -35,7 +35,7 @@ class Res5ExtraNorm(BaseModule):
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer='_BatchNorm')
         ])
-        norm_cfg = norm_cfg or dict(type='SyncBN', requires_grad=True)
+        norm_cfg = norm_cfg or dict(type='plrc_plugin.SyncBN')
         block, blocks = ResNet.arch_settings[depth]
         planes = base_channels * 8
         self.layer4 = ResLayer(

@@ -2,13 +2,12 @@
 from typing import Dict, List
 
 import torch
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import SettingsError
 from ..registry import HOOKS
@@ -96,20 +95,6 @@ class LoadTrunk(Hook):
             trunk, prefix = read_trunk(path)
             print_log('\n  '.join([f'trunk of {path} (under {prefix!r}):']
                                   + load_trunk(_unwrap(runner.model), trunk)), 'current')
-
-
-@HOOKS.register_module()
-class SyncBNFallback(Hook):
-    """Plain BN in place of SyncBN on one process or on the CPU, where there is nothing to sync."""
-
-    def before_run(self, runner: Runner) -> None:
-        model = _unwrap(runner.model)
-        count = sum(isinstance(module, SyncBatchNorm) for module in model.modules())
-        on_cpu = next(model.parameters()).device.type == 'cpu'
-        if count and (on_cpu or get_world_size() == 1):
-            revert_sync_batchnorm(model)
-            reason = 'the model is on the CPU' if on_cpu else 'there is one process'
-            print_log(f'SyncBN -> BN in {count} layers: {reason}', 'current')
 
 
 @HOOKS.register_module()
