@@ -20,8 +20,10 @@ TINY = {
 
 def config(name, work_dir, **options):
     cfg = Config.fromfile(ROOT / 'configs' / name)
-    cfg.merge_from_dict({**TINY, 'visualizer.name': str(work_dir), **options})
+    cfg.merge_from_dict({**TINY, **options})
     cfg.work_dir = str(work_dir)
+    # mmengine names runs by the second, and runs of one name share their log file.
+    cfg.experiment_name = str(work_dir)
     return cfg
 
 
