@@ -12,7 +12,8 @@ _base_ = [
 
 model = dict(
     backbone=dict(depth=18, base_channels=32, strides=(1, 2, 2, 1)),  # stride 16: a map of 6 x 6
-    queue_size=2048,
+    queue_size=1024,
+    momentum=0.99,  # some hundred steps: 0.999 would keep the momentum encoder near its start
     warmup_epochs=2)  # 30 of 200 epochs in the paper, 2 of 12 here
 train_dataloader = dict(
     num_workers=1,
@@ -26,4 +27,4 @@ train_dataloader = dict(
         ]))
 train_cfg = dict(max_epochs=12)
 default_hooks = dict(logger=dict(interval=10))
-log_processor = dict(window_size=10)
+log_processor = dict(window_size=30)

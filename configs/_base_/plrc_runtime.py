@@ -18,7 +18,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0)
-log_processor = dict(window_size=50)
+# Everything that changes from batch to batch is logged as the mean over the window.
+log_processor = dict(
+    window_size=50, mean_pattern=r'.*(loss|l_[mca]|top1|std|no_common|time|grad_norm).*')
 log_level = 'INFO'
 visualizer = dict(
     type='Visualizer',
