@@ -1,0 +1,66 @@
+# Environments are made in VENV by two stamps: what pre-training needs, and everything.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+CONSTRAINTS := -c requirements/constraints.txt
+KEY := $(shell cat requirements/constraints.txt setup.py | sha256sum | cut -c1-12)
+BASE_STAMP := $(VENV)/.base-$(KEY)
+FULL_STAMP := $(VENV)/.full-$(KEY)
+EXTRAS := onedl,onedl-det,onedl-seg,tests
+# A torch newer than 2.10 refuses mmcv's C++17, pip's build isolation would hide torch from mmcv's
+# build (it then goes without ops, silently), and -O1 -g0 halves the time of compiling.
+MMCV_BUILD := CFLAGS="-O1 -g0" MMCV_WITH_OPS=1 MAX_JOBS=$(shell nproc)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes on two cores)
+	$(BIN)/python tools/make_scenes.py data/scenes
+	$(BIN)/mim train plrc_plugin configs/plrc_demo.py
+	# LEAD: the line that names checkpoint, log, loss curves and affinity maps goes here
+
+test: venv-full  ## run the tests with everything installed
+	$(BIN)/python -m pytest
+
+check-install: venv-full  ## wheel and editable install, each with onedl-mim and openmim
+	tools/check_install.sh $(BIN)/python
+
+venv-demo: $(BASE_STAMP)  ## the environment of pre-training (no compiled mmcv)
+	@$(call editable,onedl)
+
+venv-full: $(FULL_STAMP)  ## the environment with mmcv's ops, mmdet and mmseg
+	@$(call editable,$(EXTRAS))
+
+# Points the environment at this checkout: a cached one may know another. The dependencies are there.
+editable = $(PIP) install -q --no-build-isolation --no-deps -e '.[$(1)]'
+
+$(BASE_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || \
+	  { echo 'error: PYTHON ($(PYTHON)) must be Python 3.9 or newer, tested with 3.11'; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { echo 'error: $(PYTHON) cannot make virtual' \
+	  'environments; on Debian: apt install python3-venv python3-dev'; exit 1; }
+	$(PIP) install $(CONSTRAINTS) setuptools wheel ninja psutil
+	$(PIP) install $(CONSTRAINTS) --no-build-isolation -e '.[onedl]'
+	@touch $@
+
+# pip may hold an mmcv wheel without ops, or for another torch: then it is built once more.
+# mmcv and mmdet bring opencv-python, which needs libGL; the headless one, laid over it, does not.
+$(FULL_STAMP): $(BASE_STAMP)
+	@echo 'Compiling mmcv, unless pip has its wheel: about 10 minutes on two cores'
+	$(MMCV_BUILD) $(PIP) install $(CONSTRAINTS) --no-build-isolation -e '.[$(EXTRAS)]'
+	$(PIP) install $(CONSTRAINTS) --no-deps --force-reinstall opencv-python-headless
+	$(BIN)/python -c 'import mmcv._ext' || $(MMCV_BUILD) $(PIP) install $(CONSTRAINTS) \
+	  --no-build-isolation --no-deps --no-cache-dir --force-reinstall onedl-mmcv
+	$(BIN)/python -c 'import mmcv._ext'
+	@touch $@
+
+print-key:
+	@echo $(KEY)
+
+clean:  ## remove what building, testing and training left (not data/)
+	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help demo test check-install venv-demo venv-full print-key clean

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Trains for two steps from an empty directory, by the config's base name, with the package installed
+# as a wheel and as an editable checkout, each with onedl-mim and with openmim.
+# usage: tools/check_install.sh [PYTHON]    the Python of an environment of `make venv-full`
+set -euo pipefail
+python=$(realpath -s "${1:-.venv/bin/python}")
+repo=$(realpath "$(dirname "$0")/..")
+config=plrc_demo.py
+
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+options=(train_cfg.max_epochs=1 train_dataloader.batch_size=4
+    "train_dataloader.dataset.data_root=$temp/scenes/train")
+PYTHONPATH=$repo "$python" "$repo/tools/make_scenes.py" "$temp/scenes" --num-train 8 --num-val 1 --quiet
+shared=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+failed=0
+
+fail() { echo "FAILED  $1"; tail -n 20 "$temp/log"; failed=1; }
+
+check() {  # name, Python of the environment, folder that the training script must lie in
+    local empty
+    empty=$(mktemp -d -p "$temp")
+    if (cd "$empty" && "${2%/*}/mim" train plrc_plugin "$config" --work-dir out \
+            --cfg-options "${options[@]}") > "$temp/log" 2>&1 \
+        && grep -qF "$3/tools/train.py" "$temp/log" && ls "$empty"/out/*.pth > /dev/null; then
+        echo "ok      $1"
+    else
+        fail "$1"
+    fi
+}
+
+(cd "$repo" && "$python" -m pip wheel -q --no-deps -w "$temp" .)
+wheel=$(echo "$temp"/*.whl)
+"$python" -m zipfile -l "$wheel" > "$temp/log"
+if grep -q '^plrc_plugin/.mim/configs/' "$temp/log" && ! grep -q '^tests/' "$temp/log"; then
+    echo 'ok      the wheel holds the configs and not the tests'
+else
+    fail 'the wheel holds the configs and not the tests'
+fi
+
+for mim in onedl openmmlab; do
+    env=$temp/$mim
+    "$python" -m venv "$env"
+    pip=("$env/bin/python" -m pip --disable-pip-version-check install -q --no-deps)
+    # Everything but mim and mmengine is read from the given environment.
+    case $mim in
+        onedl) "${pip[@]}" onedl-mim onedl-mmengine ;;
+        openmmlab) "${pip[@]}" openmim mmengine 'setuptools<81' ;;
+    esac
+    site=$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    echo "$shared" > "$site/shared.pth"
+
+    "${pip[@]}" --ignore-installed "$wheel"
+    case $mim in
+        onedl) root=$(echo "$site"/plrc_plugin-*.dist-info)/.mim ;;
+        openmmlab) root=$site/plrc_plugin/.mim ;;
+    esac
+    check "wheel, $mim" "$env/bin/python" "$root"
+    "${pip[@]}" --force-reinstall -e "$repo"
+    check "editable, $mim" "$env/bin/python" "$repo"
+done
+exit "$failed"
