@@ -13,12 +13,12 @@ model = dict(
     rpn_head=dict(in_channels=128, feat_channels=128, anchor_generator=dict(scales=[2, 4, 8, 16])),
     roi_head=dict(
         shared_head=dict(depth=18, base_channels=32),
-        bbox_roi_extractor=dict(out_channels=128),
-        bbox_head=dict(in_channels=256, num_classes=8)),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=200), rcnn=dict(sampler=dict(num=48))),
-    test_cfg=dict(rpn=dict(max_per_img=50)))
+        bbox_roi_extractor=dict(roi_layer=dict(output_size=8), out_channels=128),
+        bbox_head=dict(in_channels=256, roi_feat_size=4, num_classes=8)),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=200), rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(max_per_img=30)))
 
-data_root = 'data/scenes/'
+data_root = '{{$PLRC_SCENES:data/scenes}}/'
 metainfo = dict(
     classes=('person', 'cat', 'cup', 'helmet', 'shuttle', 'camera', 'horse', 'retina'))
 train_dataloader = dict(

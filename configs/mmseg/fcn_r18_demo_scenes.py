@@ -1,7 +1,7 @@
 """FCN on the generated scenes with the demo's trunk, for `make demo-transfer`.
 
 The Cityscapes protocol made small: half-width ResNet-18, scenes of up to 320 x 240, background
-and 8 classes. Cost: 300 steps of 4 crops, minutes on a CPU. No row of the paper.
+and 8 classes. Cost: 500 steps of 4 crops, minutes on a CPU. No row of the paper.
 
   mim train plrc_plugin configs/mmseg/fcn_r18_demo_scenes.py \
       --cfg-options pretrained=work_dirs/plrc_demo/<checkpoint>
@@ -16,7 +16,7 @@ model = dict(
 
 dataset = dict(
     type='BaseSegDataset',
-    data_root='data/scenes',
+    data_root='{{$PLRC_SCENES:data/scenes}}',
     img_suffix='.jpg',
     seg_map_suffix='.png',
     metainfo=dict(
@@ -54,9 +54,10 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 auto_scale_lr = dict(base_batch_size=4)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
+optim_wrapper = dict(optimizer=dict(lr=0.05))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=500)
 param_scheduler = [
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=300, milestones=[210, 270])
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=500, milestones=[350, 450])
 ]
 default_hooks = dict(
     logger=dict(interval=20),
