@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / 'configs').glob('mm*/*.py'))
+
+
+def load(path):
+    pytest.importorskip(path.parent.name)
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_layer_learns(path):
+    config = load(path)
+    pytest.importorskip(f'{path.parent.name}.models')
+    registry = pytest.importorskip(f'{path.parent.name}.registry')
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = registry.MODELS.build(config.model)
+    model.train()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    norms = [m for m in model.modules() if 'BatchNorm' in type(m).__name__]
+    assert len(norms) >= 20 and all(norm.training for norm in norms)
+    preprocessor = model.data_preprocessor
+    assert preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+    assert preprocessor.std.flatten().tolist() == pytest.approx([58.395, 57.12, 57.375])
+    # mmdet and mmseg spell it differently
+    assert getattr(preprocessor, '_channel_conversion', False) or preprocessor.channel_conversion
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_runs_with_any_train_script_from_one_setting(path):
+    config = load(path)
+    assert 'plrc_plugin' in config.custom_imports.imports and config.pretrained is None
+    assert 'plrc_plugin.LoadTrunk' in [hook.type for hook in config.custom_hooks]
+    assert config.auto_scale_lr.enable and config.model.backbone.get('init_cfg') is None
+    head = path.read_text().split('"""')[1]
+    assert f'mim train plrc_plugin {path.relative_to(ROOT)}' in head and 'Cost: ' in head
+
+
+def test_recipes():
+    """What MoCo's appendix and its detectron2 configs say."""
+    voc = load(ROOT / 'configs/mmdet/faster-rcnn_r50-c4_24k_voc0712.py')
+    coco = load(ROOT / 'configs/mmdet/mask-rcnn_r50-c4_1x_coco.py')
+    city = load(ROOT / 'configs/mmseg/fcn_r50-d16_90k_cityscapes-769x769.py')
+    for config, steps, drops, lr in ((voc, 24000, [18000, 22000], .02),
+                                     (coco, 90000, [60000, 80000], .02),
+                                     (city, 90000, [63000, 81000], .01)):
+        assert config.train_cfg.max_iters == steps
+        assert config.param_scheduler[-1].milestones == drops
+        assert config.optim_wrapper.optimizer == dict(
+            type='SGD', lr=lr, momentum=.9, weight_decay=1e-4)
+        assert config.auto_scale_lr.base_batch_size == 16
+
+    def short_sides(pipeline):
+        scales = next(t.scales for t in pipeline if t.type == 'RandomChoiceResize')
+        assert {long for long, _ in scales} == {1333}
+        return [short for _, short in scales]
+
+    assert voc.param_scheduler[0].end == 100 and coco.param_scheduler[0].end == 1000
+    for dataset in voc.train_dataloader.dataset.datasets:
+        assert short_sides(dataset.pipeline) == list(range(480, 801, 32))
+    assert short_sides(coco.train_dataloader.dataset.pipeline) == list(range(640, 801, 32))
+    assert city.model.backbone.strides == (1, 2, 2, 1)
+    assert city.model.backbone.dilations == (1, 1, 1, 2)
