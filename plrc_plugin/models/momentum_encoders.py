@@ -1,0 +1,185 @@
+"""Two encoders, one the moving average of the other: the ground of every objective here."""
+import copy
+from collections import OrderedDict
+from typing import Dict, List, Optional, Tuple, Union
+
+import torch
+from lightly.models.utils import (batch_shuffle, batch_unshuffle, deactivate_requires_grad,
+                                  update_momentum)
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import MODELS
+
+from .key_queue import KeyQueue
+from .projector import conv_projector
+
+
+class MomentumEncoders(BaseModel):
+    """Encoder f^E, momentum encoder f^M, and when the latter moves. Subclasses define the loss.
+
+    Args:
+        backbone (dict): config of the trunk, of any registry scope; of its outputs the last map is
+            used.
+        embedding_dim (int): D. Defaults to 128.
+        momentum (float): of the momentum encoder's moving average. Defaults to 0.999.
+        shuffle_bn (bool): shuffle the key pass over the ranks, so that batch statistics cannot
+            betray which key belongs to which query. Without effect on one process, where all images
+            share their statistics in any order. Defaults to True.
+        symmetric (bool): every view is the query once and the key once: twice the passes, the mean
+            of both losses, and queues that take the keys of both. Defaults to False.
+        data_preprocessor (dict): defaults to ``ViewsPreprocessor``.
+        init_cfg (dict, optional): of mmengine.
+
+    Attributes:
+        backbone, projector: the encoder f^E.
+        momentum_backbone, momentum_projector: the encoder f^M.
+        stride (int): of the backbone's last map.
+
+    Raises:
+        SettingsError: if a setting cannot work.
+    """
+
+    def __init__(self, backbone: dict, embedding_dim: int = 128, momentum: float = 0.999,
+                 shuffle_bn: bool = True, symmetric: bool = False,
+                 data_preprocessor: Optional[dict] = None, init_cfg: Optional[dict] = None):
+        super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
+        self.check_positive_integers(embedding_dim=embedding_dim)
+        if not 0 <= momentum <= 1:
+            raise SettingsError(f'{type(self).__name__}: momentum must lie in [0, 1], '
+                                f'got {momentum!r}')
+        self.embedding_dim = embedding_dim
+        self.momentum = momentum
+        self.shuffle_bn = shuffle_bn
+        self.symmetric = symmetric
+        self._averaged: List[str] = []
+        self._seen_version: Optional[int] = None
+        self.backbone = MODELS.build(backbone)
+        self.channels, self.stride = _probe(self.backbone)
+        self.projector = self.make_projector()
+        self.add_momentum_copy('backbone')
+        self.add_momentum_copy('projector')
+
+    def make_projector(self) -> nn.Module:
+        """The module from the backbone's ``self.channels`` to ``self.embedding_dim``."""
+        return conv_projector(self.channels, self.embedding_dim)
+
+    def add_momentum_copy(self, name: str) -> None:
+        """Makes ``momentum_<name>``, the moving average of the module ``<name>``."""
+        average = copy.deepcopy(getattr(self, name))
+        deactivate_requires_grad(average)
+        setattr(self, f'momentum_{name}', average)
+        self._averaged.append(name)
+
+    def init_weights(self) -> None:
+        """Initialises as configured; the momentum encoder starts as a copy."""
+        super().init_weights()
+        for name in self._averaged:
+            getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
+
+    def forward(self, query: dict, key: Optional[dict] = None, mode: str = 'tensor', **_):
+        """mmengine's entry.
+
+        Args:
+            query (dict): view v, ``image`` (B, 3, H, W) and what the losses read beside it.
+            key (dict): view v', for ``mode='loss'``.
+            mode (str): ``'loss'``, or ``'tensor'`` for the projected map of the query.
+
+        Returns:
+            dict[str, Tensor] | Tensor: scalars with the total under ``loss``, or (B, D, h, w).
+        """
+        if mode == 'loss':
+            self._finish_last_step()
+            losses = self.loss(query, key)
+            if self.symmetric:
+                exchanged = self.loss(key, query)
+                losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
+            return losses
+        if mode == 'tensor':
+            return self.encode(query['image'])
+        raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts "
+                         'nothing')
+
+    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+        """Scalars to log, and the total under ``loss``."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """f^E: images (B, 3, H, W) to a projected map (B, D, h, w)."""
+        return self.project(last_map(self.backbone(images)), self.projector)
+
+    @torch.no_grad()
+    def encode_key(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """f^M, with shuffled batch normalisation: like :meth:`encode`, without gradient."""
+        if not self.shuffle_bn or get_world_size() == 1:
+            return self.momentum_pass(images)
+        images, order = batch_shuffle(images, distributed=True)
+        outputs = self.momentum_pass(images)
+        if isinstance(outputs, tuple):
+            return tuple(batch_unshuffle(o, order, distributed=True) for o in outputs)
+        return batch_unshuffle(outputs, order, distributed=True)
+
+    def momentum_pass(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """f^M of images in any order: a projected map, or several tensors of B rows."""
+        return self.project(last_map(self.momentum_backbone(images)), self.momentum_projector)
+
+    def project(self, features: Tensor, projector: nn.Module) -> Tensor:
+        """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
+        return projector(features)
+
+    @torch.no_grad()
+    def _finish_last_step(self) -> None:
+        """Moving average and queues, once per optimiser step and before its first key pass.
+
+        That the optimiser has stepped shows in the parameters' version counter; it holds with
+        gradient accumulation, skipped steps of a loss scaler, and any training loop.
+        """
+        version = next(self.projector.parameters())._version
+        if version == self._seen_version:
+            return
+        self._seen_version = version
+        for name in self._averaged:
+            update_momentum(getattr(self, name), getattr(self, f'momentum_{name}'), self.momentum)
+        for queue in self.children():
+            if isinstance(queue, KeyQueue):
+                queue.flush()
+
+    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """The total to optimise, and everything to log, averaged over the ranks."""
+        logged = torch.stack([value.detach().float() for value in losses.values()])
+        if get_world_size() > 1:
+            all_reduce(logged, op='mean')
+        return losses['loss'], OrderedDict(zip(losses, logged.unbind()))
+
+    def check_positive_integers(self, **settings: int) -> None:
+        """Raises SettingsError, naming model and setting, for the first that is none."""
+        for name, value in settings.items():
+            if not isinstance(value, int) or value < 1:
+                raise SettingsError(f'{type(self).__name__}: {name} must be a positive integer, '
+                                    f'got {value!r}')
+
+
+def last_map(outputs) -> Tensor:
+    """The last map of a backbone that returns one, or a sequence of them."""
+    return outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
+
+
+@torch.no_grad()
+def spread(embeddings: Tensor) -> Tensor:
+    """Standard deviation of l2-normalised embeddings (B, D) over the batch, times sqrt(D): 1 when
+    they spread evenly over the sphere, 0 when collapsed."""
+    return embeddings.std(0, unbiased=False).mean() * embeddings.shape[1]**0.5
+
+
+@torch.no_grad()
+def _probe(backbone: nn.Module, size: int = 128) -> Tuple[int, int]:
+    """Channels and stride of a backbone's last map."""
+    training = backbone.training
+    features = last_map(backbone.eval()(torch.zeros(1, 3, size, size)))
+    backbone.train(training)
+    if not isinstance(features, Tensor) or features.dim() != 4:
+        raise SettingsError(f'backbone {type(backbone).__name__} must give a map (B, C, h, w) as '
+                            'its last output; choose its out_indices accordingly')
+    return features.shape[1], size // features.shape[3]
