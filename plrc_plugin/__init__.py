@@ -10,7 +10,8 @@ except ImportError as error:
         "installed: pip install 'plrc_plugin[onedl]' for the maintained one, or "
         "'plrc_plugin[openmmlab]' for OpenMMLab's own") from error
 
-from . import datasets, evaluation, hooks, losses, models, regions, transfer, views  # noqa: F401
+from . import (datasets, engine, evaluation, hooks, losses, models, regions,  # noqa: F401
+               transfer, views)
 from .version import __version__
 
 __all__ = ['__version__']

@@ -21,6 +21,8 @@ def _child(parent: Registry) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE)
 
 
+RUNNERS = _child(registry.RUNNERS)
+OPTIM_WRAPPERS = _child(registry.OPTIM_WRAPPERS)
 MODELS = _child(MMENGINE_MODELS)
 DATASETS = _child(MMENGINE_DATASETS)
 TRANSFORMS = _child(MMENGINE_TRANSFORMS)
@@ -36,8 +38,8 @@ REGIONS = Registry('region source', scope=SCOPE)
 # mmengine searches the default scope in every registry and warns where it has no child.
 _CHILDREN = [
     _child(parent)
-    for parent in (registry.RUNNERS, registry.RUNNER_CONSTRUCTORS, registry.MODEL_WRAPPERS,
-                   registry.WEIGHT_INITIALIZERS, registry.OPTIMIZERS, registry.OPTIM_WRAPPERS,
+    for parent in (registry.RUNNER_CONSTRUCTORS, registry.MODEL_WRAPPERS,
+                   registry.WEIGHT_INITIALIZERS, registry.OPTIMIZERS,
                    registry.OPTIM_WRAPPER_CONSTRUCTORS, registry.PARAM_SCHEDULERS,
                    registry.EVALUATOR, registry.TASK_UTILS, registry.VISUALIZERS,
                    registry.VISBACKENDS, registry.LOG_PROCESSORS, registry.INFERENCERS)

@@ -52,7 +52,7 @@ def test_pre_training_configs_run_and_log_every_term(name, image_folder, tmp_pat
     checkpoint = torch.load(tmp_path / 'work' / 'epoch_2.pth', weights_only=False)
     state = checkpoint['state_dict']
     assert state['queue.bank'].shape == (32, 128) and int(state['queue.bank_ptr']) == 12
-    assert torch.equal(state['queue.bank'], runner.model.queue.bank)
+    assert torch.equal(state['queue.bank'], runner.model.state_dict()['queue.bank'])
     trunk = {k[len('backbone.'):] for k in state if k.startswith('backbone.')}
     assert {'conv1.weight', 'layer1.0.conv1.weight', 'layer4.1.bn2.bias'} <= trunk
     assert list((tmp_path / 'work').rglob('events.out.tfevents*'))

@@ -1,12 +1,13 @@
-"""Logging, checkpoints and seeds of every pre-training run."""
+"""Logging, checkpoints and seeds of every pre-training run. See docs/reliability.md."""
 default_scope = 'plrc_plugin'
+runner_type = 'plrc_plugin.PretrainRunner'
 custom_imports = dict(imports=['plrc_plugin'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='plrc_plugin.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 custom_hooks = [
     dict(type='plrc_plugin.CheckSettingsHook'),

@@ -4,5 +4,5 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4))
 # Without T_max the cosine spans max_epochs, whatever --cfg-options makes of it.
 param_scheduler = [dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True)]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
+train_cfg = dict(type='plrc_plugin.ResumableTrainLoop', max_epochs=200)
 auto_scale_lr = dict(base_batch_size=256)

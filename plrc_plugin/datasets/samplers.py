@@ -1,4 +1,5 @@
 """Samplers that hand out keys instead of bare indices."""
+from itertools import islice
 from typing import Iterator
 
 from mmengine.dataset import DefaultSampler
@@ -15,5 +16,14 @@ class KeyedSampler(DefaultSampler):
     image) under persistent workers too, and no epoch repeats another's.
     """
 
+    _first = 0
+
+    def pass_over(self, count: int) -> None:
+        """Leaves out the first ``count`` items of this process when next iterated, and only then:
+        a resumed run has seen them."""
+        self._first = count
+
     def __iter__(self) -> Iterator[SampleKey]:
-        return (SampleKey(self.seed, self.epoch, index) for index in super().__iter__())
+        first, self._first = self._first, 0
+        indices = islice(super().__iter__(), first, None)
+        return (SampleKey(self.seed, self.epoch, index) for index in indices)

@@ -1,4 +1,5 @@
 """The queue of keys: MoCo's dictionary of negatives."""
+import copy
 from typing import List
 
 import torch
@@ -50,6 +51,10 @@ class KeyQueue(MemoryBankModule):
         self.bank.index_copy_(0, positions, keys)
         self.bank_ptr.add_(len(keys)).remainder_(size)
 
-    def _save_to_state_dict(self, *args, **kwargs) -> None:
-        self.flush()
-        super()._save_to_state_dict(*args, **kwargs)
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """The queue as it will be after the next flush; reading it changes nothing."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._waiting:
+            ahead = copy.deepcopy(self)
+            ahead.flush()
+            destination.update({prefix + name: b for name, b in ahead.named_buffers()})

@@ -56,4 +56,6 @@ def test_checkpoint_holds_the_queue_and_what_waits():
     other = KeyQueue(4, 3)
     other.load_state_dict(torch.load(buffer, weights_only=True))
     assert other.bank[:3, 0].tolist() == [1, 2, 3] and int(other.bank_ptr) == 3
+    assert int(queue.bank_ptr) == 0  # looking changed nothing
+    queue.flush()
     assert torch.equal(other.bank, queue.bank)

@@ -178,8 +178,8 @@ def test_moving_average_and_queue_once_per_optimiser_step_before_the_key_pass(ac
                 torch.testing.assert_close(value, average[name])
         online = copy.deepcopy(net.projector.state_dict())
         assert int(net.queue.bank_ptr) == step * accumulate * 3
-    net.state_dict()
-    assert torch.equal(net.queue.bank[:9 * accumulate], torch.cat(keys))
+    bank = net.state_dict()['queue.bank']
+    assert torch.equal(bank[:9 * accumulate], torch.cat(keys))
     assert len(data) == 4
 
 

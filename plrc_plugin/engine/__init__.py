@@ -1,0 +1,12 @@
+"""How a run is driven: its loop, its checkpoints, its processes and its precision."""
+from .checkpoints import AtomicCheckpointHook, damage_of, newest_intact_checkpoint
+from .loops import ResumableTrainLoop
+from .non_finite import NonFiniteLossError, replay
+from .precision import MixedPrecisionOptimWrapper
+from .runner import PretrainRunner
+from .seeding import seed_iteration
+
+__all__ = [
+    'AtomicCheckpointHook', 'MixedPrecisionOptimWrapper', 'NonFiniteLossError', 'PretrainRunner',
+    'ResumableTrainLoop', 'damage_of', 'newest_intact_checkpoint', 'replay', 'seed_iteration'
+]

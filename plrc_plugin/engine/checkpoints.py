@@ -1,0 +1,232 @@
+"""Checkpoints that are whole or absent, and resuming from the newest whole one."""
+import os
+import os.path as osp
+import re
+import zipfile
+from typing import Iterator, Optional
+
+import torch
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import HOOKS
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray
+import numpy as np
+
+# What a checkpoint of mmengine holds beside tensors: the scalars logged so far. None of it runs code.
+_SAFE = [
+    HistoryBuffer, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar,
+    type(np.dtype(np.float64)), type(np.dtype(np.int64)), getattr
+]
+_POINTER = 'last_checkpoint'
+_WRITING = '.being_written'
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` for machines that fail.
+
+    - A checkpoint is written beside its final name, forced to the disk and renamed; only then is the
+      oldest removed. A process killed at any moment, or a full disk, costs no earlier checkpoint.
+    - ``resume=True`` takes the newest checkpoint whose checksums hold; damaged ones are named and
+      passed over.
+    - A checkpoint that is due waits for the optimiser's step, where gradients are accumulated or a
+      loss scaler skipped it.
+
+    Args:
+        interval, by_epoch, max_keep_ckpts, ...: of ``CheckpointHook``. With ``by_epoch=False``
+            checkpoints of the middle of an epoch are made, from which
+            ``plrc_plugin.ResumableTrainLoop`` goes on.
+
+    Raises:
+        SettingsError: before the run, if a checkpoint that was named is damaged.
+        RuntimeError: if a checkpoint cannot be written.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for name, value in dict(interval=self.interval, max_keep_ckpts=self.max_keep_ckpts).items():
+            if not isinstance(value, int) or value == 0:
+                raise SettingsError(f'AtomicCheckpointHook: {name} must be a positive integer, or '
+                                    f'-1 for never (interval) or all (max_keep_ckpts), got '
+                                    f'{value!r}')
+        self._due = False
+
+    def before_run(self, runner) -> None:
+        """Decides what to resume from."""
+        _allow_tensors_only()
+        if not runner._resume:
+            return
+        found = [None]
+        if is_main_process():
+            found = [_resume_target(runner)]
+        broadcast_object_list(found)
+        if isinstance(found[0], SettingsError):
+            raise found[0]
+        runner._resume, runner._load_from = found[0] is not None, found[0]
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        if is_main_process():
+            os.makedirs(self.out_dir, exist_ok=True)
+            for name in os.listdir(self.out_dir):
+                if name.endswith(_WRITING):
+                    os.remove(osp.join(self.out_dir, name))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        due = not self.by_epoch and (
+            self.every_n_train_iters(runner, self.interval, self.save_begin)
+            or self.save_last and self.is_last_train_iter(runner))
+        if due or self._due:
+            self._save_or_wait(runner, epoch=runner.epoch, iteration=runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        if self.by_epoch and (self.every_n_epochs(runner, self.interval, self.save_begin)
+                              or self.save_last and self.is_last_train_epoch(runner)):
+            self._save_or_wait(runner, epoch=runner.epoch + 1, iteration=runner.iter)
+
+    def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
+        # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
+        # skipped the step) that no checkpoint holds.
+        stepped = getattr(_bare(runner.model), 'optimizer_stepped',
+                          runner.optim_wrapper.should_update())
+        self._due = not stepped and iteration < runner.max_iters
+        if self._due:
+            return
+        runner.logger.info(f'Saving checkpoint at {iteration} iterations, epoch {epoch}')
+        self._save_checkpoint_with_step(runner, epoch if self.by_epoch else iteration,
+                                        dict(epoch=epoch, iter=iteration))
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = osp.join(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        if not is_main_process():
+            return
+        try:
+            runner.save_checkpoint(
+                self.out_dir, name + _WRITING, save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
+                backend_args=self.backend_args, **self.args)
+            _publish(self.last_ckpt)
+            pointer = osp.join(runner.work_dir, _POINTER)
+            with open(pointer + _WRITING, 'w') as file:
+                file.write(self.last_ckpt)
+            _publish(pointer)
+        except OSError as error:
+            _remove_if_there(self.last_ckpt + _WRITING)
+            raise RuntimeError(
+                f'{self.last_ckpt} cannot be written: {error}. Earlier checkpoints are intact: make '
+                'room, or choose another default_hooks.checkpoint.out_dir, and start again with '
+                '--resume.') from error
+        self._remove_all_but_last(step)
+
+    def _remove_all_but_last(self, step: int) -> None:
+        if self.max_keep_ckpts < 1:
+            return
+        pattern = re.compile(re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)') + '$')
+        steps = (pattern.match(name) for name in os.listdir(self.out_dir))
+        steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
+        for old in steps[:-self.max_keep_ckpts]:
+            _remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
+
+
+def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
+    """The checkpoint to resume from: the one that ``last_checkpoint`` names, or, where it is damaged
+    or gone, the newest intact one beside it. None without any.
+    """
+    for path in _newest_first(work_dir):
+        damage = damage_of(path)
+        if damage is None:
+            return path
+        if logger is not None:
+            logger.warning(f'{path} is passed over: {damage}')
+    return None
+
+
+def damage_of(path: str) -> Optional[str]:
+    """Why a checkpoint cannot be resumed from, in one line; None if it can.
+
+    Every byte is read and compared with the checksums that torch keeps. Only tensors, numbers and
+    text are unpickled.
+    """
+    _allow_tensors_only()
+    if not osp.exists(path):
+        return 'it does not exist'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            return f'its record {broken} is damaged'
+        checkpoint = torch.load(path, map_location='meta', weights_only=True)
+    except zipfile.BadZipFile:
+        return 'it is cut off, or no checkpoint'
+    except Exception as error:
+        return f'it cannot be read ({" ".join(str(error).split())[:200]})'
+    missing = {'meta', 'state_dict', 'message_hub'} - set(checkpoint)
+    return f'it holds weights only ({", ".join(sorted(missing))} missing)' if missing else None
+
+
+def _resume_target(runner):
+    if runner._load_from is not None:
+        path = osp.expanduser(str(runner._load_from))
+        damage = None if '://' in path else damage_of(path)
+        return path if damage is None else SettingsError(
+            f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a path '
+            'for the newest intact one of the work dir.')
+    found = newest_intact_checkpoint(runner.work_dir, runner.logger)
+    if found is None:
+        runner.logger.warning(f'{runner.work_dir} holds no intact checkpoint: starting anew')
+    return found
+
+
+def _newest_first(work_dir: str) -> Iterator[str]:
+    first = None
+    pointer = osp.join(work_dir, _POINTER)
+    if osp.exists(pointer):
+        with open(pointer) as file:
+            first = file.read().strip()
+        yield first
+    folder = osp.dirname(first) if first else work_dir
+    if not osp.isdir(folder):
+        folder = work_dir
+    with os.scandir(folder) as entries:
+        found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries
+                 if re.search(r'_\d+\.pth$', entry.name)]
+    yield from (path for _, path in sorted(found, reverse=True) if path != first)
+
+
+def _publish(path: str) -> None:
+    """Gives ``path`` what was written beside it, in one step that survives a loss of power."""
+    with open(path + _WRITING, 'rb') as file:
+        os.fsync(file.fileno())
+    os.replace(path + _WRITING, path)
+    folder = os.open(osp.dirname(path) or '.', os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _remove_if_there(path: str) -> None:
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+
+
+def _allow_tensors_only() -> None:
+    """Lets torch.load read mmengine's checkpoints without unpickling arbitrary objects."""
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        torch.serialization.add_safe_globals(_SAFE)
+
+
+def _bare(model):
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,88 @@
+"""Epochs that can be entered in the middle."""
+from itertools import islice
+
+from mmengine.dist import get_rank, get_world_size
+from mmengine.runner import EpochBasedTrainLoop
+
+from plrc_plugin.registry import LOOPS
+
+from .non_finite import NonFiniteLossError, dump_step
+from .seeding import seed_iteration
+
+# mmengine copies a scalar's whole history at each step: a million steps make that 40 ms.
+MIN_LOG_HISTORY = 10000
+
+
+@LOOPS.register_module()
+class ResumableTrainLoop(EpochBasedTrainLoop):
+    """mmengine's ``EpochBasedTrainLoop`` in which a resumed run equals one never interrupted.
+
+    - A checkpoint of the middle of an epoch is resumed there, and images already seen are not read
+      again (with ``plrc_plugin.KeyedSampler``; another sampler's batches are read and dropped).
+    - The global generators are seeded anew for each iteration, see :func:`seed_iteration`.
+    - With another number of processes, or another batch size, than before the run goes on from the
+      same image of the epoch, rounded down to a whole batch.
+    - A non-finite loss ends the run before it reaches the weights, and leaves a dump.
+
+    Args:
+        runner, dataloader, max_epochs, ...: of ``EpochBasedTrainLoop``.
+    """
+
+    def run(self):
+        self._fit_position_to_processes()
+        return super().run()
+
+    def _fit_position_to_processes(self) -> None:
+        hub = self.runner.message_hub
+        global_batch = (self.dataloader.batch_size or 1) * get_world_size()
+        saved_batch = hub.get_info('global_batch', global_batch)
+        saved_length = hub.get_info('iters_per_epoch', len(self.dataloader))
+        if self._iter and (saved_batch, saved_length) != (global_batch, len(self.dataloader)):
+            images = (self._iter - self._epoch * saved_length) * saved_batch
+            position = min(images // global_batch, len(self.dataloader))
+            self._iter = self._epoch * len(self.dataloader) + position
+            self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter,
+                                                              self._max_iters)
+            self.runner.logger.warning(
+                f'The checkpoint was made with {saved_batch} images per iteration and '
+                f'{saved_length} iterations per epoch; now there are {global_batch} and '
+                f'{len(self.dataloader)}: resuming at iteration {position} of epoch '
+                f'{self._epoch + 1}. The result cannot equal that of an uninterrupted run.')
+        hub.update_info('global_batch', global_batch)
+        hub.update_info('iters_per_epoch', len(self.dataloader))
+
+    def run_epoch(self) -> None:
+        """The rest of the current epoch."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for buffer in self.runner.message_hub.log_scalars.values():
+            buffer.max_length = max(MIN_LOG_HISTORY, 2 * len(self.dataloader))
+        first = self._iter - self._epoch * len(self.dataloader)
+        for idx, data_batch in enumerate(self._batches_from(first), first):
+            self.run_iter(idx, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _batches_from(self, first: int):
+        sampler = self.dataloader.sampler
+        if not first:
+            return self.dataloader
+        if self.dataloader.batch_size is None or not hasattr(sampler, 'pass_over'):
+            self.runner.logger.warning(
+                f'{type(sampler).__name__} cannot start in the middle of an epoch: the first '
+                f'{first} batches are read again and dropped. plrc_plugin.KeyedSampler can.')
+            return islice(self.dataloader, first, None)
+        sampler.pass_over(first * self.dataloader.batch_size)
+        return self.dataloader
+
+    def run_iter(self, idx, data_batch) -> None:
+        """One iteration.
+
+        Raises:
+            NonFiniteLossError: with the iteration, the images and where the dump lies.
+        """
+        seed_iteration(self.runner.seed, self._iter, get_rank())
+        try:
+            super().run_iter(idx, data_batch)
+        except NonFiniteLossError as error:
+            raise dump_step(self.runner, data_batch, error) from None

@@ -1,0 +1,50 @@
+"""Mixed precision on any device."""
+from contextlib import contextmanager
+from typing import Optional, Union
+
+import torch
+from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class MixedPrecisionOptimWrapper(AmpOptimWrapper):
+    """mmengine's ``AmpOptimWrapper`` that runs on the CPU too, and scales the loss only in float16.
+
+    bfloat16 has the exponents of float32: without a scaler no step has to ask the device whether
+    its gradients overflowed. Losses and their softmaxes are float32 in either.
+
+    Args:
+        dtype (str): ``'bfloat16'`` or ``'float16'``. Defaults to ``'bfloat16'``.
+        loss_scale (str | float | dict): ``'dynamic'``, the initial scale, or the arguments of
+            torch's ``GradScaler``; for float16. Defaults to ``'dynamic'``.
+        **kwargs: of ``OptimWrapper``.
+
+    Raises:
+        SettingsError: for another dtype.
+    """
+
+    def __init__(self, dtype: str = 'bfloat16', loss_scale: Union[str, float, dict] = 'dynamic',
+                 **kwargs):
+        if dtype not in ('bfloat16', 'float16'):
+            raise SettingsError('MixedPrecisionOptimWrapper: dtype must be bfloat16 or float16, '
+                                f'got {dtype!r}')
+        # The constructor of AmpOptimWrapper refuses the CPU.
+        OptimWrapper.__init__(self, **kwargs)
+        self.cast_dtype = getattr(torch, dtype)
+        self.device_type = torch.device(get_device()).type
+        options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
+        if isinstance(loss_scale, (int, float)):
+            options = dict(init_scale=float(loss_scale))
+        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16',
+                                                **options)
+        self._scale_update_param: Optional[float] = None
+
+    @contextmanager
+    def optim_context(self, model):
+        with OptimWrapper.optim_context(self, model), torch.autocast(self.device_type,
+                                                                     self.cast_dtype):
+            yield

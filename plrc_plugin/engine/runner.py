@@ -1,0 +1,91 @@
+"""The runner of pre-training: any launcher with or without GPUs, and readable config errors."""
+import difflib
+import inspect
+import os
+from contextlib import contextmanager
+
+import torch
+from mmengine.dist import is_distributed
+from mmengine.runner import Runner
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import RUNNERS
+
+# Environment variables of each launcher: rank, number of processes, rank on the node.
+_LAUNCHERS = dict(
+    pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'))
+
+
+@RUNNERS.register_module()
+class PretrainRunner(Runner):
+    """mmengine's ``Runner`` that also runs many processes without GPU, and in which a setting that
+    cannot work is one :class:`SettingsError` before the first iteration.
+
+    Chosen by ``runner_type='plrc_plugin.PretrainRunner'``.
+    """
+
+    @classmethod
+    def from_cfg(cls, cfg):
+        _check_names(cfg)
+        with readable_errors('the config'):
+            return super().from_cfg(cfg)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            init_processes_without_gpu(self.launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        if self.distributed and not torch.cuda.is_available():
+            model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
+                                     **(model_wrapper_cfg or {}))
+            model_wrapper_cfg['device_ids'] = None  # mmengine's default names a GPU
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_train_loop(self, loop):
+        with readable_errors('train_cfg or train_dataloader'):
+            return super().build_train_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        with readable_errors('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler):
+        with readable_errors('param_scheduler'):
+            return super().build_param_scheduler(scheduler)
+
+
+@contextmanager
+def readable_errors(what: str):
+    """Turns whatever building from a config raises into a :class:`SettingsError` of one line."""
+    try:
+        yield
+    except (SettingsError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        message = ' '.join(str(error).split()) or type(error).__name__
+        raise SettingsError(f'{what} cannot be used: {message}') from error
+
+
+def init_processes_without_gpu(launcher: str) -> None:
+    """Joins the process group of ``launcher`` through gloo; mmengine would ask for a GPU."""
+    rank, size, local_rank = (os.environ[name] for name in _LAUNCHERS[launcher])
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
+
+
+def _check_names(cfg: dict) -> None:
+    """Raises where a top-level name is nearly that of a setting: mmengine ignores names that it
+    does not know, and configs are free to have variables of their own."""
+    known = set(inspect.signature(Runner.__init__).parameters) | {
+        'runner_type', 'find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'compile',
+        'custom_imports', 'launcher'
+    }
+    for name in set(cfg) - known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+        if near:
+            raise SettingsError(f'{name} is no setting; did you mean {near[0]}?')
