@@ -1,5 +1,6 @@
 """Two encoders, one the moving average of the other: the ground of every objective here."""
 import copy
+import math
 from collections import OrderedDict
 from typing import Dict, List, Optional, Tuple, Union
 
@@ -10,7 +11,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import NonFiniteLossError, SettingsError
 from plrc_plugin.registry import MODELS
 
 from .key_queue import KeyQueue
@@ -129,6 +130,11 @@ class MomentumEncoders(BaseModel):
         """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
         return projector(features)
 
+    @property
+    def optimizer_stepped(self) -> bool:
+        """Whether the optimiser has stepped since the last forward, or there was none yet."""
+        return next(self.projector.parameters())._version != self._seen_version
+
     @torch.no_grad()
     def _finish_last_step(self) -> None:
         """Moving average and queues, once per optimiser step and before its first key pass.
@@ -136,22 +142,32 @@ class MomentumEncoders(BaseModel):
         That the optimiser has stepped shows in the parameters' version counter; it holds with
         gradient accumulation, skipped steps of a loss scaler, and any training loop.
         """
-        version = next(self.projector.parameters())._version
-        if version == self._seen_version:
+        if not self.optimizer_stepped:
             return
-        self._seen_version = version
+        self._seen_version = next(self.projector.parameters())._version
         for name in self._averaged:
             update_momentum(getattr(self, name), getattr(self, f'momentum_{name}'), self.momentum)
         for queue in self.children():
             if isinstance(queue, KeyQueue):
                 queue.flush()
 
-    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """The total to optimise, and everything to log, averaged over the ranks."""
+    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, float]]:
+        """The total to optimise, and everything to log, averaged over the ranks.
+
+        The numbers are fetched here, all at once: the device waits for the host between forward
+        and backward only, and a loss that is not finite never reaches the weights.
+
+        Raises:
+            NonFiniteLossError: on every rank, if a value is infinite or NaN on any.
+        """
         logged = torch.stack([value.detach().float() for value in losses.values()])
         if get_world_size() > 1:
             all_reduce(logged, op='mean')
-        return losses['loss'], OrderedDict(zip(losses, logged.unbind()))
+        logged = OrderedDict(zip(losses, logged.tolist()))
+        broken = [name for name, value in logged.items() if not math.isfinite(value)]
+        if broken:
+            raise NonFiniteLossError(f'{" and ".join(broken)} not finite', logged)
+        return losses['loss'], logged
 
     def check_positive_integers(self, **settings: int) -> None:
         """Raises SettingsError, naming model and setting, for the first that is none."""
@@ -177,7 +193,8 @@ def spread(embeddings: Tensor) -> Tensor:
 def _probe(backbone: nn.Module, size: int = 128) -> Tuple[int, int]:
     """Channels and stride of a backbone's last map."""
     training = backbone.training
-    features = last_map(backbone.eval()(torch.zeros(1, 3, size, size)))
+    backbone.eval()  # mmdet's returns None
+    features = last_map(backbone(torch.zeros(1, 3, size, size)))
     backbone.train(training)
     if not isinstance(features, Tensor) or features.dim() != 4:
         raise SettingsError(f'backbone {type(backbone).__name__} must give a map (B, C, h, w) as '
