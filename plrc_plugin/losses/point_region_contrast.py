@@ -1,5 +1,5 @@
 """Point-level region contrast, L_c (Eq. 2)."""
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from .similarity import similarity_logsumexp
 
 
 def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
-                          key_regions: Tensor, temperature: float = 0.2) -> Tensor:
+                          key_regions: Tensor, temperature: float = 0.2,
+                          inter_image: bool = True,
+                          negatives: Optional[Tensor] = None) -> Tensor:
     """Contrast of single points between regions.
 
     ::
@@ -21,7 +23,8 @@ def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
               -log( exp(p_i . p'_k / t) / sum_j exp(p_i . p'_j / t) )
         L_c = mean over the images b that have a pair
 
-    where j runs over the key points of the same image (intra) and of all others (inter).
+    where j runs over the key points of the same image (intra) and of all others (inter), and over
+    further negatives where given.
 
     Args:
         queries (Tensor): (B, M, D), points p_i of view v by the online encoder, l2-normalised.
@@ -30,6 +33,9 @@ def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
             an image only. A negative id is void: no point, neither a pair nor a negative.
         key_regions (Tensor): (B, K) int.
         temperature (float): tau.
+        inter_image (bool): whether j leaves the image. Defaults to True.
+        negatives (Tensor, optional): (J, D), l2-normalised points of yet other images. Rows of
+            zeros are void.
 
     Returns:
         Tensor: scalar; 0, with zero gradients, if no image has a pair.
@@ -37,20 +43,30 @@ def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
     Reference:
         Eq. 2 and the text below it.
     """
-    values, counted = _contrast_per_image(queries, keys, query_regions, key_regions, temperature)
+    values, counted = _contrast_per_image(queries, keys, query_regions, key_regions, temperature,
+                                          inter_image, negatives)
     return mean_over_counted(values, counted)
 
 
 def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,
-                        temperature: float) -> Tuple[Tensor, Tensor]:
+                        temperature: float, inter_image: bool,
+                        negatives: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a pair (B,)."""
     check_temperature(temperature=temperature)
     queries, keys = float_or_double(queries), float_or_double(keys)
     pairs = ((query_regions.unsqueeze(2) == key_regions.unsqueeze(1))
              & (query_regions.unsqueeze(2) >= 0)).to(queries.dtype)
     pairs_of_query = pairs.sum(2)
-    lse = similarity_logsumexp(queries.flatten(0, 1), keys.flatten(0, 1), temperature,
-                               key_regions.flatten() >= 0).view_as(pairs_of_query)
+    if inter_image:
+        contrasted, valid = keys.flatten(0, 1), key_regions.flatten() >= 0
+        if negatives is not None:
+            contrasted = torch.cat([contrasted, negatives.to(keys.dtype)])
+            valid = torch.cat([valid, negatives.any(1)])
+        lse = similarity_logsumexp(queries.flatten(0, 1), contrasted, temperature, valid)
+        lse = lse.view_as(pairs_of_query)
+    else:
+        void = (key_regions < 0).unsqueeze(1)
+        lse = (queries @ keys.transpose(1, 2) / temperature).masked_fill(void, -1e9).logsumexp(2)
     # The numerators summed over k need the sum of a region's keys only, not each similarity.
     positives = torch.einsum('bmd,bmd->bm', queries, pairs @ keys) / temperature
     num_pairs = pairs_of_query.sum(1)
@@ -71,7 +87,8 @@ class PointRegionContrast(nn.Module):
         check_temperature(temperature=temperature)
         self.temperature = temperature
 
-    def forward(self, queries: Tensor, keys: Tensor, query_regions: Tensor,
-                key_regions: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,
+                inter_image: bool = True, negatives: Optional[Tensor] = None) -> Tensor:
         return mean_over_counted_of_all_ranks(
-            *_contrast_per_image(queries, keys, query_regions, key_regions, self.temperature))
+            *_contrast_per_image(queries, keys, query_regions, key_regions, self.temperature,
+                                 inter_image, negatives))

@@ -1,15 +1,21 @@
 """Point-Level Region Contrast (Bai et al., CVPR 2022): the model that composes the parts."""
-from typing import Dict, Tuple
+from typing import Dict
 
+import torch
+from lightly.models.utils import concat_all_gather
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
-from plrc_plugin.views import inside, read_points, view_to_view
 
+from .embedding import embed_points
+from .key_queue import KeyQueue
 from .momentum_contrast import MomentumContrast
+from .strategies import STRATEGIES
+
+NEGATIVES = ('image', 'batch', 'ranks', 'queue')
 
 
 @MODELS.register_module()
@@ -21,8 +27,13 @@ class PLRC(MomentumContrast):
         beta (float): weight of the point losses against L_m, as in Eq. 6; the authors' code has it
             the other way round, which is ``beta=0.3``. Defaults to 0.7.
         warmup_epochs (int): epochs without L_a, the other weights unchanged. Defaults to 30.
-        strategy (int): of distillation, 1, 2 or 3 (Section 4.5.2), see :meth:`affinities`.
-            Defaults to 1.
+        strategy (int): of distillation, a key of :data:`~.strategies.STRATEGIES`: 1, 2 or 3 of
+            Section 4.5.2. Defaults to 1.
+        negatives (str): the points j of Eq. 2's denominator: key points of the same ``'image'``; of
+            this process's ``'batch'`` (the paper); of the batches of all ``'ranks'``; or of the
+            batch and a ``'queue'`` of earlier key points. Defaults to 'batch'.
+        point_queue_size (int): of ``negatives='queue'``; B * M points of each process enter per
+            step. Defaults to 65536.
         region_contrast (dict): config of L_c.
         affinity_distillation (dict): config of L_a.
         **kwargs: of :class:`MomentumContrast`.
@@ -32,7 +43,7 @@ class PLRC(MomentumContrast):
     """
 
     def __init__(self, *args, alpha: float = 0.5, beta: float = 0.7, warmup_epochs: int = 30,
-                 strategy: int = 1,
+                 strategy: int = 1, negatives: str = 'batch', point_queue_size: int = 65536,
                  region_contrast: dict = dict(type='plrc_plugin.PointRegionContrast'),
                  affinity_distillation: dict = dict(type='plrc_plugin.PointAffinityDistillation'),
                  **kwargs):
@@ -43,8 +54,15 @@ class PLRC(MomentumContrast):
         if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
             raise SettingsError('PLRC: warmup_epochs must be an integer >= 0, got '
                                 f'{warmup_epochs!r}')
-        if strategy not in (1, 2, 3):
-            raise SettingsError(f'PLRC: strategy must be 1, 2 or 3, got {strategy!r}')
+        if strategy not in STRATEGIES:
+            raise SettingsError(f'PLRC: strategy must be one of {list(STRATEGIES)}, '
+                                f'got {strategy!r}')
+        if negatives not in NEGATIVES:
+            raise SettingsError(f'PLRC: negatives must be one of {NEGATIVES}, got {negatives!r}')
+        self.negatives = negatives
+        if negatives == 'queue':
+            self.check_positive_integers(point_queue_size=point_queue_size)
+            self.point_queue = KeyQueue(point_queue_size, self.embedding_dim)
         self.alpha = alpha
         self.beta = beta
         self.warmup_epochs = warmup_epochs
@@ -71,54 +89,41 @@ class PLRC(MomentumContrast):
         query_map = self.encode(query['image'])
         key_map = self.encode_key(key['image'])
         terms = self.image_terms(query_map, key_map)
-        query_points = embed_points(query_map, query['points'])
-        key_points = embed_points(key_map, key['points'])
+        query_points = self.embed(query_map, query)
+        key_points = self.embed(key_map, key)
         terms['l_c'] = self.region_contrast(query_points, key_points, query['regions'],
-                                            key['regions'])
+                                            key['regions'],
+                                            **self.further_negatives(key_points, key['regions']))
         point_loss = self.alpha * terms['l_c']
         if self.distills:
-            terms['l_a'] = self.affinity_distillation(
-                *self.affinities(query, key, query_points, key_points, key_map))
+            compared = STRATEGIES[self.strategy](self, query, key, query_points, key_points, key_map)
+            terms['l_a'] = self.affinity_distillation(*compared)
             point_loss = point_loss + (1 - self.alpha) * terms['l_a']
         total = self.beta * point_loss + (1 - self.beta) * terms['l_m']
         common = query['regions'].unsqueeze(2) == key['regions'].unsqueeze(1)
         common &= key['regions'].unsqueeze(1) >= 0
         return dict(loss=total, **terms, no_common_region=1 - common.any(2).any(1).float().mean())
 
+    def embed(self, projected_map: Tensor, view: dict) -> Tensor:
+        """What is contrasted: the embeddings (B, M, D) of a view's points."""
+        return embed_points(projected_map, view['points'])
+
+    @torch.no_grad()
+    def further_negatives(self, keys: Tensor, regions: Tensor) -> dict:
+        """Arguments of L_c, by ``self.negatives``, for the batch's keys (B, M, D)."""
+        if self.negatives == 'image':
+            return dict(inter_image=False)
+        keys = (keys * (regions >= 0).unsqueeze(2)).flatten(0, 1)  # zeros are void
+        if self.negatives == 'queue':
+            self.point_queue.push(keys)
+            return dict(negatives=self.point_queue.bank)
+        if self.negatives == 'ranks' and get_world_size() > 1:
+            gathered, own = concat_all_gather(keys), get_rank() * len(keys)
+            return dict(negatives=torch.cat([gathered[:own], gathered[own + len(keys):]]))
+        return dict()
+
     @property
     def distills(self) -> bool:
         """Whether L_a takes part in the current epoch."""
         epoch = MessageHub.get_current_instance().get_info('epoch', 0)
         return self.alpha < 1 and epoch >= self.warmup_epochs
-
-    def affinities(self, query: dict, key: dict, query_points: Tensor, key_points: Tensor,
-                   key_map: Tensor) -> Tuple[Tensor, ...]:
-        """What the distillation compares, by strategy (Section 4.5.2).
-
-        A prime marks an embedding by f^M; i and k are points of v unless said otherwise.
-
-        1. teacher A_{i'k'}, student A_{ik'}: k' are the points of v', i' is the image position of
-           i read in v'.
-        2. teacher A_{ik'}, student A_{ik}: k' is the image position of k read in v'.
-        3. teacher A_{i'k'}, student A_{ik}: i' and k' are the points of v through f^M, one extra
-           momentum forward.
-
-        Returns:
-            tuple[Tensor, ...]: student queries and keys, teacher queries and keys, the validity of
-            anchors (B, M), and that of keys (B, K).
-        """
-        is_point = query['regions'] >= 0
-        if self.strategy == 3:
-            teacher = embed_points(self.encode_key(query['image']), query['points'])
-            return query_points, query_points, teacher, teacher, is_point, is_point
-        position = view_to_view(query['points'], query['affine'], key['affine'])
-        seen = inside(position) & is_point
-        same_position = embed_points(key_map, position)
-        if self.strategy == 2:
-            return query_points, query_points, query_points, same_position, seen, seen
-        return query_points, key_points, same_position, key_points, seen, key['regions'] >= 0
-
-
-def embed_points(projected_map: Tensor, points: Tensor) -> Tensor:
-    """l2-normalised embeddings (B, M, D) of points (B, M, 2) of a projected map (B, D, h, w)."""
-    return F.normalize(read_points(projected_map, points), dim=2)
