@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from plrc_plugin.transfer import load_tensors, read_trunk
+from trunk_fixtures import plrc_checkpoint, trunk18  # noqa: F401
 
 FORMATS = {  # container, prefix, a head under the same prefix, something else
     'plrc': ('state_dict', 'backbone.', None, 'queue.bank'),

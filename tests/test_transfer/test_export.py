@@ -8,6 +8,7 @@ import torch
 import torchvision
 
 from plrc_plugin.transfer import export_trunk, read_trunk
+from trunk_fixtures import trunk18  # noqa: F401
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'export_checkpoint.py'
 

@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from plrc_plugin.transfer import load_trunk, read_trunk
+from trunk_fixtures import plrc_checkpoint, trunk18  # noqa: F401
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 R18_C4 = {

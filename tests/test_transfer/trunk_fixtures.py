@@ -1,3 +1,4 @@
+"""Fixtures: a trunk and a checkpoint that holds it (conftest.py is the name of another module)."""
 import pytest
 import torch
 import torchvision
