@@ -198,7 +198,7 @@ def test_log_shows_every_term_and_optimises_the_total_once():
     total, logged = net.parse_losses(out)
     assert total is out['loss']
     assert list(logged) == ['loss', 'l_m', 'top1', 'std', 'l_c', 'l_a', 'no_common_region']
-    assert not any(v.requires_grad for v in logged.values())
+    assert all(isinstance(value, float) for value in logged.values())
 
 
 def test_std_tells_spread_from_collapse():
