@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .reduction import check_temperature, float_or_double
+from .reduction import check_temperature, in_full_precision
 
 
+@in_full_precision
 def image_contrast(queries: Tensor, keys: Tensor, negatives: Tensor,
                    temperature: float = 0.2) -> Tuple[Tensor, Tensor]:
     """``-log( exp(z . z' / t) / (exp(z . z' / t) + sum_j exp(z . z'_j / t)) )``, mean over images.
@@ -23,7 +24,6 @@ def image_contrast(queries: Tensor, keys: Tensor, negatives: Tensor,
         (top-1 accuracy), both scalars.
     """
     check_temperature(temperature=temperature)
-    queries, keys, negatives = map(float_or_double, (queries, keys, negatives))
     positive = (queries * keys).sum(1, keepdim=True)
     logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
     target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from plrc_plugin.registry import MODELS
 
-from .reduction import (check_temperature, float_or_double, mean_over_counted,
+from .reduction import (check_temperature, in_full_precision, mean_over_counted,
                         mean_over_counted_of_all_ranks)
 
 
@@ -64,6 +64,7 @@ def point_affinity(queries: Tensor, keys: Tensor, temperature: float,
     return logits.log_softmax(2)
 
 
+@in_full_precision
 def _distillation_per_image(student_queries: Tensor, student_keys: Tensor,
                             teacher_queries: Tensor, teacher_keys: Tensor, valid: Tensor,
                             student_temperature: float, teacher_temperature: float,
@@ -71,11 +72,10 @@ def _distillation_per_image(student_queries: Tensor, student_keys: Tensor,
     """L_b (B,) and whether the image has a valid anchor and a valid key (B,)."""
     check_temperature(student_temperature=student_temperature,
                       teacher_temperature=teacher_temperature)
-    student = point_affinity(float_or_double(student_queries), float_or_double(student_keys),
-                             student_temperature, key_valid)
+    student = point_affinity(student_queries, student_keys, student_temperature, key_valid)
     with torch.no_grad():
-        teacher = point_affinity(float_or_double(teacher_queries), float_or_double(teacher_keys),
-                                 teacher_temperature, key_valid).exp()
+        teacher = point_affinity(teacher_queries, teacher_keys, teacher_temperature,
+                                 key_valid).exp()
     if key_valid is not None:
         valid = valid & key_valid.any(1, keepdim=True)
     cross_entropy = -torch.einsum('bmk,bmk->bm', teacher, student)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from plrc_plugin.registry import MODELS
 
-from .reduction import (check_temperature, float_or_double, mean_over_counted,
+from .reduction import (check_temperature, in_full_precision, mean_over_counted,
                         mean_over_counted_of_all_ranks)
 from .similarity import similarity_logsumexp
 
@@ -48,12 +48,12 @@ def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
     return mean_over_counted(values, counted)
 
 
+@in_full_precision
 def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,
                         temperature: float, inter_image: bool,
                         negatives: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a pair (B,)."""
     check_temperature(temperature=temperature)
-    queries, keys = float_or_double(queries), float_or_double(keys)
     pairs = ((query_regions.unsqueeze(2) == key_regions.unsqueeze(1))
              & (query_regions.unsqueeze(2) >= 0)).to(queries.dtype)
     pairs_of_query = pairs.sum(2)

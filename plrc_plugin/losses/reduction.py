@@ -1,4 +1,7 @@
 """How per-image losses become one number, on one process and on many."""
+from functools import wraps
+from typing import Callable
+
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor
@@ -7,6 +10,21 @@ from torch import Tensor
 def float_or_double(x: Tensor) -> Tensor:
     """Half precision to float32: products and softmaxes of the losses are never taken in half."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def in_full_precision(function: Callable) -> Callable:
+    """Takes a loss out of autocast, which would multiply in half whatever the inputs are, and makes
+    half inputs float32."""
+
+    @wraps(function)
+    def wrapped(*args, **kwargs):
+        args = [float_or_double(x) if isinstance(x, Tensor) else x for x in args]
+        kwargs = {k: float_or_double(x) if isinstance(x, Tensor) else x for k, x in kwargs.items()}
+        device = next(x.device for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+        with torch.autocast(device.type, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def check_temperature(**temperatures: float) -> None:
