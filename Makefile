@@ -21,6 +21,15 @@ demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes 
 	$(BIN)/mim train plrc_plugin configs/plrc_demo.py
 	# LEAD: the line that names checkpoint, log, loss curves and affinity maps goes here
 
+DEMO_TRANSFER := work_dirs/demo_transfer
+demo-transfer: venv-full  ## fine-tune a detector and a segmenter on generated scenes (20 minutes)
+	$(BIN)/python tools/make_scenes.py data/scenes
+	OMP_NUM_THREADS=1 $(BIN)/python tools/train.py configs/plrc_demo.py --resume
+	$(BIN)/python tools/transfer_table.py --work-dir $(DEMO_TRANSFER) --jobs 2 \
+	  --checkpoints scratch plrc=$$(cat work_dirs/plrc_demo/last_checkpoint) \
+	  --configs configs/mmdet/faster-rcnn_r18-c4_demo_scenes.py configs/mmseg/fcn_r18_demo_scenes.py
+	@echo 'table and pictures: $(DEMO_TRANSFER)/table.md, bars: $(DEMO_TRANSFER)/table.png'
+
 test: venv-full  ## run the tests with everything installed
 	$(BIN)/python -m pytest
 
@@ -63,4 +72,4 @@ clean:  ## remove what building, testing and training left (not data/)
 	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check-install venv-demo venv-full print-key clean
+.PHONY: help demo demo-transfer test check-install venv-demo venv-full print-key clean

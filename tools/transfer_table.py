@@ -63,7 +63,8 @@ def last_metrics(run_dir):
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     found = [line for line in lines if COLUMNS.keys() & line.keys()]
     if not found:
-        sys.exit(f'transfer_table: {run_dir} logged none of {list(COLUMNS)}')
+        sys.exit(f'transfer_table: {run_dir} logged none of {list(COLUMNS)}. If it was cut off '
+                 'in its last evaluation, remove the folder to train again')
     return {COLUMNS[key][0]: value * COLUMNS[key][1]
             for key, value in found[-1].items() if key in COLUMNS}
 
