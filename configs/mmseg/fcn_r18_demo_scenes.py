@@ -11,7 +11,7 @@ _base_ = '../_base_/transfer_fcn.py'
 crop_size = (193, 193)
 model = dict(
     data_preprocessor=dict(size=crop_size),
-    backbone=dict(depth=18, base_channels=32),
+    backbone=dict(depth=18, stem_channels=32, base_channels=32),
     decode_head=dict(in_channels=256, channels=64, num_classes=9))
 
 dataset = dict(
