@@ -1,10 +1,13 @@
 """The objectives: pure functions over embeddings, and the thin modules that configs name."""
+from .dense_contrast import dense_contrast, match_positions
 from .image_contrast import image_contrast
+from .pixel_consistency import PixelConsistency, near_pairs, pixel_consistency
 from .point_affinity_distillation import (PointAffinityDistillation, point_affinity,
                                           point_affinity_distillation)
 from .point_region_contrast import PointRegionContrast, point_region_contrast
 
 __all__ = [
-    'PointAffinityDistillation', 'PointRegionContrast', 'image_contrast', 'point_affinity',
+    'PixelConsistency', 'PointAffinityDistillation', 'PointRegionContrast', 'dense_contrast',
+    'image_contrast', 'match_positions', 'near_pairs', 'pixel_consistency', 'point_affinity',
     'point_affinity_distillation', 'point_region_contrast'
 ]

@@ -1,6 +1,7 @@
 """Trunks that need no compiled operators."""
 from typing import Sequence, Tuple
 
+import torchvision
 from torch import Tensor, nn
 from torchvision.models import resnet
 
@@ -78,3 +79,49 @@ def _block(block: type, channels: int, planes: int, stride: int) -> nn.Module:
             nn.Conv2d(channels, planes * block.expansion, 1, stride=stride, bias=False),
             nn.BatchNorm2d(planes * block.expansion))
     return block(channels, planes, stride, downsample)
+
+
+# What torchvision's hierarchical models call the parts before their pooling, in order.
+_PARTS = (
+    ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4'),  # ResNet, ResNeXt
+    ('features', 'norm', 'permute'),  # Swin, whose maps are channels-last until then
+    ('stem', 'trunk_output'),  # RegNet
+    ('features', ),  # ConvNeXt, EfficientNet, MobileNet, DenseNet, VGG
+)
+
+
+@MODELS.register_module()
+class TorchvisionTrunk(nn.Module):
+    """A hierarchical model of torchvision up to its last map, under torchvision's parameter names.
+
+    Args:
+        name (str): e.g. 'convnext_tiny', 'swin_t', 'regnet_y_400mf', 'efficientnet_b0'.
+        **kwargs: of torchvision's builder, e.g. ``stochastic_depth_prob``; not ``weights``.
+
+    Raises:
+        SettingsError: if there is no such model, or it has no map (a plain ViT).
+    """
+
+    def __init__(self, name: str, **kwargs):
+        super().__init__()
+        if name not in torchvision.models.list_models(module=torchvision.models):
+            raise SettingsError(f'TorchvisionTrunk: torchvision {torchvision.__version__} has no '
+                                f'classification model {name!r}')
+        if 'weights' in kwargs:
+            raise SettingsError('TorchvisionTrunk: pre-training starts from random weights: leave '
+                                'weights out; to go on from a checkpoint, set load_from')
+        model = torchvision.models.get_model(name, weights=None, **kwargs)
+        parts = next((p for p in _PARTS if all(hasattr(model, part) for part in p)), None)
+        if parts is None:
+            raise SettingsError(f'TorchvisionTrunk: {name} has no last map known here: choose a '
+                                'hierarchical model, e.g. a ResNet, ConvNeXt, Swin or RegNet')
+        self._parts = parts
+        for part in parts:
+            self.add_module(part, getattr(model, part))
+
+    def forward(self, images: Tensor) -> Tuple[Tensor]:
+        """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w)."""
+        x = images
+        for part in self._parts:
+            x = getattr(self, part)(x)
+        return (x, )

@@ -1,5 +1,5 @@
 """The pipeline step that gives each view its regions and points."""
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -8,13 +8,16 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import REGIONS, TRANSFORMS
 from plrc_plugin.views.randomness import stream
 
+from .labels import as_labels
 from .sampling import generator_from, region_map_of_view, sample_region_points
 
 
 class RegionPoints(NamedTuple):
-    """M = N * P points of a view: region ids (M,) int64 and positions (M, 2) float32 in [0, 1]."""
+    """M = N * P points of a view: region ids (M,) int64 and positions (M, 2) float32 in [0, 1],
+    and, where asked for, the region ids (R, R) int64 of all its cells."""
     regions: Tensor
     points: Tensor
+    region_map: Optional[Tensor] = None
 
 
 @TRANSFORMS.register_module()
@@ -29,6 +32,8 @@ class SampleRegionPoints:
         num_regions (int): N. Defaults to 16.
         points_per_region (int): P. Defaults to 16.
         resolution (int): R, cells along each side of a view. Defaults to 56.
+        keep_region_map (bool): hand on the maps too, for what pools whole regions. Defaults to
+            False.
 
     Adds ``results['region_points']``, a :class:`RegionPoints` for each of ``results['views']``.
 
@@ -37,7 +42,8 @@ class SampleRegionPoints:
     """
 
     def __init__(self, regions: dict = dict(type='GridRegions', n=4), num_regions: int = 16,
-                 points_per_region: int = 16, resolution: int = 56):
+                 points_per_region: int = 16, resolution: int = 56,
+                 keep_region_map: bool = False):
         for name, value in dict(num_regions=num_regions, points_per_region=points_per_region,
                                 resolution=resolution).items():
             if not isinstance(value, int) or value < 1:
@@ -47,9 +53,11 @@ class SampleRegionPoints:
         self.num_regions = num_regions
         self.points_per_region = points_per_region
         self.resolution = resolution
+        self.keep_region_map = keep_region_map
 
     def __call__(self, results: dict) -> dict:
-        label_map = torch.as_tensor(self.regions(results))
+        source = type(self.regions).__name__
+        label_map = as_labels(self.regions(results), f'{source}: {results.get("img_path")}')
         results['region_points'] = [
             self._sample(label_map, torch.from_numpy(view.affine),
                          generator_from(stream(results['sample_key'], 'points', v)))
@@ -63,4 +71,5 @@ class SampleRegionPoints:
         regions, points = sample_region_points(region_map.unsqueeze(0), self.num_regions,
                                                self.points_per_region, generator)
         return RegionPoints(regions[0].repeat_interleave(self.points_per_region),
-                            points[0].flatten(0, 1))
+                            points[0].flatten(0, 1),
+                            region_map if self.keep_region_map else None)

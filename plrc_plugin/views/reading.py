@@ -23,14 +23,14 @@ def read_points(feature_map: Tensor, points: Tensor) -> Tensor:
     with torch.autocast(feature_map.device.type, enabled=False):
         if feature_map.dtype in (torch.float16, torch.bfloat16):
             feature_map = feature_map.float()
-        weights_x = _hat_weights(points[..., 0], width, feature_map.dtype)
-        weights_y = _hat_weights(points[..., 1], height, feature_map.dtype)
+        weights_x = cell_weights(points[..., 0], width, feature_map.dtype)
+        weights_y = cell_weights(points[..., 1], height, feature_map.dtype)
         weights = (weights_y.unsqueeze(3) * weights_x.unsqueeze(2)).flatten(2)
         return weights @ feature_map.flatten(2).transpose(1, 2)
 
 
-def _hat_weights(positions: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Linear interpolation weights, (B, M, size), of positions (B, M) over cell centres."""
+def cell_weights(positions: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Linear interpolation weights, (..., size), of positions (...) in [0, 1] over cell centres."""
     cells = (positions * size - 0.5).clamp(0, size - 1)
     distance = (cells.unsqueeze(-1) - torch.arange(size, device=cells.device)).abs()
     return (1 - distance).clamp(min=0).to(dtype)

@@ -1,0 +1,69 @@
+"""DenseCL (Wang et al., CVPR 2021): a further point of comparison, beyond the paper."""
+from typing import Dict, Tuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.losses import dense_contrast, match_positions
+from plrc_plugin.registry import MODELS
+
+from .key_queue import KeyQueue
+from .momentum_contrast import MomentumContrast
+from .momentum_encoders import last_map
+from .projector import conv_projector
+
+
+@MODELS.register_module()
+class DenseCL(MomentumContrast):
+    """L = (1 - lambda) L_q + lambda L_r: MoCo v2, and contrast of matched positions of the map.
+
+    A second projector keeps the map. Each of its h * w positions has one positive, the position of
+    the other view whose backbone feature is most alike, and the pooled maps of earlier images, a
+    queue of its own, as negatives.
+
+    Args:
+        *args, **kwargs: of :class:`MomentumContrast`.
+        dense_weight (float): lambda. Defaults to 0.5.
+
+    Reference:
+        arXiv 2011.09157, Section 3.
+    """
+
+    def __init__(self, *args, dense_weight: float = 0.5, **kwargs):
+        super().__init__(*args, **kwargs)
+        if not 0 <= dense_weight <= 1:
+            raise SettingsError(f'DenseCL: dense_weight must lie in [0, 1], got {dense_weight!r}')
+        self.dense_weight = dense_weight
+        self.dense_projector = conv_projector(self.channels, self.embedding_dim)
+        self.add_momentum_copy('dense_projector')
+        self.dense_queue = KeyQueue(len(self.queue.bank), self.embedding_dim)
+
+    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+        """L_m (the paper's L_q) and ``l_dense`` (L_r)."""
+        features = last_map(self.backbone(query['image']))
+        key_features, key_vector, key_map = self.encode_key(key['image'])
+        terms = self.image_terms(self.project(features, self.projector), key_vector)
+        queries = _positions(self.dense_projector(features))
+        matches = match_positions(_rows(features), _rows(key_features))
+        l_dense = dense_contrast(queries, _positions(key_map), matches, self.dense_queue.bank,
+                                 self.temperature)
+        self.dense_queue.push(F.normalize(key_map.float().mean((2, 3)), dim=1))
+        total = (1 - self.dense_weight) * terms['l_m'] + self.dense_weight * l_dense
+        return dict(loss=total, **terms, l_dense=l_dense)
+
+    def momentum_pass(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Backbone map, pooled projection and dense projection of f^M."""
+        features = last_map(self.momentum_backbone(images))
+        return (features, self.project(features, self.momentum_projector),
+                self.momentum_dense_projector(features))
+
+
+def _rows(feature_map: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h * w, C)."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def _positions(projected_map: Tensor) -> Tensor:
+    """l2-normalised embeddings (B, h * w, D) of a map's positions."""
+    return F.normalize(_rows(projected_map).float(), dim=2)

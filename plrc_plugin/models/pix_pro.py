@@ -1,0 +1,102 @@
+"""PixPro (Xie et al., CVPR 2021): a further point of comparison, beyond the paper."""
+from typing import Dict, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.losses import PixelConsistency, near_pairs
+from plrc_plugin.registry import MODELS
+from plrc_plugin.views import view_to_image
+from plrc_plugin.views.geometry import cell_centres
+
+from .momentum_encoders import MomentumEncoders, spread
+
+
+class PixelPropagation(nn.Module):
+    """``y_i = sum_j max(cos(x_i, x_j), 0)^gamma g(x_j)``, g one 1x1 convolution.
+
+    Args:
+        channels (int): D.
+        gamma (float): sharpness. Defaults to 2.
+    """
+
+    def __init__(self, channels: int, gamma: float = 2.):
+        super().__init__()
+        self.transform = nn.Conv2d(channels, channels, 1)
+        self.gamma = gamma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, h, w) to (B, D, h, w)."""
+        unit = F.normalize(x.float().flatten(2), dim=1)
+        similarity = (unit.transpose(1, 2) @ unit).clamp(min=0)**self.gamma
+        return (self.transform(x).float().flatten(2) @ similarity).view_as(x)
+
+
+@MODELS.register_module()
+class PixPro(MomentumEncoders):
+    """Pixel-to-propagation consistency, without negatives.
+
+    Positions of two views that lie near each other in the image should agree: the propagated
+    feature of one (online) with the plain feature of the other (momentum). The loss is the mean
+    over both directions where the paper sums them; its momentum rises from 0.99 to 1, here by
+    ``ScheduleHook``.
+
+    Args:
+        *args, **kwargs: of :class:`MomentumEncoders`. The paper's are ``embedding_dim=256``, the
+            default, ``momentum=0.99`` and ``symmetric=True``, the default.
+        hidden_dim (int): of the projector. Defaults to 2048.
+        threshold (float): pairs are nearer than this many diagonals of a bin of the map, the larger
+            of both views'. Defaults to 0.7.
+        gamma (float): of :class:`PixelPropagation`. Defaults to 2.
+
+    Reference:
+        arXiv 2011.10043, Section 3.
+    """
+
+    def __init__(self, *args, embedding_dim: int = 256, symmetric: bool = True,
+                 hidden_dim: int = 2048, threshold: float = 0.7, gamma: float = 2., **kwargs):
+        for name, value in dict(threshold=threshold, gamma=gamma).items():
+            if not value > 0:
+                raise SettingsError(f'PixPro: {name} must be positive, got {value!r}')
+        self._hidden_dim = hidden_dim
+        super().__init__(*args, embedding_dim=embedding_dim, symmetric=symmetric, **kwargs)
+        self.threshold = threshold
+        self.propagation = PixelPropagation(embedding_dim, gamma)
+        self.consistency = PixelConsistency()
+
+    def make_projector(self) -> nn.Module:
+        """1x1 convolution, BN, ReLU, 1x1 convolution."""
+        self.check_positive_integers(hidden_dim=self._hidden_dim)
+        return nn.Sequential(
+            nn.Conv2d(self.channels, self._hidden_dim, 1), nn.BatchNorm2d(self._hidden_dim),
+            nn.ReLU(inplace=True), nn.Conv2d(self._hidden_dim, self.embedding_dim, 1))
+
+    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+        """``l_pix``, ``std`` (see :func:`spread`) and ``no_near_pair``, the share of images
+        without a pair."""
+        x = self.encode(query['image'])
+        key_map = self.encode_key(key['image'])
+        pairs = near_pairs(*bins_in_image(query, x.shape[2]),
+                           *bins_in_image(key, x.shape[2]), self.threshold)
+        l_pix = self.consistency(_unit_rows(self.propagation(x)), _unit_rows(key_map), pairs)
+        std = spread(F.normalize(x.float().mean((2, 3)), dim=1))
+        return dict(loss=l_pix, l_pix=l_pix, std=std,
+                    no_near_pair=1 - pairs.any(2).any(1).float().mean())
+
+
+@torch.no_grad()
+def bins_in_image(view: dict, size: int) -> Tuple[Tensor, Tensor]:
+    """Where the size x size bins of a view's map lie in the image: centres (B, size * size, 2) and
+    diagonals (B,), in pixels of the image."""
+    affine, image_size = view['affine'], view['size']
+    centres = cell_centres(size).to(affine)
+    # The affine map is diagonal: a bin's sides are its entries.
+    sides = torch.diagonal(affine[:, :, :2], dim1=1, dim2=2) * image_size / size
+    return view_to_image(centres, affine) * image_size.unsqueeze(1), sides.norm(dim=1)
+
+
+def _unit_rows(feature_map: Tensor) -> Tensor:
+    """l2-normalised (B, h * w, D) of a map (B, D, h, w)."""
+    return F.normalize(feature_map.float().flatten(2).transpose(1, 2), dim=2)
