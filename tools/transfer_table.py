@@ -126,8 +126,8 @@ def write_markdown(rows, path, pictures=()):
             cells = [number(*row[3:5]) for row in mine if row[1] == checkpoint]
             lines.append(f'| {checkpoint} | ' + ' | '.join(cells) + ' |')
         lines.append('')
-    for picture in pictures:
-        lines += [f'{picture} (truth left, prediction right):', '', f'![{picture}]({picture})', '']
+    for title, picture in pictures:
+        lines += [f'{title} (truth left, prediction right):', '', f'![{title}]({picture})', '']
     path.write_text('\n'.join(lines))
 
 
@@ -183,10 +183,9 @@ def main():
         results.setdefault((Path(config).stem, name), []).append(found)
 
     rows = summarise(results)
-    pictures = [sorted((work_dir / config / name).rglob('vis_image/*'))[:2]
-                for config, name in results]
-    write_markdown(rows, work_dir / 'table.md',
-                   [str(p.relative_to(work_dir)) for found in pictures for p in found])
+    pictures = [(f'{config}, {name}', picture.relative_to(work_dir)) for config, name in results
+                for picture in sorted((work_dir / config / name).rglob('vis_image/*'))[:2]]
+    write_markdown(rows, work_dir / 'table.md', pictures)
     write_csv(rows, work_dir / 'table.csv')
     draw_bars(rows, work_dir / 'table.png')
     print((work_dir / 'table.md').read_text())
