@@ -150,8 +150,9 @@ def draw_bars(rows, path):
     for axis, config in zip(axes[0], configs):
         metric = next(row[2] for row in rows if row[0] == config)
         bars = [row for row in rows if row[0] == config and row[2] == metric]
-        drawn = axis.bar([row[1] for row in bars], [row[3] for row in bars],
-                         yerr=[row[4] or 0 for row in bars], capsize=4)
+        spreads = [float('nan') if row[4] is None else row[4] for row in bars]
+        drawn = axis.bar([row[1] for row in bars], [row[3] for row in bars], yerr=spreads,
+                         capsize=4)
         axis.bar_label(drawn, [number(*row[3:5]) for row in bars])
         axis.set_title(config, fontsize=9)
         axis.set_ylabel(metric)

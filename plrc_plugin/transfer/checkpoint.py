@@ -1,4 +1,5 @@
 """Reading checkpoints of any framework: only tensors are ever unpickled."""
+import os
 import re
 from contextlib import nullcontext
 from pickle import UnpicklingError
@@ -46,20 +47,26 @@ def load_tensors(path: str) -> dict:
     Whatever else it holds, such as mmengine's message hub or training options, is left out.
 
     Raises:
-        SettingsError: if torch refuses the file.
+        SettingsError: if there is no such file, or it is no checkpoint, or torch refuses it.
     """
+    if not os.path.isfile(path):
+        raise SettingsError(f'no checkpoint at {path}')
     if str(path).endswith('.safetensors'):
         from safetensors.torch import load_file
         return load_file(path)
-    foreign = _foreign_types(path)
-    with torch.serialization.safe_globals([(_Nothing, name) for name in foreign]
-                                          ) if foreign else nullcontext():
-        try:
-            return torch.load(path, map_location='cpu', weights_only=True)
-        except UnpicklingError as error:
-            raise SettingsError(
-                f'{path} holds more than tensors, and opening it could run any code. Save its '
-                'state dict alone where you trust it') from error
+    try:
+        foreign = [(_Nothing, name) for name in _foreign_types(path)]
+        with torch.serialization.safe_globals(foreign) if foreign else nullcontext():
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        raise SettingsError(
+            f'{path} holds more than tensors, and opening it could run any code, or is no '
+            'checkpoint. Save its state dict alone where you trust it') from error
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        raise SettingsError(f'{path} is damaged or no checkpoint: {error}') from error
+    if not isinstance(checkpoint, dict):
+        raise SettingsError(f'{path} holds a {type(checkpoint).__name__}, not a state dict')
+    return checkpoint
 
 
 def _state_dict(checkpoint: dict) -> Dict[str, Tensor]:

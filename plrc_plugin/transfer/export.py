@@ -60,8 +60,8 @@ def _check_torchvision_shapes(trunk: Dict[str, Tensor]) -> None:
         if key in trunk and trunk[key].shape != value.shape
     ]
     if problems:
-        raise SettingsError('torchvision and timm build no ResNet of these shapes; mmdet, mmseg and '
-                         f'safetensors take them:{_listed(problems)}')
+        raise SettingsError('torchvision and timm build no ResNet of these shapes; mmdet, mmseg '
+                            f'and safetensors take them:{_listed(problems)}')
 
 
 def detectron2_name(key: str) -> str:
@@ -92,7 +92,8 @@ def export_trunk(trunk: Dict[str, Tensor], path: str, target: str, source: str =
     if _is_resnet(trunk):
         trunk = complete_resnet(trunk)
     elif target in ('torchvision', 'timm', 'detectron2'):
-        raise SettingsError(f'{target} takes only ResNets; this trunk starts with {list(trunk)[:5]}')
+        raise SettingsError(
+            f'{target} takes only ResNets; this trunk starts with {list(trunk)[:5]}')
 
     if target in ('torchvision', 'timm'):
         _check_torchvision_shapes(trunk)

@@ -1,4 +1,5 @@
 """What fine-tuning needs around mmdet's and mmseg's own runners."""
+from itertools import chain, islice, repeat
 from typing import Dict, List
 
 import torch
@@ -33,7 +34,7 @@ def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
         One line per place: how many tensors matched, and which ones of the place stay new.
 
     Raises:
-        SettingsError: with the list, if a tensor of the trunk finds no place or another shape, or if
+        SettingsError: with the list, if a tensor of the trunk finds no place or another shape, or
             one of the backbone stays without.
     """
     modules = dict(model.named_modules())
@@ -57,8 +58,8 @@ def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
                      + (f', new: {", ".join(new)}' if new else ''))
     problems += [f'{key}: no place in {" or ".join(PLACES)}' for key in sorted(trunk.keys() - used)]
     if problems:
-        raise SettingsError('the checkpoint does not fit the model; depth and base_channels must be '
-                         'those of pre-training:\n  ' + '\n  '.join(problems))
+        raise SettingsError('the checkpoint does not fit the model; depth and widths must be those '
+                            'of pre-training:\n  ' + '\n  '.join(problems))
     for state in places.values():
         for key in state.keys() & trunk.keys():
             state[key].copy_(trunk[key])
@@ -87,8 +88,8 @@ class LoadTrunk(Hook):
         if self._resumed:
             print_log(f'pretrained={path} not read: a checkpoint of this run is loaded', 'current')
         elif not path:
-            raise SettingsError("pretrained is not set: give --cfg-options pretrained=<checkpoint>, "
-                             "or pretrained=scratch to start from random weights")
+            raise SettingsError('pretrained is not set: give --cfg-options pretrained=<checkpoint>, '
+                                'or pretrained=scratch to start from random weights')
         elif path == 'scratch':
             print_log('pretrained=scratch: the trunk starts from random weights', 'current')
         else:
@@ -121,11 +122,12 @@ class PreciseBN(Hook):
             norm.reset_running_stats()
         # A loader of its own, so that the training batches stay the same.
         cfg = dict(runner.cfg.train_dataloader, num_workers=0, persistent_workers=False)
-        batches = iter(runner.build_dataloader(cfg, seed=runner.seed))
+        loader = runner.build_dataloader(cfg, seed=runner.seed)
+        batches = chain.from_iterable(repeat(loader))
         print_log(f'PreciseBN: statistics of {self.num_iters} batches', 'current')
         with torch.no_grad():
-            for _ in range(self.num_iters):
-                model(**model.data_preprocessor(next(batches), training=True), mode='loss')
+            for batch in islice(batches, self.num_iters):
+                model(**model.data_preprocessor(batch, training=True), mode='loss')
         for norm, (momentum, steps) in zip(norms, kept):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(steps)

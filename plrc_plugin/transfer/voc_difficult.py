@@ -4,7 +4,7 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class TrainOnDifficult:
-    """Train on VOC's difficult objects like on any other, as detectron2 does; mmdet leaves them out.
+    """Train on VOC's difficult objects like on any other, as detectron2 does and mmdet does not.
 
     Goes before ``LoadAnnotations``. Evaluation ignores them in both.
     """

@@ -98,3 +98,14 @@ def test_runs_nothing_of_a_checkpoint(call, tmp_path):
     except ValueError as error:
         assert 'could run any code' in str(error)
     assert not touched.exists()
+
+
+def test_what_is_no_checkpoint_is_refused_by_name(plrc_checkpoint, tmp_path):
+    whole = plrc_checkpoint.read_bytes()
+    for name, content in dict(cut=whole[:len(whole) // 2], empty=b'', text=b'hello').items():
+        (tmp_path / f'{name}.pth').write_bytes(content)
+        with pytest.raises(ValueError, match=f'{name}.pth'):
+            load_tensors(tmp_path / f'{name}.pth')
+    torch.save(torch.ones(2), tmp_path / 'tensor.pth')
+    with pytest.raises(ValueError, match='tensor.pth holds a Tensor'):
+        load_tensors(tmp_path / 'tensor.pth')

@@ -1,4 +1,4 @@
-"""`make demo-transfer` in its smallest form: two checkpoints, a detector and a segmenter, a table."""
+"""`make demo-transfer` at its smallest: two checkpoints, a detector and a segmenter, a table."""
 import subprocess
 import sys
 from pathlib import Path

@@ -99,7 +99,8 @@ def fine_tune(work_dir, pretrained, epochs=1, lr=0., **more):
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         custom_hooks=[dict(type='plrc_plugin.LoadTrunk')], **more)
-    runner = Runner(**config, cfg=dict(pretrained=pretrained, **more), experiment_name=str(work_dir))
+    runner = Runner(
+        **config, cfg=dict(pretrained=pretrained, **more), experiment_name=str(work_dir))
     runner.train()
     return runner.model.backbone.weight
 
@@ -122,7 +123,7 @@ def test_a_run_starts_from_the_setting_and_says_what_matched(saved, tmp_path, ca
 def test_a_run_without_a_trunk_stops(saved, tmp_path):
     with pytest.raises(ValueError, match='pretrained is not set.*pretrained=scratch'):
         fine_tune(tmp_path / 'none', None)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match='no checkpoint at .*no.pth'):
         fine_tune(tmp_path / 'missing', str(tmp_path / 'no.pth'))
     torch.save({'backbone.other': torch.ones(2, 2)}, saved)
     with pytest.raises(ValueError, match='does not fit'):
