@@ -24,7 +24,7 @@ demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes 
 DEMO_TRANSFER := work_dirs/demo_transfer
 demo-transfer: venv-full  ## fine-tune a detector and a segmenter on generated scenes (20 minutes)
 	$(BIN)/python tools/make_scenes.py data/scenes
-	OMP_NUM_THREADS=1 $(BIN)/python tools/train.py configs/plrc_demo.py --resume
+	$(BIN)/python tools/train.py configs/plrc_demo.py --resume
 	$(BIN)/python tools/transfer_table.py --work-dir $(DEMO_TRANSFER) --jobs 2 \
 	  --checkpoints scratch plrc=$$(cat work_dirs/plrc_demo/last_checkpoint) \
 	  --configs configs/mmdet/faster-rcnn_r18-c4_demo_scenes.py configs/mmseg/fcn_r18_demo_scenes.py
@@ -51,7 +51,7 @@ $(BASE_STAMP):
 	$(PYTHON) -m venv --clear $(VENV) || { echo 'error: $(PYTHON) cannot make virtual' \
 	  'environments; on Debian: apt install python3-venv python3-dev'; exit 1; }
 	$(PIP) install $(CONSTRAINTS) setuptools wheel ninja psutil
-	$(PIP) install $(CONSTRAINTS) --no-build-isolation -e '.[onedl]'
+	$(PIP) install $(CONSTRAINTS) --no-build-isolation --no-compile -e '.[onedl]'
 	@touch $@
 
 # pip may hold an mmcv wheel without ops, or for another torch: then it is built once more.
