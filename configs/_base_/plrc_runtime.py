@@ -11,7 +11,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'))
 custom_hooks = [
     dict(type='plrc_plugin.CheckSettingsHook'),
-    dict(type='plrc_plugin.SkippedImagesHook', max_share=0.01)
+    dict(type='plrc_plugin.SkippedImagesHook', max_share=0.01),
+    dict(type='plrc_plugin.CollapseHook')  # action='stop' ends the run
 ]
 
 env_cfg = dict(

@@ -1,5 +1,7 @@
 """What happens around the training loop."""
 from .check_settings import CheckSettingsHook
+from .collapse import CollapseHook
 from .skipped_images import SkippedImagesHook
+from .trunk_options import TrunkOptionsHook
 
-__all__ = ['CheckSettingsHook', 'SkippedImagesHook']
+__all__ = ['CheckSettingsHook', 'CollapseHook', 'SkippedImagesHook', 'TrunkOptionsHook']

@@ -1,0 +1,117 @@
+"""Options of precision and memory, each by config: the same losses, to the stated tolerance."""
+import os
+
+import pytest
+import torch
+from runs import make_images, records, tiny_config, train
+
+from plrc_plugin.hooks.trunk_options import recompute_activations
+
+MIXED = {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}
+EXACT = dict(rtol=0, atol=0)
+# Relative difference of the first iteration's losses; docs/reliability.md repeats the figures.
+OPTIONS = {
+    'bfloat16': ({**MIXED, 'optim_wrapper.dtype': 'bfloat16'}, dict(rtol=3e-2, atol=3e-3)),
+    'float16': ({**MIXED, 'optim_wrapper.dtype': 'float16'}, dict(rtol=4e-3, atol=4e-4)),
+    'channels_last': ({'model.data_preprocessor': dict(type='plrc_plugin.ViewsPreprocessor',
+                                                       channels_last=True)},
+                      dict(rtol=1e-5, atol=1e-6)),
+    'recompute': (dict(hook=dict(recompute=['backbone'])), EXACT),
+    'recompute_stages': (dict(hook=dict(recompute=['backbone.layer1', 'backbone.layer3'])), EXACT),
+    'compile': (dict(hook=dict(compile=dict(backend='eager'))), dict(rtol=1e-5, atol=1e-6)),
+    'inductor': (dict(hook=dict(compile=True)), dict(rtol=1e-4, atol=1e-5)),
+}
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp('data') / 'images', count=8)
+
+
+def run(images, work_dir, hook=None, **options):
+    # With 4 channels torch 2.10's channels-last convolutions corrupt the memory of CPUs.
+    cfg = tiny_config(images, work_dir, **{'train_cfg.max_epochs': 1, 'model.warmup_epochs': 0,
+                                           'model.backbone.base_channels': 8, **options})
+    cfg.experiment_name = str(work_dir)
+    if hook is not None:
+        cfg.custom_hooks.append(dict(type='plrc_plugin.TrunkOptionsHook', **hook))
+    runner = train(cfg)
+    terms = [dict(item.split('=') for item in lines[-1].split()[5:])
+             for lines in records(work_dir).values()]
+    return runner, [{name: float.fromhex(value) for name, value in t.items()} for t in terms]
+
+
+@pytest.fixture(scope='module')
+def plain(images, tmp_path_factory):
+    return run(images, tmp_path_factory.mktemp('plain'))
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_option_gives_the_same_losses(name, images, plain, tmp_path):
+    if name == 'inductor' and 'PLRC_FAULTS' not in os.environ:
+        pytest.skip('compiles for a minute: make test-faults runs it')
+    options, tolerance = OPTIONS[name]
+    runner, losses = run(images, tmp_path, **options)
+    expected_runner, expected = plain
+    for term in ('loss', 'l_m', 'l_c', 'l_a'):
+        torch.testing.assert_close(losses[0][term], expected[0][term], msg=f'{term}', **tolerance)
+    assert losses[1]['loss'] == pytest.approx(expected[1]['loss'], rel=0.1)  # after a step
+    state, expected = runner.model.state_dict(), expected_runner.model.state_dict()
+    assert list(state) == list(expected)
+    assert {v.dtype for v in state.values()} == {torch.float32, torch.int64}
+    if tolerance == EXACT:
+        assert losses == plain[1]
+        assert all(torch.equal(state[key], expected[key]) for key in state)
+    if name == 'channels_last':
+        batch = next(iter(runner.train_dataloader))
+        image = runner.model.data_preprocessor(batch)['query']['image']
+        assert image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_recomputed_activations_are_forgotten():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    images = torch.randn(2, 3, 16, 16)
+    kept = []
+    recompute_activations(net)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x,
+                                                  lambda x: x):
+        out = net(images)
+    assert sum(kept) <= images.numel()
+    out.sum().backward()
+    assert net[0].weight.grad is not None and net[1].num_batches_tracked == 1
+
+
+def test_losses_are_float32_under_autocast():
+    """Half features give what their float32 copies give outside autocast."""
+    from plrc_plugin.losses import (PointAffinityDistillation, PointRegionContrast, image_contrast)
+    half = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
+    other = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
+    regions = torch.arange(8).expand(2, -1) // 2
+    valid = torch.ones(2, 8, dtype=torch.bool)
+
+    def losses(a, b):
+        return [PointRegionContrast()(a, b, regions, regions),
+                PointRegionContrast()(a, b, regions, regions, inter_image=False),
+                PointAffinityDistillation()(a, b, b, a, valid),
+                image_contrast(a[0], b[0], b[1])[0]]
+
+    expected = losses(half.float(), other.float())
+    with torch.autocast('cpu', torch.bfloat16):
+        found = losses(half, other)
+    assert all(torch.equal(x, y) and x.dtype == torch.float32 for x, y in zip(found, expected))
+
+
+def test_half_precision_reaches_the_trunk(images, tmp_path):
+    from plrc_plugin.models import ResNet
+    seen = set()
+
+    def note(module, inputs, output):
+        seen.add(output[0].dtype)
+
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda m, i, o: note(m, i, o) if isinstance(m, ResNet) else None)
+    try:
+        run(images, tmp_path, **OPTIONS['bfloat16'][0])
+    finally:
+        handle.remove()
+    assert torch.bfloat16 in seen
