@@ -19,7 +19,13 @@ help:  ## list the targets
 demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes on two cores)
 	$(BIN)/python tools/make_scenes.py data/scenes
 	$(BIN)/mim train plrc_plugin configs/plrc_demo.py
-	# LEAD: the line that names checkpoint, log, loss curves and affinity maps goes here
+	$(BIN)/python tools/plot_losses.py work_dirs/plrc_demo
+	$(BIN)/python tools/affinity_maps.py configs/plrc_demo.py data/scenes/val --size 448 \
+	  --annotations data/scenes/annotations/instances_val.json --labels before after \
+	  --checkpoints random "$$(cat work_dirs/plrc_demo/last_checkpoint)" \
+	  --out work_dirs/plrc_demo/affinity.png
+	@echo "checkpoint: $$(cat work_dirs/plrc_demo/last_checkpoint)"
+	@echo "log: $$(ls -t work_dirs/plrc_demo/*/*.log | head -1)"
 
 DEMO_TRANSFER := work_dirs/demo_transfer
 demo-transfer: venv-full  ## fine-tune a detector and a segmenter on generated scenes (20 minutes)

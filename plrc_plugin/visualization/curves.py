@@ -1,0 +1,50 @@
+"""Curves of a pre-training run, from the scalars that mmengine's visualizer wrote."""
+import json
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from matplotlib.figure import Figure
+
+from plrc_plugin.errors import SettingsError
+
+PANELS = (
+    ('losses', dict(loss='total', l_m='L_m, image', l_c='L_c, point-region', l_a='L_a, affinity')),
+    ('collapse?', dict(top1='top-1 in the queue', std='std of embeddings (1 = spread)')),
+)
+
+
+def read_scalars(work_dir: Path) -> Dict[str, List[Tuple[int, float]]]:
+    """(step, value) of every scalar, over all runs of a work dir; the latest run of a step counts.
+
+    Raises:
+        SettingsError: if the folder holds no scalars.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    steps: Dict[int, dict] = {}
+    for file in files:
+        for line in file.read_text().splitlines():
+            entry = json.loads(line)
+            if 'loss' in entry:
+                steps[entry['step']] = entry
+    if not steps:
+        raise SettingsError(f'{work_dir} holds no <time>/vis_data/scalars.json with losses: give '
+                            'the work dir of a run that has logged')
+    curves: Dict[str, List[Tuple[int, float]]] = {}
+    for step in sorted(steps):
+        for name, value in steps[step].items():
+            curves.setdefault(name, []).append((step, value))
+    return curves
+
+
+def plot_curves(work_dir: Path) -> Figure:
+    """Losses on one panel, indicators of a collapse on the other."""
+    scalars = read_scalars(work_dir)
+    figure = Figure(figsize=(11, 4), layout='constrained')
+    for axes, (title, names) in zip(figure.subplots(1, 2), PANELS):
+        for name, label in names.items():
+            if name in scalars:
+                axes.plot(*zip(*scalars[name]), label=label, linewidth=2 if name == 'loss' else 1.2)
+        axes.set(title=title, xlabel='iteration')
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
