@@ -5,11 +5,14 @@ import re
 import zipfile
 from typing import Iterator, Optional
 
+import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
@@ -18,7 +21,6 @@ try:
     from numpy._core import multiarray
 except ImportError:  # numpy 1
     from numpy.core import multiarray
-import numpy as np
 
 # What a checkpoint of mmengine holds beside tensors: the scalars logged so far. None of it runs code.
 _SAFE = [
@@ -106,6 +108,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
+        average_running_statistics(_bare(runner.model))
         self.last_ckpt = osp.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         if not is_main_process():
@@ -136,6 +139,23 @@ class AtomicCheckpointHook(CheckpointHook):
         steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
         for old in steps[:-self.max_keep_ckpts]:
             _remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
+
+
+def average_running_statistics(model: nn.Module) -> None:
+    """Gives the batch normalisations of every process the mean of their running statistics.
+
+    The checkpoint is rank 0's: without this it would know a fraction of the images, and the other
+    ranks would forget theirs on resuming. Training does not read these statistics.
+    """
+    if get_world_size() == 1:
+        return
+    statistics = [value for m in model.modules() if isinstance(m, _BatchNorm)
+                  for value in (m.running_mean, m.running_var) if value is not None]
+    if statistics:
+        mean = torch.cat(statistics)
+        all_reduce(mean, op='mean')
+        for value, part in zip(statistics, mean.split([len(s) for s in statistics])):
+            value.copy_(part)
 
 
 def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:

@@ -5,8 +5,7 @@ from collections import OrderedDict
 from typing import Dict, List, Optional, Tuple, Union
 
 import torch
-from lightly.models.utils import (batch_shuffle, batch_unshuffle, deactivate_requires_grad,
-                                  update_momentum)
+from lightly.models.utils import deactivate_requires_grad, update_momentum
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from plrc_plugin.registry import MODELS
 
 from .key_queue import KeyQueue
 from .projector import conv_projector
+from .shuffled_batch import draw_order, redistribute
 
 
 class MomentumEncoders(BaseModel):
@@ -116,11 +116,12 @@ class MomentumEncoders(BaseModel):
         """f^M, with shuffled batch normalisation: like :meth:`encode`, without gradient."""
         if not self.shuffle_bn or get_world_size() == 1:
             return self.momentum_pass(images)
-        images, order = batch_shuffle(images, distributed=True)
-        outputs = self.momentum_pass(images)
+        order = draw_order(len(images) * get_world_size())
+        outputs = self.momentum_pass(redistribute(images, order))
+        back = order.argsort()
         if isinstance(outputs, tuple):
-            return tuple(batch_unshuffle(o, order, distributed=True) for o in outputs)
-        return batch_unshuffle(outputs, order, distributed=True)
+            return tuple(redistribute(output, back) for output in outputs)
+        return redistribute(outputs, back)
 
     def momentum_pass(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
         """f^M of images in any order: a projected map, or several tensors of B rows."""

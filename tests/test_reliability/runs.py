@@ -1,7 +1,10 @@
 """Tiny runs in processes of their own, which may be killed."""
 import multiprocessing
+import logging
 import os
 import signal
+import socket
+import sys
 import zlib
 from pathlib import Path
 
@@ -60,11 +63,46 @@ class RecordHook(Hook):
             file.write(f'{runner.iter} {runner.epoch} {batch_idx} {names} {views} {terms}\n')
 
     def after_run(self, runner):
-        if runner.rank == 0:
-            model = getattr(runner.model, 'module', runner.model)
-            torch.save(dict(model=model.state_dict(), optimizer=runner.optim_wrapper.state_dict(),
-                            schedulers=[s.state_dict() for s in runner.param_schedulers]),
-                       os.path.join(runner.work_dir, 'final.pt'))
+        model = getattr(runner.model, 'module', runner.model)
+        torch.save(dict(model=model.state_dict(), optimizer=runner.optim_wrapper.state_dict(),
+                        schedulers=[s.state_dict() for s in runner.param_schedulers]),
+                   os.path.join(runner.work_dir, f'final_{runner.rank}.pt'))
+
+
+@HOOKS.register_module(force=True)
+class FixedStatisticsHook(Hook):
+    """Batch normalisation by running statistics: then no image's features depend on its batch."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        for module in runner.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+
+@HOOKS.register_module(force=True)
+class NoCommonRegionHook(Hook):
+    """Makes the views of this rank's images (of every rank's, without one) disjoint."""
+
+    def __init__(self, rank=None):
+        self.rank = rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.rank in (None, runner.rank):
+            data_batch['query']['regions'] += 1000
+
+
+@HOOKS.register_module(force=True)
+class DieOnceHook(Hook):
+    """Kills process ``rank`` at an iteration, in the first run only."""
+
+    def __init__(self, rank, iteration):
+        self.rank, self.iteration = rank, iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        marker = os.path.join(runner.work_dir, 'died')
+        if (runner.rank, runner.iter) == (self.rank, self.iteration) and not os.path.exists(marker):
+            open(marker, 'w').close()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_images(folder: Path, count: int = 22, side: int = 60) -> Path:
@@ -94,9 +132,8 @@ def train(cfg: Config):
     return runner
 
 
-def _train_in_child(cfg_text: str, before, error_file: str) -> None:
-    import logging
-    import sys
+def _train_in_child(cfg_text: str, before, error_file: str, environ: dict) -> None:
+    os.environ.update(environ)
     logging.raiseExceptions = False
     sys.stdout = sys.stderr = open(os.devnull, 'w')
     try:
@@ -109,14 +146,25 @@ def _train_in_child(cfg_text: str, before, error_file: str) -> None:
     os._exit(0)
 
 
-def start(cfg: Config, before=None) -> multiprocessing.Process:
+def start(cfg: Config, before=None, **environ) -> multiprocessing.Process:
     """Trains in a child; ``before``, a picklable function, is called there first."""
-    error_file = os.path.join(cfg.work_dir, 'error.txt')
+    error_file = os.path.join(cfg.work_dir, f'error_{environ.get("RANK", 0)}.txt')
     os.makedirs(cfg.work_dir, exist_ok=True)
-    child = SERVER.Process(target=_train_in_child, args=(cfg.pretty_text, before, error_file))
+    child = SERVER.Process(target=_train_in_child, args=(cfg.pretty_text, before, error_file, environ))
     child.error_file = error_file
     child.start()
     return child
+
+
+def run_processes(cfg: Config, size: int) -> list:
+    """Trains in ``size`` processes of one group; what each raised."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    cfg.launcher = 'pytorch'
+    children = [start(cfg, RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE=str(size),
+                      MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)) for r in range(size)]
+    return [finish(child) for child in children]
 
 
 def finish(child: multiprocessing.Process, timeout: float = 300) -> str:
@@ -160,5 +208,14 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
     assert set(seen) == set(reference)
     for iteration, lines in seen.items():
         assert set(lines) == set(reference[iteration]), iteration
-    assert_same_tensors(torch.load(resumed / 'final.pt', weights_only=True),
-                        torch.load(whole / 'final.pt', weights_only=True))
+    assert_same_tensors(final(resumed), final(whole))
+
+
+def final(work_dir: Path, rank: int = 0) -> dict:
+    return torch.load(Path(work_dir) / f'final_{rank}.pt', weights_only=True)
+
+
+def terms(line: str) -> dict:
+    """Names and values of a record."""
+    return {name: float.fromhex(value)
+            for name, value in (item.split('=') for item in line.split()[5:])}

@@ -3,7 +3,7 @@ import os
 
 import pytest
 import torch
-from runs import make_images, records, tiny_config, train
+from runs import make_images, records, terms, tiny_config, train
 
 from plrc_plugin.hooks.trunk_options import recompute_activations
 
@@ -36,9 +36,7 @@ def run(images, work_dir, hook=None, **options):
     if hook is not None:
         cfg.custom_hooks.append(dict(type='plrc_plugin.TrunkOptionsHook', **hook))
     runner = train(cfg)
-    terms = [dict(item.split('=') for item in lines[-1].split()[5:])
-             for lines in records(work_dir).values()]
-    return runner, [{name: float.fromhex(value) for name, value in t.items()} for t in terms]
+    return runner, [terms(lines[-1]) for lines in records(work_dir).values()]
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,48 @@
+"""Shuffling a batch over the processes, for batch statistics that mix them (MoCo, Section 3.3)."""
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import MessageHub
+from torch import Tensor
+from torch import distributed as dist
+
+
+def draw_order(count: int) -> Tensor:
+    """A permutation of ``count`` rows, (count,) int64 on the CPU, the same on every process: a
+    function of the run's seed and the iteration."""
+    hub = MessageHub.get_current_instance()
+    words = (hub.get_info('seed', 0) or 0, hub.get_info('iter', 0))
+    seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def redistribute(rows: Tensor, order: Tensor) -> Tensor:
+    """The rows of all processes, in another order, divided among them again.
+
+    Each process receives just the rows that it needs: B, where gathering all would move B times
+    the number of processes. The inverse of ``order`` brings them back.
+
+    Args:
+        rows (Tensor): (B, ...), B equal on all processes.
+        order (Tensor): (B * processes,) int64 on the CPU. Process r receives the rows
+            ``order[r * B:(r + 1) * B]`` of the concatenation.
+
+    Returns:
+        Tensor: (B, ...).
+    """
+    rank, size, count = get_rank(), get_world_size(), len(rows)
+    wanted = order.view(size, count)
+    owners = wanted // count
+    sent = [wanted[r][owners[r] == rank] - rank * count for r in range(size)]
+    arrived = rows.new_empty(rows.shape)
+    dist.all_to_all_single(
+        arrived, rows[torch.cat(sent).to(rows.device)].contiguous(),
+        output_split_sizes=owners[rank].bincount(minlength=size).tolist(),
+        input_split_sizes=[len(s) for s in sent])
+    # They arrive by owner; back to the order that was asked for.
+    arrived = arrived[owners[rank].argsort(stable=True).argsort().to(rows.device)]
+    return arrived.contiguous(memory_format=torch.channels_last) if _channels_last(rows) else arrived
+
+
+def _channels_last(rows: Tensor) -> bool:
+    return rows.dim() == 4 and rows.is_contiguous(memory_format=torch.channels_last)
