@@ -1,0 +1,119 @@
+"""A step on a GPU that is not there: tensors on the wrong device and hidden synchronisations fail."""
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch._subclasses.fake_tensor import (DataDependentOutputException, FakeTensor,
+                                           FakeTensorMode)
+
+import plrc_plugin  # noqa: F401
+
+TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8, strides=(1, 2, 2, 1))
+PLRC = dict(type='plrc_plugin.PLRC', backbone=TRUNK, queue_size=64, warmup_epochs=0)
+CONFIGS = {
+    'mocov2': dict(type='plrc_plugin.MomentumContrast', backbone=TRUNK, queue_size=64),
+    'plrc': PLRC,
+    'strategy_2': dict(PLRC, strategy=2),
+    'strategy_3': dict(PLRC, strategy=3),
+    'symmetric': dict(PLRC, symmetric=True),
+    'negatives_image': dict(PLRC, negatives='image'),
+    'negatives_queue': dict(PLRC, negatives='queue', point_queue_size=512),
+    'region_level': dict(type='plrc_plugin.RegionContrast', backbone=TRUNK, queue_size=64),
+    'dense_cl': dict(type='plrc_plugin.DenseCL', backbone=TRUNK, queue_size=64),
+    'pix_pro': dict(type='plrc_plugin.PixPro', backbone=TRUNK),
+    'channels_last': dict(PLRC, data_preprocessor=dict(type='plrc_plugin.ViewsPreprocessor',
+                                                       channels_last=True)),
+}
+
+
+def view(device, batch=4, size=64, points=32):
+    return dict(pixels=torch.zeros(batch, size, size, 3, dtype=torch.uint8, device=device),
+                affine=torch.rand(batch, 2, 3, device=device),
+                points=torch.rand(batch, points, 2, device=device),
+                regions=torch.arange(points, device=device).expand(batch, -1) // 4,
+                region_map=torch.randint(0, 8, (batch, 14, 14), device=device),
+                size=torch.full((batch, 2), 64., device=device))
+
+
+def step(model, device):
+    """Two steps' forwards, and what the optimiser does to them between, without the backward."""
+    batch = model.data_preprocessor(dict(query=view(device), key=view(device), paths=['a']),
+                                    training=True)
+    for _ in range(2):
+        losses = model(**batch, mode='loss')
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.sub_(0.1)
+    return losses
+
+
+def on_fake_cuda(model, mode):
+    """As the runner does: built on the CPU, then moved."""
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        model._apply(lambda tensor: mode.from_tensor(tensor).to('cuda'))
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+    model._set_device(torch.device('cuda'))
+    return model
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('amp', [False, True])
+def test_forward_of_a_step_on_fake_cuda(name, amp):
+    model = MODELS.build(copy.deepcopy(CONFIGS[name])).train()
+    # Not under torch.device('cuda'): what the code makes without a device must fail.
+    with FakeTensorMode() as mode:
+        model = on_fake_cuda(model, mode)
+        with torch.autocast('cuda', torch.bfloat16, enabled=amp):
+            losses = step(model, 'cuda')
+    assert 'loss' in losses
+    for value in losses.values():
+        assert isinstance(value, FakeTensor) and value.device.type == 'cuda'
+        assert value.dtype == torch.float32 and value.shape == ()
+    assert losses['loss'].requires_grad
+    assert all(x.device.type == 'cuda' for x in (*model.parameters(), *model.buffers()))
+
+
+@pytest.mark.parametrize('fault, error', [
+    (lambda x: x.sum().item(), DataDependentOutputException),
+    (lambda x: bool((x > 0).any()), DataDependentOutputException),
+    (lambda x: x + torch.ones(3), RuntimeError),
+])
+def test_faults_are_noticed(fault, error):
+    with FakeTensorMode(), pytest.raises(error):
+        fault(torch.ones(3, device='cuda'))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('name', CONFIGS)
+def test_step_on_cuda_as_on_cpu(name):
+    torch.manual_seed(0)
+    model = MODELS.build(copy.deepcopy(CONFIGS[name])).train()
+    twin = copy.deepcopy(model).cuda()
+    batch = dict(query=view('cpu'), key=view('cpu'), paths=['a'])
+    losses = [m(**m.data_preprocessor(batch, training=True), mode='loss') for m in (model, twin)]
+    for term in losses[0]:
+        torch.testing.assert_close(losses[1][term].cpu(), losses[0][term], rtol=1e-3, atol=1e-4)
+    for loss in losses:
+        loss['loss'].backward()
+    for a, b in zip(model.parameters(), twin.parameters()):
+        if a.grad is not None:
+            torch.testing.assert_close(b.grad.cpu(), a.grad, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_forward_and_backward_do_not_synchronise():
+    model = MODELS.build(copy.deepcopy(PLRC)).cuda().train()
+    batch = model.data_preprocessor(dict(query=view('cuda'), key=view('cuda'), paths=['a']),
+                                    training=True)
+    model(**batch, mode='loss')['loss'].backward()  # cuDNN and the allocator settle
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        model(**batch, mode='loss')['loss'].backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
