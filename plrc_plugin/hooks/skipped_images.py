@@ -35,6 +35,9 @@ class SkippedImagesHook(Hook):
         self.read += len(data_batch['paths']) + len(data_batch['skipped'])
         self.failures += len(data_batch['skipped'])
         for path, reason in data_batch['skipped']:
+            # Names may hold line breaks, or bytes that are no text.
+            path = path.encode('unicode_escape', 'backslashreplace').decode() if (
+                not path.isprintable()) else path
             if path not in self.reasons:
                 self.reasons[path] = reason
                 runner.logger.warning(f'skipped image {len(self.reasons)}: {path} ({reason}); '

@@ -1,5 +1,6 @@
 """Image files to RGB uint8 arrays, upright, at full or reduced size."""
 import os
+import stat
 import warnings
 from typing import Optional, Tuple, Union
 
@@ -45,6 +46,9 @@ class ImageFile:
     def __init__(self, path: Union[str, os.PathLike]):
         self.path = os.fspath(path)
         try:
+            # A pipe would stall the worker, a device may never end.
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                raise OSError('not a regular file')
             self._image = Image.open(self.path)
             orientation = self._image.getexif().get(_EXIF_ORIENTATION)
         except UnidentifiedImageError:

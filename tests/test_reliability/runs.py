@@ -56,10 +56,10 @@ class RecordHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         terms = ' '.join(f'{k}={v.hex()}' for k, v in sorted(outputs.items()))
-        names = ','.join(os.path.basename(p) for p in data_batch['paths'])
+        names = ','.join(os.path.basename(p).replace(' ', '_') for p in data_batch['paths'])
         views = zlib.crc32(data_batch['query']['pixels'].numpy().tobytes())
         with open(os.path.join(runner.work_dir, f'losses_{os.environ.get("RANK", 0)}.txt'),
-                  'a') as file:
+                  'a', errors='surrogateescape') as file:
             file.write(f'{runner.iter} {runner.epoch} {batch_idx} {names} {views} {terms}\n')
 
     def after_run(self, runner):
@@ -181,7 +181,8 @@ def finish(child: multiprocessing.Process, timeout: float = 300) -> str:
 def records(work_dir: Path, rank: int = 0) -> dict:
     """Iteration to the set of records that runs have left of it."""
     found = {}
-    for line in (Path(work_dir) / f'losses_{rank}.txt').read_text().splitlines():
+    for line in (Path(work_dir) / f'losses_{rank}.txt').read_text(
+            errors='surrogateescape').splitlines():
         found.setdefault(int(line.split()[0]), []).append(line)
     return found
 
