@@ -20,6 +20,7 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
     The optimiser has not stepped: the weights are those that met the batch.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model.discard_keys()
     state = model.state_dict()
     spoilt = [name for name, value in state.items()
               if value.is_floating_point() and not value.isfinite().all()]
@@ -47,6 +48,7 @@ def replay(path: str) -> Dict[str, Tensor]:
     step = torch.load(path, map_location='cpu', weights_only=True)
     model = MODELS.build(Config.fromstring(step['model'], file_format='.py').model)
     model.load_state_dict(step['state_dict'])
+    model.mark_step_finished()
     seed_iteration(step['seed'], step['iteration'], step['rank'])
     batch = model.data_preprocessor(step['batch'], training=True)
     return model.train()(**batch, mode='loss')

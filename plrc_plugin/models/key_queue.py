@@ -51,6 +51,10 @@ class KeyQueue(MemoryBankModule):
         self.bank.index_copy_(0, positions, keys)
         self.bank_ptr.add_(len(keys)).remainder_(size)
 
+    def discard(self) -> None:
+        """Forgets the waiting keys."""
+        self._waiting.clear()
+
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         """The queue as it will be after the next flush; reading it changes nothing."""
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -136,6 +136,16 @@ class MomentumEncoders(BaseModel):
         """Whether the optimiser has stepped since the last forward, or there was none yet."""
         return next(self.projector.parameters())._version != self._seen_version
 
+    def mark_step_finished(self) -> None:
+        """Moving average and queues will not move before the optimiser steps again."""
+        self._seen_version = next(self.projector.parameters())._version
+
+    def discard_keys(self) -> None:
+        """Forgets the keys of steps that will not be finished."""
+        for queue in self.children():
+            if isinstance(queue, KeyQueue):
+                queue.discard()
+
     @torch.no_grad()
     def _finish_last_step(self) -> None:
         """Moving average and queues, once per optimiser step and before its first key pass.
@@ -145,7 +155,7 @@ class MomentumEncoders(BaseModel):
         """
         if not self.optimizer_stepped:
             return
-        self._seen_version = next(self.projector.parameters())._version
+        self.mark_step_finished()
         for name in self._averaged:
             update_momentum(getattr(self, name), getattr(self, f'momentum_{name}'), self.momentum)
         for queue in self.children():

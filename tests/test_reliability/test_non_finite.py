@@ -1,0 +1,102 @@
+"""A loss that is not finite, and embeddings that collapse."""
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from runs import final, finish, make_images, run_processes, start, tiny_config, train
+
+from plrc_plugin.engine import NonFiniteLossError, newest_intact_checkpoint, replay
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.hooks import CollapseHook
+from plrc_plugin.registry import HOOKS
+
+
+@HOOKS.register_module(force=True)
+class PoisonHook(Hook):
+    """Spoils the third batch of a rank, or the weights before it."""
+
+    def __init__(self, what, rank=0):
+        self.what, self.rank = what, rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if (runner.iter, runner.rank) != (2, self.rank):
+            return
+        if self.what == 'batch':
+            data_batch['query']['affine'][1] = float('nan')
+        else:
+            model = getattr(runner.model, 'module', runner.model)
+            model.projector[0].weight.data[0] = float('inf')
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp('data') / 'images')
+
+
+def config(images, work_dir, what, rank=0, **options):
+    cfg = tiny_config(images, work_dir, **{
+        'model.warmup_epochs': 0, 'default_hooks.checkpoint.by_epoch': False, **options})
+    cfg.experiment_name = str(work_dir)
+    cfg.custom_hooks.append(dict(type='PoisonHook', what=what, rank=rank))
+    return cfg
+
+
+def test_run_stops_names_the_images_and_leaves_a_dump(images, tmp_path):
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(config(images, tmp_path, 'batch'))
+    message = str(caught.value)
+    assert 'loss and l_a not finite at iteration 3 (epoch 1)' in message
+    assert 'The weights were finite.' in message
+    # Neither the weights nor the checkpoints have met the loss.
+    kept = torch.load(newest_intact_checkpoint(str(tmp_path)), weights_only=False)
+    dump = torch.load(tmp_path / 'non_finite_iter_3_rank_0.pt', weights_only=True)
+    assert kept['meta']['iter'] == dump['iteration'] == 2
+    for name, value in kept['state_dict'].items():
+        if name.startswith('backbone') and 'running' not in name and 'num_' not in name:
+            assert torch.equal(value, dump['state_dict'][name])
+    assert all(path in message for path in dump['batch']['paths'])
+    losses = replay(str(tmp_path / 'non_finite_iter_3_rank_0.pt'))
+    assert losses['l_a'].isnan()
+    assert {name: float(losses[name].detach()) for name in ('l_m', 'l_c', 'std')}.items() <= (
+        dump['losses'].items())
+
+
+def test_weights_that_were_spoilt_before_are_named(images, tmp_path):
+    with pytest.raises(NonFiniteLossError, match='not finite before, first projector.0.weight'):
+        train(config(images, tmp_path, 'weights'))
+
+
+def test_all_processes_stop(images, tmp_path):
+    cfg = config(images, tmp_path, 'batch', rank=1)
+    cfg.custom_imports.imports.append('test_non_finite')  # children register the hook
+    errors = run_processes(cfg, 2)
+    assert all('NonFiniteLossError' in error and 'iteration 3' in error for error in errors)
+    assert {p.name for p in tmp_path.glob('*.pt')} == {f'non_finite_iter_3_rank_{r}.pt'
+                                                      for r in range(2)}
+
+
+@pytest.mark.parametrize('action', ['warn', 'stop'])
+def test_collapse(action, images, tmp_path):
+    cfg = tiny_config(images, tmp_path, **{'train_cfg.max_epochs': 1})
+    cfg.custom_hooks.append(dict(type='plrc_plugin.CollapseHook', min_std=1.0, window=2,
+                                 action=action))
+    error = finish(start(cfg))
+    if action == 'stop':
+        assert error.startswith('RuntimeError: the embeddings of different images have collapsed')
+        assert '(iteration 2)' in error
+    else:
+        assert error == '' and final(tmp_path)
+        log = next(tmp_path.rglob('*.log')).read_text()
+        assert log.count('have collapsed') == 2  # iterations 2 and 4 of 5
+
+
+def test_fresh_network_is_not_taken_for_collapsed(images, tmp_path):
+    cfg = tiny_config(images, tmp_path, **{'train_cfg.max_epochs': 1})
+    cfg.custom_hooks.append(dict(type='plrc_plugin.CollapseHook', window=1, action='stop'))
+    assert finish(start(cfg)) == ''
+
+
+@pytest.mark.parametrize('setting', [dict(min_std=2), dict(window=0), dict(action='cry')])
+def test_collapse_settings(setting):
+    with pytest.raises(SettingsError, match=f'CollapseHook: {next(iter(setting))}'):
+        CollapseHook(**setting)
