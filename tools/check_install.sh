@@ -6,12 +6,11 @@ set -euo pipefail
 python=$(realpath -s "${1:-.venv/bin/python}")
 repo=$(realpath "$(dirname "$0")/..")
 config=plrc_demo.py
+options=(train_cfg.max_epochs=1 model.warmup_epochs=0 train_dataloader.batch_size=4
+    train_dataloader.dataset.num_train=8 train_dataloader.dataset.num_val=1)
 
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
-options=(train_cfg.max_epochs=1 train_dataloader.batch_size=4
-    "train_dataloader.dataset.data_root=$temp/scenes/train")
-PYTHONPATH=$repo "$python" "$repo/tools/make_scenes.py" "$temp/scenes" --num-train 8 --num-val 1 --quiet
 shared=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 failed=0
 
