@@ -1,4 +1,5 @@
-"""Errors that users can mend."""
+"""Errors that users can mend, and the checks that most settings need."""
+from numbers import Real
 
 
 class SettingsError(ValueError):
@@ -16,3 +17,24 @@ class NonFiniteLossError(FloatingPointError):
     def __init__(self, message: str, losses: dict):
         super().__init__(message)
         self.losses = losses
+
+
+def check_shares(owner: str, **settings: float) -> None:
+    """Raises SettingsError, naming owner and setting, for the first that is no number in [0, 1]."""
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not 0 <= value <= 1:
+            raise SettingsError(f'{owner}: {name} must lie in [0, 1], got {value!r}')
+
+
+def check_positive(owner: str, **settings: float) -> None:
+    """Likewise for the first that is no number above 0."""
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not value > 0:
+            raise SettingsError(f'{owner}: {name} must be positive, got {value!r}')
+
+
+def check_positive_integers(owner: str, **settings: int) -> None:
+    """Likewise for the first that is no integer above 0."""
+    for name, value in settings.items():
+        if not isinstance(value, int) or value < 1:
+            raise SettingsError(f'{owner}: {name} must be a positive integer, got {value!r}')

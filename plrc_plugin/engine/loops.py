@@ -4,6 +4,7 @@ from itertools import islice
 from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
+from plrc_plugin.errors import check_positive_integers
 from plrc_plugin.registry import LOOPS
 
 from .non_finite import NonFiniteLossError, dump_step
@@ -26,7 +27,14 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     Args:
         runner, dataloader, max_epochs, ...: of ``EpochBasedTrainLoop``.
+
+    Raises:
+        SettingsError: if there is no epoch to train.
     """
+
+    def __init__(self, runner, dataloader, max_epochs: int, **kwargs):
+        check_positive_integers('train_cfg', max_epochs=max_epochs)
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
 
     def run(self):
         self._fit_position_to_processes()

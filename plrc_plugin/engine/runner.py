@@ -29,6 +29,9 @@ class PretrainRunner(Runner):
     @classmethod
     def from_cfg(cls, cfg):
         _check_names(cfg)
+        seed = cfg.get('randomness', {}).get('seed')
+        if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
+            raise SettingsError(f'randomness.seed must be an integer in [0, 2**32), got {seed!r}')
         with readable_errors('the config'):
             return super().from_cfg(cfg)
 
@@ -45,28 +48,36 @@ class PretrainRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_train_loop(self, loop):
-        with readable_errors('train_cfg or train_dataloader'):
+        with readable_errors('train_cfg or train_dataloader', loop, self._train_dataloader):
             return super().build_train_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper):
-        with readable_errors('optim_wrapper'):
+        with readable_errors('optim_wrapper', optim_wrapper):
             return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler):
-        with readable_errors('param_scheduler'):
+        with readable_errors('param_scheduler', scheduler):
             return super().build_param_scheduler(scheduler)
+
+    def load_or_resume(self) -> None:
+        with readable_errors('load_from or resume'):
+            super().load_or_resume()
 
 
 @contextmanager
-def readable_errors(what: str):
-    """Turns whatever building from a config raises into a :class:`SettingsError` of one line."""
+def readable_errors(what: str, *configs):
+    """Turns whatever building ``what`` raises into a :class:`SettingsError` of one line, which
+    shows the configs, as libraries often do not say which setting they mean."""
     try:
         yield
     except (SettingsError, KeyboardInterrupt):
         raise
     except Exception as error:
         message = ' '.join(str(error).split()) or type(error).__name__
-        raise SettingsError(f'{what} cannot be used: {message}') from error
+        shown = ', '.join(str({k: v for k, v in config.items() if k != 'dataset'})
+                          if isinstance(config, dict) else str(config) for config in configs)
+        given = f' (given: {shown[:300]})' if shown else ''
+        raise SettingsError(f'{what} cannot be used: {message[:400]}{given}') from error
 
 
 def init_processes_without_gpu(launcher: str) -> None:

@@ -1,9 +1,9 @@
 """Settings that are each fine and cannot work together, found before the first iteration."""
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import HOOKS
 from plrc_plugin.views import TwoViews
 
@@ -18,6 +18,10 @@ class CheckSettingsHook(Hook):
     """
 
     def before_run(self, runner) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, LoggerHook):
+                check_positive_integers('default_hooks.logger', interval=hook.interval)
+        check_positive_integers('log_processor', window_size=runner.log_processor.window_size)
         if not isinstance(runner.cfg.get('train_dataloader'), dict):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,7 +1,7 @@
 """Embeddings that all become one: seen early, instead of after days."""
 from mmengine.hooks import Hook
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_positive_integers, check_shares
 from plrc_plugin.registry import HOOKS
 
 
@@ -24,10 +24,8 @@ class CollapseHook(Hook):
     """
 
     def __init__(self, min_std: float = 0.02, window: int = 200, action: str = 'warn'):
-        if not 0 <= min_std <= 1:
-            raise SettingsError(f'CollapseHook: min_std must lie in [0, 1], got {min_std!r}')
-        if not isinstance(window, int) or window < 1:
-            raise SettingsError(f'CollapseHook: window must be a positive integer, got {window!r}')
+        check_shares('CollapseHook', min_std=min_std)
+        check_positive_integers('CollapseHook', window=window)
         if action not in ('warn', 'stop'):
             raise SettingsError(f"CollapseHook: action must be 'warn' or 'stop', got {action!r}")
         self.min_std = min_std

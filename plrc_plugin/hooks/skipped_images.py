@@ -4,7 +4,7 @@ from collections import OrderedDict
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import check_shares
 from plrc_plugin.registry import HOOKS
 
 
@@ -22,9 +22,7 @@ class SkippedImagesHook(Hook):
     """
 
     def __init__(self, max_share: float = 0.01, grace: int = 10):
-        if not 0 <= max_share <= 1:
-            raise SettingsError('SkippedImagesHook: max_share must lie in [0, 1], got '
-                                f'{max_share!r}')
+        check_shares('SkippedImagesHook', max_share=max_share)
         self.max_share = max_share
         self.grace = grace
         self.read = 0

@@ -1,5 +1,6 @@
 """How per-image losses become one number, on one process and on many."""
 from functools import wraps
+from numbers import Real
 from typing import Callable
 
 import torch
@@ -30,7 +31,7 @@ def in_full_precision(function: Callable) -> Callable:
 def check_temperature(**temperatures: float) -> None:
     """Raises ValueError, naming the setting, where a temperature is not positive."""
     for name, value in temperatures.items():
-        if not value > 0:
+        if not isinstance(value, Real) or not value > 0:
             raise ValueError(f'{name} must be positive, got {value!r}')
 
 

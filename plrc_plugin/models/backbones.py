@@ -35,7 +35,7 @@ class ResNet(nn.Module):
     def __init__(self, depth: int = 50, base_channels: int = 64,
                  strides: Sequence[int] = (1, 2, 2, 2)):
         super().__init__()
-        if depth not in _ARCHITECTURES:
+        if depth not in list(_ARCHITECTURES):
             raise SettingsError(f'ResNet: depth must be one of {sorted(_ARCHITECTURES)}, '
                                 f'got {depth!r}')
         if not isinstance(base_channels, int) or base_channels < 1:

@@ -4,7 +4,7 @@ from typing import Dict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import check_positive
 from plrc_plugin.losses import image_contrast
 from plrc_plugin.registry import MODELS
 
@@ -31,9 +31,7 @@ class MomentumContrast(MomentumEncoders):
     def __init__(self, *args, queue_size: int = 65536, temperature: float = 0.2, **kwargs):
         super().__init__(*args, **kwargs)
         self.check_positive_integers(queue_size=queue_size)
-        if not temperature > 0:
-            raise SettingsError(f'{type(self).__name__}: temperature must be positive, '
-                                f'got {temperature!r}')
+        check_positive(type(self).__name__, temperature=temperature)
         self.queue = KeyQueue(queue_size, self.embedding_dim)
         self.temperature = temperature
 

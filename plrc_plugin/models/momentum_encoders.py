@@ -10,7 +10,8 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from plrc_plugin.errors import NonFiniteLossError, SettingsError
+from plrc_plugin.errors import (NonFiniteLossError, SettingsError, check_positive_integers,
+                                check_shares)
 from plrc_plugin.registry import MODELS
 
 from .key_queue import KeyQueue
@@ -48,9 +49,7 @@ class MomentumEncoders(BaseModel):
                  data_preprocessor: Optional[dict] = None, init_cfg: Optional[dict] = None):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
         self.check_positive_integers(embedding_dim=embedding_dim)
-        if not 0 <= momentum <= 1:
-            raise SettingsError(f'{type(self).__name__}: momentum must lie in [0, 1], '
-                                f'got {momentum!r}')
+        check_shares(type(self).__name__, momentum=momentum)
         self.embedding_dim = embedding_dim
         self.momentum = momentum
         self.shuffle_bn = shuffle_bn
@@ -182,10 +181,7 @@ class MomentumEncoders(BaseModel):
 
     def check_positive_integers(self, **settings: int) -> None:
         """Raises SettingsError, naming model and setting, for the first that is none."""
-        for name, value in settings.items():
-            if not isinstance(value, int) or value < 1:
-                raise SettingsError(f'{type(self).__name__}: {name} must be a positive integer, '
-                                    f'got {value!r}')
+        check_positive_integers(type(self).__name__, **settings)
 
 
 def last_map(outputs) -> Tensor:

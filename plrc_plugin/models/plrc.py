@@ -7,7 +7,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_shares
 from plrc_plugin.registry import MODELS
 
 from .embedding import embed_points
@@ -48,13 +48,11 @@ class PLRC(MomentumContrast):
                  affinity_distillation: dict = dict(type='plrc_plugin.PointAffinityDistillation'),
                  **kwargs):
         super().__init__(*args, **kwargs)
-        for name, weight in dict(alpha=alpha, beta=beta).items():
-            if not 0 <= weight <= 1:
-                raise SettingsError(f'PLRC: {name} must lie in [0, 1], got {weight!r}')
+        check_shares('PLRC', alpha=alpha, beta=beta)
         if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
             raise SettingsError('PLRC: warmup_epochs must be an integer >= 0, got '
                                 f'{warmup_epochs!r}')
-        if strategy not in STRATEGIES:
+        if strategy not in list(STRATEGIES):
             raise SettingsError(f'PLRC: strategy must be one of {list(STRATEGIES)}, '
                                 f'got {strategy!r}')
         if negatives not in NEGATIVES:

@@ -4,7 +4,7 @@ from typing import NamedTuple, Sequence
 import cv2
 import numpy as np
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_shares
 from plrc_plugin.registry import TRANSFORMS
 
 from . import augmentation as aug
@@ -63,10 +63,8 @@ class TwoViews:
                                 f'saturation, hue <= 0.5), none negative, got {jitter!r}')
         if len(blur_sigma) != 2 or not 0 < blur_sigma[0] <= blur_sigma[1]:
             raise SettingsError(f'TwoViews: blur_sigma must be 0 < low <= high, got {blur_sigma!r}')
-        for name, prob in dict(jitter_prob=jitter_prob, grey_prob=grey_prob, blur_prob=blur_prob,
-                               flip_prob=flip_prob).items():
-            if not 0 <= prob <= 1:
-                raise SettingsError(f'TwoViews: {name} must lie in [0, 1], got {prob!r}')
+        check_shares('TwoViews', jitter_prob=jitter_prob, grey_prob=grey_prob, blur_prob=blur_prob,
+                     flip_prob=flip_prob)
         self.size = size
         self.scale, self.ratio = scale, ratio
         self.jitter, self.jitter_prob = jitter, jitter_prob
