@@ -39,6 +39,9 @@ demo-transfer: venv-full  ## fine-tune a detector and a segmenter on generated s
 test: venv-full  ## run the tests with everything installed
 	$(BIN)/python -m pytest
 
+test-faults: venv-full  ## kill and resume training 40 times, restart under torchrun, compile (10 minutes)
+	PLRC_FAULTS=40 $(BIN)/python -m pytest tests/test_reliability
+
 check-install: venv-full  ## wheel and editable install, each with onedl-mim and openmim
 	tools/check_install.sh $(BIN)/python
 
@@ -79,4 +82,4 @@ clean:  ## remove what building, testing and training left (not data/)
 	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo demo-transfer test check-install venv-demo venv-full print-key clean
+.PHONY: help test-faults demo demo-transfer test check-install venv-demo venv-full print-key clean

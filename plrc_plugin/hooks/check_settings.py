@@ -14,7 +14,8 @@ class CheckSettingsHook(Hook):
 
     Raises:
         SettingsError: for views smaller than the network's stride, a batch of one with shuffled
-            batch normalisation, and a data set smaller than one batch.
+            batch normalisation, a data set smaller than one batch, and processes of different
+            numbers of images.
     """
 
     def before_run(self, runner) -> None:
@@ -38,6 +39,10 @@ class CheckSettingsHook(Hook):
                 'train_dataloader.batch_size=1 on one process leaves nothing to shuffle, and batch '
                 'normalisation nothing to average: set it to at least 2, or '
                 'model.shuffle_bn=False')
+        if get_world_size() > 1 and not getattr(loader.sampler, 'round_up', True):
+            raise SettingsError('train_dataloader.sampler.round_up=False gives processes different '
+                                'numbers of images, and they would wait for each other: leave it '
+                                'at True')
         if len(loader) == 0:
             raise SettingsError(
                 f'the {len(loader.dataset)} images of train_dataloader.dataset do not fill one '

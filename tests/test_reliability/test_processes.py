@@ -164,3 +164,31 @@ def test_torchrun_restarts_and_resumes_by_itself(images, tmp_path):
     assert (died / 'died').exists()
     for rank in range(2):
         assert_same_tensors(final(died, rank), final(whole, rank))
+
+
+@pytest.mark.parametrize('launcher, environ', [
+    ('pytorch', dict(RANK='3', WORLD_SIZE='8', LOCAL_RANK='1')),
+    ('slurm', dict(SLURM_PROCID='3', SLURM_NTASKS='8', SLURM_LOCALID='1')),
+    ('mpi', dict(OMPI_COMM_WORLD_RANK='3', OMPI_COMM_WORLD_SIZE='8',
+                 OMPI_COMM_WORLD_LOCAL_RANK='1')),
+])
+def test_every_launcher_works_without_gpu(launcher, environ, monkeypatch):
+    from plrc_plugin.engine.runner import init_processes_without_gpu
+    joined = []
+    monkeypatch.setattr(dist, 'init_process_group', joined.append)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
+        monkeypatch.setenv(name, '')  # restored afterwards
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    init_processes_without_gpu(launcher)
+    assert joined == ['gloo']
+    assert [os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')] == ['3', '8', '1']
+    assert os.environ['MASTER_ADDR'] and os.environ['MASTER_PORT']
+
+
+def test_processes_with_different_batches_are_refused(images, tmp_path):
+    cfg = config(images, tmp_path, 2)
+    cfg.train_dataloader.sampler.round_up = False
+    assert all('SettingsError' in error and 'round_up' in error
+               for error in run_processes(cfg, 2))
