@@ -2,6 +2,7 @@
 import difflib
 import inspect
 import os
+import warnings
 from contextlib import contextmanager
 
 import torch
@@ -39,6 +40,10 @@ class PretrainRunner(Runner):
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             init_processes_without_gpu(self.launcher)
         super().setup_env(env_cfg)
+        if _restarts_may_hang(os.environ):
+            warnings.warn('torchrun --max-restarts: workers that restart may read the addresses of '
+                          'the dead ones and wait for them for ever. Start it with --rdzv-backend '
+                          'c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment')
 
     def wrap_model(self, model_wrapper_cfg, model):
         if self.distributed and not torch.cuda.is_available():
@@ -87,6 +92,12 @@ def init_processes_without_gpu(launcher: str) -> None:
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
+
+
+def _restarts_may_hang(environ) -> bool:
+    """torch 2.10 keeps one store over all restarts, with the keys of the processes that died."""
+    return (environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+            and int(environ.get('TORCHELASTIC_MAX_RESTARTS', 0)) > 0)
 
 
 def _check_names(cfg: dict) -> None:

@@ -155,11 +155,13 @@ def test_torchrun_restarts_and_resumes_by_itself(images, tmp_path):
             cfg.custom_hooks.append(dict(type='DieOnceHook', rank=1, iteration=3))
         cfg.dump(str(work_dir) + '.py')
         command = ['torch.distributed.run', '--nproc-per-node=2', '--max-restarts=2',
-                   '--master-port=0', '--rdzv-backend=c10d', '--rdzv-endpoint=localhost:0',
+                   '--rdzv-backend=c10d', '--rdzv-endpoint=localhost:0',
                    str(ROOT / 'tools/train.py'), f'{work_dir}.py', '--work-dir', str(work_dir),
                    '--launcher', 'pytorch', '--resume']
         done = subprocess.run([sys.executable, '-m', *command], capture_output=True, text=True,
-                              env={**os.environ, 'OMP_NUM_THREADS': '1'})
+                              timeout=300, env={**os.environ, 'OMP_NUM_THREADS': '1',
+                                                'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'})
+        assert 'wait for them for ever' not in done.stderr
         assert done.returncode == 0, done.stderr[-3000:]
     assert (died / 'died').exists()
     for rank in range(2):
