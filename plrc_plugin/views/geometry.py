@@ -23,7 +23,8 @@ def crop_affine(left: float, top: float, width: float, height: float,
 
 def view_to_image(positions: Tensor, affine: Tensor) -> Tensor:
     """Positions (..., M, 2) in views of geometry (..., 2, 3), as positions in the image."""
-    return positions @ affine[..., :2].transpose(-1, -2) + affine[..., 2].unsqueeze(-2)
+    with torch.autocast(positions.device.type, enabled=False):  # half precision is 1/256 of a view
+        return positions @ affine[..., :2].transpose(-1, -2) + affine[..., 2].unsqueeze(-2)
 
 
 def image_to_view(positions: Tensor, affine: Tensor) -> Tensor:
@@ -32,7 +33,8 @@ def image_to_view(positions: Tensor, affine: Tensor) -> Tensor:
     # Written out: torch.linalg.inv checks for singularity, which synchronises the device.
     inverse = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
     inverse = inverse / (a * d - b * c)[..., None, None]
-    return (positions - affine[..., 2].unsqueeze(-2)) @ inverse.transpose(-1, -2)
+    with torch.autocast(positions.device.type, enabled=False):
+        return (positions - affine[..., 2].unsqueeze(-2)) @ inverse.transpose(-1, -2)
 
 
 def view_to_view(positions: Tensor, affine: Tensor, other_affine: Tensor) -> Tensor:

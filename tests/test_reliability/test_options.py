@@ -99,6 +99,14 @@ def test_losses_are_float32_under_autocast():
     assert all(torch.equal(x, y) and x.dtype == torch.float32 for x, y in zip(found, expected))
 
 
+def test_positions_are_float32_under_autocast():
+    from plrc_plugin.views import view_to_view
+    points, affine = torch.rand(2, 5, 2), torch.rand(2, 2, 3) + torch.eye(2, 3)
+    expected = view_to_view(points, affine, affine.flip(0))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(view_to_view(points, affine, affine.flip(0)), expected)
+
+
 def test_half_precision_reaches_the_trunk(images, tmp_path):
     from plrc_plugin.models import ResNet
     seen = set()
