@@ -51,7 +51,7 @@ def affinity_gallery(images: Sequence[np.ndarray], points: Sequence[Point],
     """Groups of an image with its point circled and one map per model, bright = similar."""
     columns = 1 + len(models)
     rows = -(-len(images) // per_row)
-    figure = Figure(figsize=(2 * columns * per_row, 2 * rows + 0.3), layout='constrained')
+    figure = Figure(figsize=(2 * columns * per_row, 1.5 * rows + 0.3), layout='constrained')
     axes = np.atleast_2d(figure.subplots(rows, columns * per_row, squeeze=False))
     for a in axes.flat:
         a.set_axis_off()
