@@ -21,8 +21,10 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     packages=find_packages(include=['plrc_plugin', 'plrc_plugin.*']),
+    package_data={'plrc_plugin.visualization': ['*.html']},
     python_requires='>=3.9',
     install_requires=[
+        'jinja2>=3',
         'lightly>=1.5.13,<2',
         'matplotlib>=3.7',
         'numpy>=1.24',
@@ -41,5 +43,5 @@ setup(
         'openmmlab': ['mmengine>=0.10.4', 'openmim>=0.3.9', 'setuptools<81'],  # pkg_resources
         'openmmlab-det': ['mmcv>=2.0.0,<2.2', 'mmdet>=3.3'],
         'openmmlab-seg': ['mmcv>=2.0.0,<2.2', 'mmsegmentation>=1.2'],
-        'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=0.9'],
+        'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=0.9', 'websocket-client>=1.6'],
     })
