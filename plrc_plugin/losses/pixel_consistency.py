@@ -32,6 +32,7 @@ def _consistency_per_image(queries: Tensor, keys: Tensor, pairs: Tensor) -> Tupl
     return -cosines / num_pairs.clamp(min=1), num_pairs > 0
 
 
+@in_full_precision
 def near_pairs(positions: Tensor, diagonals: Tensor, other_positions: Tensor,
                other_diagonals: Tensor, threshold: float) -> Tensor:
     """Pairs of positions closer than ``threshold`` bins.

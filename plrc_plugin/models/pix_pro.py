@@ -29,9 +29,12 @@ class PixelPropagation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, h, w) to (B, D, h, w)."""
-        unit = F.normalize(x.float().flatten(2), dim=1)
-        similarity = (unit.transpose(1, 2) @ unit).clamp(min=0)**self.gamma
-        return (self.transform(x).float().flatten(2) @ similarity).view_as(x)
+        transformed = self.transform(x).float().flatten(2)
+        # Cosines and their powers are no numbers for half precision.
+        with torch.autocast(x.device.type, enabled=False):
+            unit = F.normalize(x.float().flatten(2), dim=1)
+            similarity = (unit.transpose(1, 2) @ unit).clamp(min=0)**self.gamma
+            return (transformed @ similarity).view_as(x)
 
 
 @MODELS.register_module()

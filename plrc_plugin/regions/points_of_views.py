@@ -1,6 +1,7 @@
 """The pipeline step that gives each view its regions and points."""
 from typing import NamedTuple, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,18 +59,14 @@ class SampleRegionPoints:
     def __call__(self, results: dict) -> dict:
         source = type(self.regions).__name__
         label_map = as_labels(self.regions(results), f'{source}: {results.get("img_path")}')
+        affines = torch.from_numpy(np.stack([view.affine for view in results['views']]))
+        region_maps = region_map_of_view(label_map, affines, self.resolution)
+        regions, points = sample_region_points(
+            region_maps, self.num_regions, self.points_per_region,
+            generator_from(stream(results['sample_key'], 'points')))
+        regions = regions.repeat_interleave(self.points_per_region, dim=1)
         results['region_points'] = [
-            self._sample(label_map, torch.from_numpy(view.affine),
-                         generator_from(stream(results['sample_key'], 'points', v)))
-            for v, view in enumerate(results['views'])
+            RegionPoints(r, p, region_map if self.keep_region_map else None)
+            for r, p, region_map in zip(regions, points.flatten(1, 2), region_maps)
         ]
         return results
-
-    def _sample(self, label_map: Tensor, affine: Tensor,
-                generator: torch.Generator) -> RegionPoints:
-        region_map = region_map_of_view(label_map, affine, self.resolution)
-        regions, points = sample_region_points(region_map.unsqueeze(0), self.num_regions,
-                                               self.points_per_region, generator)
-        return RegionPoints(regions[0].repeat_interleave(self.points_per_region),
-                            points[0].flatten(0, 1),
-                            region_map if self.keep_region_map else None)

@@ -12,7 +12,6 @@ import numpy as np
 
 # Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-_LEVELS = np.arange(256, dtype=np.float32)
 
 Box = Tuple[int, int, int, int]
 
@@ -47,14 +46,13 @@ def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Blend with black; factor 1 is the image."""
-    return cv2.LUT(image, (_LEVELS * factor).clip(0, 255).astype(np.uint8))
+    return cv2.convertScaleAbs(image, alpha=factor)
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the mean grey of the image."""
-    mean = float(np.dot(cv2.mean(image)[:3], _LUMA))
-    table = (_LEVELS * factor + round(mean) * (1 - factor)).clip(0, 255).astype(np.uint8)
-    return cv2.LUT(image, table)
+    mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0])
+    return cv2.addWeighted(image, factor, image, 0, mean * (1 - factor))
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
@@ -65,9 +63,8 @@ def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
     """Turn the hue by ``shift``, a share of the circle."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 256 steps
-    hues = ((np.arange(256) + int(shift * 255)) % 256).astype(np.uint8)  # as torchvision rounds
-    hsv[..., 0] = cv2.LUT(hsv[..., 0], hues)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 256 steps: uint8 goes round
+    hsv[..., 0] += np.uint8(int(shift * 255) % 256)  # as torchvision rounds
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
@@ -93,4 +90,5 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Blur of standard deviation ``sigma`` pixels."""
-    return cv2.GaussianBlur(image, (0, 0), sigma)
+    kernel = cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma)
+    return cv2.sepFilter2D(image, -1, kernel, kernel)  # cv2.GaussianBlur takes twice as long

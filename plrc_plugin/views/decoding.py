@@ -50,14 +50,14 @@ class ImageFile:
             if not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise OSError('not a regular file')
             self._image = Image.open(self.path)
-            orientation = self._image.getexif().get(_EXIF_ORIENTATION)
+            self._orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         except UnidentifiedImageError:
             raise DecodingError(self.path, 'not an image in a known format') from None
         except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
             raise DecodingError(self.path, error) from error
         width, height = self._image.size
         # Of a TIFF Pillow gives the upright size already.
-        transposed = orientation in _TRANSPOSED and self._image.format != 'TIFF'
+        transposed = self._orientation in _TRANSPOSED and self._image.format != 'TIFF'
         self.size = (height, width) if transposed else (width, height)
 
     def decode(self, size_at_least: Optional[Tuple[float, float]] = None) -> np.ndarray:
@@ -84,7 +84,9 @@ class ImageFile:
                         image.draft(None, (-(-image.width // reduction),
                                            -(-image.height // reduction)))
                 image.load()
-                pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+                if self._orientation != 1:
+                    image = ImageOps.exif_transpose(image)
+                pixels = np.asarray(_to_rgb(image))
         except Exception as error:
             raise DecodingError(self.path, error) from error
         return pixels
@@ -97,7 +99,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif image.mode == 'F':
         raise ValueError('floating-point pixels have no defined range')
-    return image.convert('RGB')
+    return image if image.mode == 'RGB' else image.convert('RGB')
 
 
 def read_image(path: Union[str, os.PathLike]) -> np.ndarray:
