@@ -3,7 +3,11 @@ from numbers import Real
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work: the message names it and says what to do."""
+    """A setting that cannot work: the message, one line, names it and says what to do."""
+
+    def __init__(self, message: str):
+        # Of an error in a loader's worker, torch makes one whose message is the whole traceback.
+        super().__init__(message.rpartition(f'{__name__}.SettingsError: ')[2].rstrip())
 
 
 class NonFiniteLossError(FloatingPointError):

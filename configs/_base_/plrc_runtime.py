@@ -12,7 +12,8 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='plrc_plugin.CheckSettingsHook'),
     dict(type='plrc_plugin.SkippedImagesHook', max_share=0.01),
-    dict(type='plrc_plugin.CollapseHook')  # action='stop' ends the run
+    dict(type='plrc_plugin.CollapseHook'),  # action='stop' ends the run
+    dict(type='plrc_plugin.MissingRegionsHook')
 ]
 
 env_cfg = dict(

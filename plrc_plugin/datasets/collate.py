@@ -16,7 +16,8 @@ def collate_views(samples: List[dict]) -> dict:
         (B, 2, 3) float32, ``size`` (B, 2) float32, the images' width and height, and, where the
         pipeline draws points, ``regions`` (B, M) int64, ``points`` (B, M, 2) float32 and, where it
         keeps them, ``region_map`` (B, R, R) int64; ``paths``, the B files; ``skipped``, (path,
-        reason) of the files that could not be read and were replaced.
+        reason) of the files that could not be read and were replaced; ``regions_missing``, those of
+        the B files that the region source knows nothing of.
     """
     batch = {}
     for v, name in enumerate(('query', 'key')):
@@ -32,5 +33,7 @@ def collate_views(samples: List[dict]) -> dict:
             if drawn[0].region_map is not None:
                 batch[name]['region_map'] = torch.stack([d.region_map for d in drawn])
     batch['paths'] = [sample['img_path'] for sample in samples]
+    batch['regions_missing'] = [sample['img_path'] for sample in samples
+                                if sample.get('regions_missing')]
     batch['skipped'] = [skip for sample in samples for skip in sample['skipped']]
     return batch

@@ -1,6 +1,7 @@
 """Unlabelled photographs: every image below a folder."""
 import os
-from typing import Iterator, List, Union
+from fnmatch import fnmatch
+from typing import Iterator, List, Optional, Union
 
 from mmengine.dataset import BaseDataset
 
@@ -19,11 +20,14 @@ class ImageFolder(BaseDataset):
 
     Images are ordered by their path relative to the root. An image that cannot be decoded is
     replaced by another, drawn as a function of the sample's key, and reported in
-    ``results['skipped']``, a list of (path, reason).
+    ``results['skipped']``, a list of (path, reason). A record holds the ``data_root``, the image's
+    ``name``, its path relative to the root, and ``img_path``, both joined.
 
     Args:
         data_root (str): the folder; links are followed.
         pipeline (list[dict]): transforms.
+        exclude (str, optional): pattern of file names that are no images to train on, such as
+            ``'*_regions.png'`` for label maps beside the images.
         **kwargs: of mmengine's ``BaseDataset``.
 
     Raises:
@@ -33,7 +37,8 @@ class ImageFolder(BaseDataset):
     METAINFO = dict(dataset_type='ImageFolder')
     MAX_REPLACEMENTS = 100
 
-    def __init__(self, data_root: str, **kwargs):
+    def __init__(self, data_root: str, exclude: Optional[str] = None, **kwargs):
+        self.exclude = exclude
         super().__init__(data_root=os.fspath(data_root), **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -42,7 +47,8 @@ class ImageFolder(BaseDataset):
             state = 'is not a folder' if os.path.exists(root) else 'does not exist'
             raise SettingsError(f'data_root={root!r} {state}. {_REMEDY}')
         try:
-            paths = sorted(_image_paths(root))
+            paths = sorted(path for path in _image_paths(root)
+                           if not self.exclude or not fnmatch(os.path.basename(path), self.exclude))
         except OSError as error:
             raise SettingsError(f'data_root={root!r} cannot be read: {error}. Mend its '
                                 'permissions, or choose another folder.') from error
@@ -58,8 +64,9 @@ class ImageFolder(BaseDataset):
         skipped, index = [], key.index
         while True:
             record = self.get_data_info(index)
-            record['img_path'] = os.path.join(self.data_root, record['img_path'])
-            record.update(sample_key=key, skipped=skipped)
+            record.update(name=record['img_path'], data_root=self.data_root,
+                          sample_key=key, skipped=skipped)
+            record['img_path'] = os.path.join(self.data_root, record['name'])
             try:
                 return self.pipeline(record)
             except DecodingError as error:

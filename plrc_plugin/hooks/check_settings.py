@@ -51,6 +51,8 @@ class CheckSettingsHook(Hook):
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not hasattr(model, 'queue'):
+            return
         keys, batch = len(model.queue.bank), runner.train_dataloader.batch_size * get_world_size()
         runner.logger.info(
             f'l_m rises before it falls: the queue starts with {keys} random vectors, easy '

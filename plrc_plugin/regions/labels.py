@@ -6,6 +6,10 @@ from torch import Tensor
 from plrc_plugin.errors import SettingsError
 
 
+class MissingRegions(Exception):
+    """A region source has nothing for an image: ``SampleRegionPoints.missing`` decides."""
+
+
 def as_labels(labels, origin: str) -> Tensor:
     """A label map as a tensor that can be indexed.
 
@@ -29,7 +33,8 @@ def as_labels(labels, origin: str) -> Tensor:
             wider = {1: np.uint8, 2: np.int32}.get(labels.dtype.itemsize, np.int64)
             labels = labels.astype(wider, copy=False)
         if labels.dtype.kind != 'i' and labels.dtype != np.uint8:
-            raise SettingsError(f'{origin}: labels must be integers, got {labels.dtype}')
+            raise SettingsError(f'{origin}: labels must be integers, got {labels.dtype}: save region '
+                                'ids, e.g. with labels.astype(np.int32)')
         labels = torch.from_numpy(np.ascontiguousarray(labels.astype(
             labels.dtype.newbyteorder('='), copy=False)))
     if labels.is_floating_point() or labels.dim() != 2 or labels.numel() == 0:

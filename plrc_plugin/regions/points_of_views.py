@@ -9,7 +9,8 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import REGIONS, TRANSFORMS
 from plrc_plugin.views.randomness import stream
 
-from .labels import as_labels
+from .grid import GridRegions
+from .labels import MissingRegions, as_labels
 from .sampling import generator_from, region_map_of_view, sample_region_points
 
 
@@ -35,30 +36,37 @@ class SampleRegionPoints:
         resolution (int): R, cells along each side of a view. Defaults to 56.
         keep_region_map (bool): hand on the maps too, for what pools whole regions. Defaults to
             False.
+        missing (str): what an image gets that the source has no regions for: ``'grid'``, a 4 x 4
+            grid, counted in the log, or ``'error'``. Defaults to 'error'.
 
-    Adds ``results['region_points']``, a :class:`RegionPoints` for each of ``results['views']``.
+    Adds ``results['region_points']``, a :class:`RegionPoints` for each of ``results['views']``, and
+    ``results['regions_missing']``, whether the policy had to be asked.
 
     Raises:
-        SettingsError: if a count is not a positive integer.
+        SettingsError: if a setting cannot work, and, from the loader, if the regions of an image
+            are missing or unfit.
     """
 
     def __init__(self, regions: dict = dict(type='GridRegions', n=4), num_regions: int = 16,
                  points_per_region: int = 16, resolution: int = 56,
-                 keep_region_map: bool = False):
+                 keep_region_map: bool = False, missing: str = 'error'):
         for name, value in dict(num_regions=num_regions, points_per_region=points_per_region,
                                 resolution=resolution).items():
             if not isinstance(value, int) or value < 1:
                 raise SettingsError(
                     f'SampleRegionPoints: {name} must be a positive integer, got {value!r}')
+        if missing not in ('error', 'grid'):
+            raise SettingsError("SampleRegionPoints: missing must be 'error' or 'grid', got "
+                                f'{missing!r}')
         self.regions = REGIONS.build(regions)
+        self.missing = missing
         self.num_regions = num_regions
         self.points_per_region = points_per_region
         self.resolution = resolution
         self.keep_region_map = keep_region_map
 
     def __call__(self, results: dict) -> dict:
-        source = type(self.regions).__name__
-        label_map = as_labels(self.regions(results), f'{source}: {results.get("img_path")}')
+        label_map = self._labels(results)
         affines = torch.from_numpy(np.stack([view.affine for view in results['views']]))
         region_maps = region_map_of_view(label_map, affines, self.resolution)
         regions, points = sample_region_points(
@@ -70,3 +78,17 @@ class SampleRegionPoints:
             for r, p, region_map in zip(regions, points.flatten(1, 2), region_maps)
         ]
         return results
+
+    def _labels(self, results: dict) -> Tensor:
+        """The image's label map, or what the policy puts in its place."""
+        source = type(self.regions).__name__
+        results['regions_missing'] = False
+        try:
+            labels = self.regions(results)
+        except MissingRegions as error:
+            if self.missing == 'error':
+                raise SettingsError(f"{source}: {error}; or set missing='grid' of "
+                                    'SampleRegionPoints to give such images a grid') from None
+            results['regions_missing'] = True
+            labels = GridRegions(4)(results)
+        return as_labels(labels, f'{source}: {results.get("img_path")}')
