@@ -234,3 +234,50 @@ def test_preprocessor_normalises_rgb():
                 - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
     torch.testing.assert_close(image[1, :, 5, 7], expected)
     assert 'pixels' in data['query']  # the loader's batch is left as it was
+
+
+@pytest.mark.parametrize('strategy, passes', [(1, 1), (2, 1), (3, 2)])
+def test_only_strategy_3_has_a_further_momentum_pass_and_only_once_it_distills(strategy, passes):
+    net = model(warmup_epochs=1, strategy=strategy)
+    count = []
+    net.momentum_backbone.register_forward_hook(lambda *_: count.append(1))
+    for epoch, expected in [(0, 1), (1, passes)]:
+        MessageHub.get_current_instance().update_info('epoch', epoch)
+        count.clear()
+        run(net)
+        assert len(count) == expected
+
+
+@pytest.mark.parametrize('strategy', [1, 2, 3])
+def test_teacher_gets_no_gradient_from_l_a(strategy):
+    """The gradient is that of a cross entropy whose teacher is a constant."""
+    net = model(warmup_epochs=0, strategy=strategy, alpha=0.).eval()
+
+    def gradients(distillation):
+        net.affinity_distillation.forward = distillation
+        net.mark_step_finished()
+        net.zero_grad()
+        run(net)['l_a'].backward()
+        assert all(p.grad is None for n, p in net.named_parameters() if n.startswith('momentum_'))
+        return [p.grad.clone() for p in net.backbone.parameters()]
+
+    def affinity(queries, keys, temperature, key_valid):
+        weights = (queries @ keys.transpose(1, 2) / temperature).exp() * key_valid.unsqueeze(1)
+        return weights / weights.sum(2, keepdim=True).clamp(min=1e-9)
+
+    def by_hand(queries, keys, teacher_queries, teacher_keys, valid, key_valid, constant=True):
+        teacher = affinity(teacher_queries, teacher_keys, 0.07, key_valid)
+        if constant:
+            teacher = torch.tensor(teacher.tolist())
+        student = affinity(queries, keys, 0.1, key_valid).clamp(min=1e-9).log()
+        values = -(teacher * student).sum(2)
+        images = [values[b][valid[b]].mean() for b in range(3) if valid[b].any()]
+        return sum(images) / len(images)
+
+    own = net.affinity_distillation.forward
+    expected = gradients(by_hand)
+    for got, wanted in zip(gradients(own), expected):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
+    leaking = gradients(lambda *args: by_hand(*args, constant=False))
+    differs = any(not torch.allclose(a, b, rtol=1e-2, atol=1e-4) for a, b in zip(leaking, expected))
+    assert differs == (strategy == 2)  # the one whose teacher holds embeddings of f^E

@@ -1,0 +1,72 @@
+"""A number of the model that changes during training."""
+import math
+from numbers import Real
+from typing import Optional
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import HOOKS
+
+_CURVES = dict(linear=lambda x: x, cosine=lambda x: (1 - math.cos(math.pi * x)) / 2)
+
+
+@HOOKS.register_module()
+class ScheduleHook(Hook):
+    """Moves a number of the model from ``start`` to ``end``, and logs it under its last name.
+
+    It is a function of the iteration, so that a resumed run has the same numbers. Before
+    ``begin_epoch`` it is ``start``, from ``end_epoch`` on ``end``.
+
+    Args:
+        attribute (str): e.g. ``'affinity_distillation.teacher_temperature'``, ``'momentum'`` or
+            ``'alpha'``.
+        start (float): first number.
+        end (float): last number.
+        begin_epoch (float): when it begins to move. Defaults to 0.
+        end_epoch (float, optional): when it has arrived. Defaults to the end of training.
+        curve (str): 'linear' or 'cosine' (half a period). Defaults to 'linear'.
+
+    Raises:
+        SettingsError: at construction or before the run, if a setting cannot work.
+    """
+
+    def __init__(self, attribute: str, start: float, end: float, begin_epoch: float = 0,
+                 end_epoch: Optional[float] = None, curve: str = 'linear'):
+        for name, value in dict(start=start, end=end, begin_epoch=begin_epoch).items():
+            if not isinstance(value, Real):
+                raise SettingsError(f'ScheduleHook: {name} must be a number, got {value!r}')
+        if begin_epoch < 0 or end_epoch is not None and not begin_epoch < end_epoch:
+            raise SettingsError('ScheduleHook: epochs must be 0 <= begin_epoch < end_epoch, got '
+                                f'{begin_epoch!r} and {end_epoch!r}')
+        if curve not in list(_CURVES):
+            raise SettingsError(f'ScheduleHook: curve must be one of {list(_CURVES)}, got {curve!r}')
+        self.attribute = attribute
+        self.start, self.end = start, end
+        self.begin_epoch, self.end_epoch = begin_epoch, end_epoch
+        self.curve = _CURVES[curve]
+
+    def before_train(self, runner) -> None:
+        value = _bare(runner.model)
+        for name in self.attribute.split('.'):
+            value = getattr(value, name, None)
+        if not isinstance(value, Real):
+            raise SettingsError(f'ScheduleHook: attribute={self.attribute!r} is no number of '
+                                f'{type(_bare(runner.model)).__name__}; try momentum')
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
+        owner, _, name = self.attribute.rpartition('.')
+        value = self.value_at(runner.iter / len(runner.train_dataloader), runner.max_epochs)
+        setattr(_bare(runner.model).get_submodule(owner), name, value)
+        runner.message_hub.update_scalar(f'train/{name}', value)
+
+    def value_at(self, epoch: float, max_epochs: int) -> float:
+        """The number after this many epochs, fractions included."""
+        last = max_epochs if self.end_epoch is None else self.end_epoch
+        passed = (epoch - self.begin_epoch) / max(last - self.begin_epoch, 1e-9)
+        return self.start + (self.end - self.start) * self.curve(min(max(passed, 0), 1))
+
+
+def _bare(model):
+    return model.module if is_model_wrapper(model) else model
