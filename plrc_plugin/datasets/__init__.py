@@ -1,7 +1,11 @@
-"""Images for pre-training."""
+"""Images for pre-training, and images with masks for probes."""
 from .collate import collate_views
 from .generated_scenes import GeneratedScenes
 from .image_folder import ImageFolder
+from .masked_images import COCOMasks, MaskedImage, VOCMasks
 from .samplers import KeyedSampler
 
-__all__ = ['GeneratedScenes', 'ImageFolder', 'KeyedSampler', 'collate_views']
+__all__ = [
+    'COCOMasks', 'GeneratedScenes', 'ImageFolder', 'KeyedSampler', 'MaskedImage', 'VOCMasks',
+    'collate_views'
+]

@@ -1,0 +1,142 @@
+"""Photographs with semantic and instance masks, for probes: VOC's layout and COCO's."""
+import json
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.regions.coco import instance_mask
+from plrc_plugin.registry import DATASETS
+from plrc_plugin.views import read_image
+
+VOID = 255
+VOC_CLASSES = (
+    'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair',
+    'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa',
+    'train', 'tvmonitor')
+
+
+class MaskedImage(NamedTuple):
+    """An image and what is seen where.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        semantic: (H, W) uint8 class of each pixel, 0 = background, 255 = void.
+        instances: (H, W) int32, 0 = background, 1, 2, ... the objects, -1 = void.
+    """
+    image: np.ndarray
+    semantic: np.ndarray
+    instances: np.ndarray
+
+
+@DATASETS.register_module()
+class VOCMasks:
+    """PASCAL VOC's segmentation: ``JPEGImages``, ``SegmentationClass`` and, where it is there,
+    ``SegmentationObject``; without it, the connected parts of a class count as its objects.
+
+    Args:
+        data_root: e.g. ``data/VOCdevkit/VOC2012``.
+        split: name of a list in ``ImageSets/Segmentation``.
+        max_images: the first ones only.
+
+    Raises:
+        SettingsError: if there is no such list, or it names no image.
+    """
+
+    classes = VOC_CLASSES
+
+    def __init__(self, data_root: str, split: str, max_images: Optional[int] = None) -> None:
+        self.root = Path(data_root)
+        names = self.root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
+        if not names.is_file():
+            raise SettingsError(f'VOCMasks: there is no list {names}: data_root must be a folder '
+                                'like VOCdevkit/VOC2012, split the name of one of its lists')
+        self.names = names.read_text().split()[:max_images]
+        _check_not_empty(self.names, 'VOCMasks', names)
+        self.with_instances = (self.root / 'SegmentationObject').is_dir()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> MaskedImage:
+        name = self.names[index]
+        semantic = np.array(Image.open(self.root / 'SegmentationClass' / f'{name}.png'))
+        if self.with_instances:
+            path = self.root / 'SegmentationObject' / f'{name}.png'
+            instances = np.array(Image.open(path)).astype(np.int32)
+            instances[instances == VOID] = -1
+        else:
+            instances = connected_parts(semantic)
+        return MaskedImage(read_image(self.root / 'JPEGImages' / f'{name}.jpg'), semantic, instances)
+
+
+@DATASETS.register_module()
+class COCOMasks:
+    """COCO's instance annotations, which generated scenes have too.
+
+    Class c is the c-th category by rising id, from 1; smaller objects lie over larger ones; crowds
+    are void.
+
+    Args:
+        annotations: the JSON file.
+        images: folder of the images.
+        max_images: the first ones with an object only.
+
+    Raises:
+        SettingsError: if the file is missing or no COCO JSON, or names no image with an object.
+    """
+
+    def __init__(self, annotations: str, images: str, max_images: Optional[int] = None) -> None:
+        try:
+            truth = json.loads(Path(annotations).read_text(encoding='utf-8'))
+            categories = sorted(truth['categories'], key=lambda c: c['id'])
+            objects: Dict[int, List[dict]] = {}
+            for annotation in truth['annotations']:
+                objects.setdefault(annotation['image_id'], []).append(annotation)
+            self.records = [(r, objects[r['id']]) for r in truth['images'] if r['id'] in objects]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SettingsError(f'COCOMasks: annotations={str(annotations)!r} cannot be read as '
+                                f'COCO JSON ({type(error).__name__}: {error})') from error
+        self.records = self.records[:max_images]
+        _check_not_empty(self.records, 'COCOMasks', annotations)
+        self.images = Path(images)
+        self.classes = ('background', *(c['name'] for c in categories))
+        self._label = {c['id']: i + 1 for i, c in enumerate(categories)}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> MaskedImage:
+        record, objects = self.records[index]
+        image = read_image(self.images / record['file_name'])
+        semantic = np.zeros(image.shape[:2], np.uint8)
+        instances = np.zeros(image.shape[:2], np.int32)
+        masks = [instance_mask(a['segmentation'], *image.shape[:2]) for a in objects]
+        # Void first, then from the largest to the smallest.
+        order = sorted(range(len(objects)),
+                       key=lambda i: (not objects[i].get('iscrowd'), -masks[i].sum()))
+        for i in order:
+            crowd = objects[i].get('iscrowd')
+            semantic[masks[i]] = VOID if crowd else self._label[objects[i]['category_id']]
+            instances[masks[i]] = -1 if crowd else i + 1
+        return MaskedImage(image, semantic, instances)
+
+
+def connected_parts(semantic: np.ndarray) -> np.ndarray:
+    """Numbers the 8-connected parts of each class (H, W) from 1; background is 0, void -1."""
+    parts = np.zeros(semantic.shape, np.int32)
+    count = 0
+    for label in np.setdiff1d(semantic, (0, VOID)):
+        found, numbered = cv2.connectedComponents((semantic == label).astype(np.uint8))
+        parts[numbered > 0] = numbered[numbered > 0] + count
+        count += found - 1
+    parts[semantic == VOID] = -1
+    return parts
+
+
+def _check_not_empty(found: list, owner: str, source) -> None:
+    if not found:
+        raise SettingsError(f'{owner}: {source} names no image to evaluate on')

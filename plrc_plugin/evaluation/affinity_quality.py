@@ -1,0 +1,105 @@
+"""How well affinities inside an image agree with its objects' masks."""
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = None
+                 ) -> Optional[float]:
+    """Probability that two cells of one object are more alike than a cell of an object and one
+    outside of it (in another object or the background); equal ones count half.
+
+    Args:
+        features: (C, g, g).
+        objects: (g, g), 0 = background, 1, 2, ... the objects, -1 = void.
+        near: (g, g) bool: only pairs of two such cells. Defaults to all.
+
+    Returns:
+        The area under the ROC curve of the cosine over all pairs; None where there are no pairs of
+        one of the two kinds.
+    """
+    taken = objects >= 0 if near is None else (objects >= 0) & near
+    ids, vectors = objects[taken], F.normalize(features[:, taken], dim=0)
+    i, j = torch.triu_indices(len(ids), len(ids), 1, device=ids.device)
+    cosines = (vectors.T @ vectors)[i, j]
+    inside = cosines[(ids[i] == ids[j]) & (ids[i] > 0)]
+    across = cosines[ids[i] != ids[j]].sort().values
+    if not len(inside) or not len(across):
+        return None
+    below = torch.searchsorted(across, inside) + torch.searchsorted(across, inside, right=True)
+    return below.double().mean().item() / (2 * len(across))
+
+
+def centre_ious(features: Tensor, objects: Tensor, distance: int = 1, min_cells: int = 4
+                ) -> List[Tuple[float, float]]:
+    """IoU of each object with the affinity map of its centre at the best threshold.
+
+    The centre is the object's cell nearest to its centroid.
+
+    Args:
+        features: (C, g, g).
+        objects: (g, g), as in :func:`affinity_auc`.
+        distance: the second value compares only cells of at most this distance, in cells, from
+            the object's border, at a threshold of their own.
+        min_cells: objects of fewer cells, or without surroundings, are left out.
+
+    Returns:
+        Per object the IoU over all cells and the one near its border.
+    """
+    vectors = F.normalize(features, dim=0)
+    valid = objects >= 0
+    ious = []
+    for label in objects[objects > 0].unique():
+        mask = objects == label
+        if mask.sum() < min_cells or (mask | ~valid).all():
+            continue
+        cells = mask.nonzero()
+        offsets = cells - cells.double().mean(0)
+        y, x = cells[offsets.square().sum(1).argmin()]
+        affinity = torch.einsum('c,chw->hw', vectors[:, y, x], vectors)
+        near = valid & _dilated(mask, distance) & _dilated(valid & ~mask, distance)
+        ious.append((best_iou(affinity[valid], mask[valid]), best_iou(affinity[near], mask[near])))
+    return ious
+
+
+def best_iou(scores: Tensor, truth: Tensor) -> float:
+    """IoU of ``scores >= threshold`` and ``truth``, both (N,), at the threshold that is best."""
+    scores, order = scores.sort(descending=True)
+    hits = truth[order].cumsum(0).double()
+    taken = torch.arange(1, len(scores) + 1, device=scores.device)
+    ious = hits / (taken + truth.sum() - hits)
+    ious[:-1][scores[:-1] == scores[1:]] = 0  # no threshold divides equal scores
+    return ious.max().item()
+
+
+def near_borders(objects: Tensor, distance: int = 1) -> Tensor:
+    """Cells (g, g) within ``distance`` of a cell of another object, or of the background."""
+    void = objects < 0
+    ids = objects.double()
+    highest = _pooled(ids.masked_fill(void, -torch.inf), distance)
+    lowest = -_pooled(-ids.masked_fill(void, torch.inf), distance)
+    return (highest != lowest) & ~void
+
+
+def image_quality(features: Tensor, semantic: Tensor, instances: Tensor, distance: int = 1) -> Dict:
+    """All measures of one image: ``auc`` and ``auc_boundary`` of objects, ``class_auc`` and
+    ``class_auc_boundary``, where all objects of a class are one, and lists ``iou`` and
+    ``iou_boundary`` over the objects."""
+    ious = centre_ious(features, instances, distance)
+    return dict(
+        auc=affinity_auc(features, instances),
+        auc_boundary=affinity_auc(features, instances, near_borders(instances, distance)),
+        class_auc=affinity_auc(features, semantic),
+        class_auc_boundary=affinity_auc(features, semantic, near_borders(semantic, distance)),
+        iou=[overall for overall, _ in ious],
+        iou_boundary=[boundary for _, boundary in ious])
+
+
+def _dilated(mask: Tensor, distance: int) -> Tensor:
+    return _pooled(mask.double(), distance) > 0
+
+
+def _pooled(values: Tensor, distance: int) -> Tensor:
+    return F.max_pool2d(values[None], 2 * distance + 1, stride=1, padding=distance)[0]

@@ -1,0 +1,93 @@
+"""Images and masks as a grid of cells, on which features and truth are compared."""
+from typing import Dict
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plrc_plugin.errors import SettingsError, check_positive_integers
+from plrc_plugin.models.momentum_encoders import last_map
+from plrc_plugin.registry import DATASETS
+
+VOID = -1
+
+
+def majority(mask: np.ndarray, cells: int, void: int) -> np.ndarray:
+    """The most frequent label of each cell, of equally frequent ones the smallest.
+
+    Args:
+        mask: (S, S) integers, S a multiple of ``cells``.
+        cells: per side.
+        void: value that does not vote.
+
+    Returns:
+        (cells, cells) int64; -1 where a cell is all void.
+    """
+    side = len(mask) // cells
+    blocks = mask.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells, cells, -1)
+    labels = np.setdiff1d(mask, void).astype(np.int64)
+    if not len(labels):
+        return np.full((cells, cells), VOID)
+    counts = np.stack([(blocks == label).sum(2) for label in labels], 2)
+    return np.where(counts.any(2), labels[counts.argmax(2)], VOID)
+
+
+@DATASETS.register_module()
+class ProbeCells:
+    """The images of two data sets, one to fit on and one to score on, as squares and cells.
+
+    Args:
+        fit, score: configs of :class:`~plrc_plugin.datasets.VOCMasks` or ``COCOMasks``.
+        size: side in pixels to which images are resized, whatever their shape. Defaults to 224.
+        cells: per side; must divide ``size``. Defaults to 14.
+
+    Raises:
+        SettingsError: if the sizes do not fit, or the two sets have different classes.
+    """
+
+    def __init__(self, fit: dict, score: dict, size: int = 224, cells: int = 14) -> None:
+        check_positive_integers('ProbeCells', size=size, cells=cells)
+        if size % cells:
+            raise SettingsError(f'ProbeCells: size must be a multiple of cells, got {size} and '
+                                f'{cells}')
+        self.parts = [DATASETS.build(fit), DATASETS.build(score)]
+        if self.parts[0].classes != self.parts[1].classes:
+            raise SettingsError('ProbeCells: fit and score must have the same classes')
+        self.size, self.cells = size, cells
+        self.metainfo = dict(classes=self.parts[0].classes)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Dict[str, np.ndarray]:
+        """``pixels`` (S, S, 3) uint8, ``semantic`` and ``instances`` (cells, cells) int64 with
+        -1 = void, and whether the image is to ``fit`` on."""
+        fit = index < len(self.parts[0])
+        item = self.parts[not fit][index if fit else index - len(self.parts[0])]
+        square = (self.size, self.size)
+        semantic, instances = (cv2.resize(mask, square, interpolation=cv2.INTER_NEAREST_EXACT)
+                               for mask in item[1:])
+        return dict(
+            pixels=cv2.resize(item.image, square, interpolation=cv2.INTER_AREA),
+            semantic=majority(semantic, self.cells, void=255),
+            instances=majority(instances, self.cells, void=-1), fit=fit)
+
+
+@torch.no_grad()
+def cell_features(trunk: nn.Module, images: Tensor, cells: int,
+                  projector: nn.Module = nn.Identity()) -> Tensor:
+    """Features of each cell: the trunk's last map, projected or not, interpolated bilinearly.
+
+    Args:
+        trunk: in evaluation mode.
+        images: (B, 3, S, S), normalised.
+        cells: per side.
+        projector: (B, C, h, w) to (B, D, h, w), at each position. Defaults to none.
+
+    Returns:
+        (B, C or D, cells, cells) float32.
+    """
+    features = projector(last_map(trunk(images))).float()
+    return F.interpolate(features, (cells, cells), mode='bilinear', align_corners=False)

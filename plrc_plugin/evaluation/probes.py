@@ -1,0 +1,214 @@
+"""Probes of frozen features as mmengine metrics: they gather the cells of images to fit on and of
+images to score on, from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
+from typing import Dict, List, Sequence
+
+import numpy as np
+import torch
+from lightly.utils.benchmarking import knn_predict
+from mmengine.device import get_device
+from mmengine.evaluator import BaseMetric, Evaluator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from plrc_plugin.errors import check_positive_integers
+from plrc_plugin.registry import METRICS
+
+from .affinity_quality import image_quality
+from .cells import ProbeCells, cell_features
+from .linear_probe import class_iou, confusion_matrix, fit_linear
+
+KNN_TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / t), as in DINO's evaluation
+
+
+class _Probe(BaseMetric):
+    """Keeps a vector and a label of each sample. Subclasses say what a sample is."""
+
+    def samples(self, features: Tensor, semantic: Tensor):
+        """Of one image, features (C, g, g) and labels (g, g): vectors (n, C) and labels (n,)."""
+        raise NotImplementedError
+
+    def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
+        """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
+        for features, semantic, fit in zip(data_samples, data_batch['semantic'],
+                                           data_batch['fit']):
+            vectors, labels = self.samples(features.cpu(), semantic)
+            self.results.append((vectors.numpy(), labels.numpy(), bool(fit)))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.dataset_meta['classes'])
+
+    def split(self, results: list, device: str):
+        """Vectors and labels to fit on, and to score on."""
+        return [torch.from_numpy(np.concatenate([r[i] for r in results if r[2] == fit])).to(device)
+                for fit in (True, False) for i in (0, 1)]
+
+
+class _SegmentationProbe(_Probe):
+    """Fits on ``drawn`` cells, once per seed, and scores on all."""
+
+    def __init__(self, drawn: int, seeds: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_positive_integers(type(self).__name__, drawn=drawn, seeds=seeds)
+        self.drawn, self.seeds = drawn, seeds
+
+    def samples(self, features: Tensor, semantic: Tensor):
+        labelled = semantic >= 0
+        return features[:, labelled].T, semantic[labelled]
+
+    def predict(self, features: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+        """Classes (Q,) of queries (Q, C), from features (N, C) with labels (N,)."""
+        raise NotImplementedError
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        features, labels, queries, truth = self.split(results, get_device())
+        ious, accuracies = [], []
+        for seed in range(self.seeds):
+            drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+            drawn = drawn[:self.drawn].to(labels.device)
+            predicted = self.predict(features[drawn], labels[drawn], queries)
+            confusion = confusion_matrix(predicted, truth, self.num_classes)
+            ious.append(100 * class_iou(confusion).nanmean().item())
+            accuracies.append(100 * (predicted == truth).double().mean().item())
+        return dict(mIoU=float(np.mean(ious)), mIoU_spread=float(np.std(ious)),
+                    accuracy=float(np.mean(accuracies)))
+
+
+@METRICS.register_module()
+class LinearSegmentationProbe(_SegmentationProbe):
+    """mIoU in percent of a linear classifier of cells, see :func:`fit_linear`.
+
+    Args:
+        drawn: number of cells drawn from the images to fit on. Defaults to 50,000.
+        seeds: number of draws; ``mIoU`` is their mean, ``mIoU_spread`` their standard deviation.
+            Defaults to 1.
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+    """
+
+    default_prefix = 'linear_seg'
+
+    def __init__(self, drawn: int = 50000, seeds: int = 1, **kwargs) -> None:
+        super().__init__(drawn, seeds, **kwargs)
+
+    def predict(self, features: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+        return fit_linear(features, labels, self.num_classes)(queries).argmax(1)
+
+
+@METRICS.register_module()
+class KNNSegmentationProbe(_SegmentationProbe):
+    """mIoU in percent when each cell takes the vote of its k nearest cells, by cosine.
+
+    Args:
+        k: Defaults to 20.
+        drawn: number of cells, drawn from the images to fit on, to search. Defaults to 10,000.
+        seeds: as of :class:`LinearSegmentationProbe`.
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+    """
+
+    default_prefix = 'knn_seg'
+
+    def __init__(self, k: int = 20, drawn: int = 10000, seeds: int = 1, **kwargs) -> None:
+        super().__init__(drawn, seeds, **kwargs)
+        check_positive_integers('KNNSegmentationProbe', k=k)
+        self.k = k
+
+    def predict(self, features: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+        return knn_labels(queries, features, labels, self.num_classes, self.k)
+
+
+@METRICS.register_module()
+class ImageClassificationProbe(_Probe):
+    """Share, in percent, of images whose main class is found from the mean of their features.
+
+    The main class of an image covers most cells after the background; images without any are left
+    out. Both a linear classifier and the vote of the k nearest images.
+
+    Args:
+        k: Defaults to 20.
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+    """
+
+    default_prefix = 'classify'
+
+    def __init__(self, k: int = 20, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_positive_integers('ImageClassificationProbe', k=k)
+        self.k = k
+
+    def samples(self, features: Tensor, semantic: Tensor):
+        counts = torch.bincount(semantic[semantic > 0], minlength=2)
+        count = int(counts.sum() > 0)
+        return features.mean((1, 2))[None][:count], counts.argmax()[None][:count]
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        features, labels, queries, truth = self.split(results, get_device())
+        linear = fit_linear(features, labels, self.num_classes)
+        nearest = knn_labels(queries, features, labels, self.num_classes, self.k)
+        return {name: 100 * (predicted == truth).double().mean().item() for name, predicted in (
+            ('linear', linear(queries).argmax(1)), ('knn', nearest))}
+
+
+@METRICS.register_module()
+class AffinityQuality(BaseMetric):
+    """Affinities inside each image to score on against its masks: means over images of the AUCs,
+    over objects of the IoUs, see :mod:`~plrc_plugin.evaluation.affinity_quality`.
+
+    Args:
+        distance: cells within which a border is near. Defaults to 1.
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+    """
+
+    default_prefix = 'affinity'
+
+    def __init__(self, distance: int = 1, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_positive_integers('AffinityQuality', distance=distance)
+        self.distance = distance
+
+    def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
+        """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
+        for features, semantic, instances, fit in zip(
+                data_samples, data_batch['semantic'], data_batch['instances'], data_batch['fit']):
+            self.results.append(
+                {} if fit else image_quality(features.cpu(), semantic, instances, self.distance))
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        values: Dict[str, list] = {}
+        for image in results:
+            for name, found in image.items():
+                found = found if isinstance(found, list) else [found]
+                values.setdefault(name, []).extend(v for v in found if v is not None)
+        return {name: float(np.mean(found)) for name, found in values.items() if found}
+
+
+def knn_labels(queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, k: int,
+               chunk: int = 1024) -> Tensor:
+    """Vote (Q,) of the k nearest of a bank (N, C) with labels (N,), for queries (Q, C).
+
+    Neighbours by cosine, their votes weighted by exp(cosine / .07): lightly's ``knn_predict``.
+    """
+    bank = F.normalize(bank, dim=1).T.contiguous()
+    return torch.cat([
+        knn_predict(F.normalize(part, dim=1), bank, labels, num_classes, min(k, len(labels)),
+                    KNN_TEMPERATURE)[:, 0] for part in queries.split(chunk)])
+
+
+def evaluate_encoder(model: nn.Module, data: ProbeCells, projected: bool = False,
+                     batch_size: int = 32, seeds: int = 3) -> Dict[str, float]:
+    """All probes of a model with ``backbone``, ``projector`` and ``data_preprocessor``.
+
+    Returns:
+        Every number by 'probe/name'.
+    """
+    device = get_device()
+    model = model.to(device).eval()
+    projector = model.projector if projected else nn.Identity()
+    probes = [LinearSegmentationProbe(seeds=seeds), KNNSegmentationProbe(seeds=seeds), AffinityQuality(),
+              ImageClassificationProbe()]
+    evaluator = Evaluator(probes)
+    evaluator.dataset_meta = data.metainfo
+    for batch in DataLoader(data, batch_size):
+        images = model.data_preprocessor.normalise(batch['pixels'].to(device))
+        evaluator.process(cell_features(model.backbone, images, data.cells, projector), batch)
+    return evaluator.evaluate(len(data))

@@ -1,0 +1,87 @@
+"""Measure what the frozen features of a checkpoint tell about the masks of photographs.
+
+    tools/probe.py CONFIG --checkpoint random work_dirs/x/epoch_12.pth \
+        --data voc --root data/VOCdevkit/VOC2012 --out probes.json
+"""
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+
+
+def parse_args():
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description='Probes of frozen features: linear and k-NN segmentation, affinity quality, '
+        'classification', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('config', help='config of the pre-training run, for the architecture')
+    parser.add_argument('--checkpoint', nargs='+', default=['random'],
+                        help="files, or 'random' for the untrained network")
+    parser.add_argument('--data', choices=['voc', 'coco', 'scenes'], default='scenes')
+    parser.add_argument('--root', type=Path, default=Path('data/scenes'),
+                        help='folder: VOC2012, COCO, or of tools/make_scenes.py')
+    parser.add_argument('--max-images', type=int, help='of each split, the first ones')
+    parser.add_argument('--features', choices=['trunk', 'projected'], default='trunk',
+                        help="the trunk's last map, or what the projector makes of it")
+    parser.add_argument('--momentum', action='store_true', help='of the momentum encoder')
+    parser.add_argument('--size', type=int, default=224, help='side of the network input')
+    parser.add_argument('--cells', type=int, default=14, help='per side, of features and masks')
+    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--seeds', type=int, default=3,
+                        help='draws of cells for the segmentation probes: mean and spread')
+    parser.add_argument('--out', type=Path, help='JSON to write')
+    return parser.parse_args()
+
+
+def data_config(data: str, root: Path, max_images) -> dict:
+    """Configs of the images to fit on and to score on."""
+    if data == 'voc':
+        return {key: dict(type='plrc_plugin.VOCMasks', data_root=str(root), split=split,
+                          max_images=max_images) for key, split in (('fit', 'train'),
+                                                                    ('score', 'val'))}
+    suffix = '2017' if data == 'coco' else ''
+    return {key: dict(type='plrc_plugin.COCOMasks', images=str(root / f'{split}{suffix}'),
+                      annotations=str(root / 'annotations' / f'instances_{split}{suffix}.json'),
+                      max_images=max_images) for key, split in (('fit', 'train'),
+                                                                ('score', 'val'))}
+
+
+def main():
+    """Extracts, probes, prints a table and writes the numbers."""
+    args = parse_args()
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
+    from plrc_plugin.transfer import load_encoder
+
+    settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+    results = {}
+    try:
+        cfg = Config.fromfile(args.config)
+        data = ProbeCells(**data_config(args.data, args.root, args.max_images), size=args.size,
+                          cells=args.cells)
+        for checkpoint in args.checkpoint:
+            start = time.monotonic()
+            projected = args.features == 'projected'
+            model = load_encoder(cfg, checkpoint, args.momentum, projected)
+            results[checkpoint] = evaluate_encoder(model, data, projected, args.batch_size,
+                                                   args.seeds)
+            results[checkpoint]['seconds'] = time.monotonic() - start
+            print(table(checkpoint, results[checkpoint]), flush=True)
+        if args.out:
+            args.out.write_text(json.dumps(dict(settings=settings, results=results), indent=1))
+            print(f'probes: {args.out}')
+    except (SettingsError, OSError) as error:
+        sys.exit(f'probe: {error}')
+
+
+def table(checkpoint: str, numbers: dict) -> str:
+    """A line per number."""
+    return '\n'.join([checkpoint, *(f'  {name:<28}{value:10.4f}'
+                                    for name, value in numbers.items())])
+
+
+if __name__ == '__main__':
+    main()
