@@ -70,6 +70,8 @@ def test_same_run_whatever_the_number_of_workers(image_folder, tmp_path, monkeyp
 
 @pytest.mark.parametrize('options, message', [
     ({'train_dataloader.dataset.pipeline.0.size': 16}, 'size=16 is smaller than the stride 32'),
+    ({'train_cfg': dict(type='IterBasedTrainLoop', max_iters=2, _delete_=True)},
+     'warmup_epochs=30 counts epochs.*ResumableTrainLoop'),
     ({'train_dataloader.batch_size': 1}, 'batch_size=1 .* nothing to shuffle.*shuffle_bn=False'),
     ({'train_dataloader.batch_size': 7}, 'do not fill one batch of 7.*lower'),
     ({'train_dataloader.dataset.data_root': 'nowhere'}, "data_root='nowhere' does not exist"),

@@ -2,5 +2,5 @@
 pretrained = None
 
 custom_imports = dict(imports=['plrc_plugin'], allow_failed_imports=False)
-custom_hooks = [dict(type='plrc_plugin.LoadTrunk')]
+custom_hooks = [dict(type='plrc_plugin.LoadTrunk'), dict(type='plrc_plugin.EvaluateFinished')]
 randomness = dict(seed=0)

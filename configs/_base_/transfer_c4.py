@@ -19,7 +19,8 @@ model = dict(
 
 custom_hooks = [
     dict(type='plrc_plugin.LoadTrunk'),
-    dict(type='plrc_plugin.PreciseBN', num_iters=200)
+    dict(type='plrc_plugin.PreciseBN', num_iters=200),
+    dict(type='plrc_plugin.EvaluateFinished')
 ]
 
 optim_wrapper = dict(

@@ -2,6 +2,7 @@
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import HOOKS
@@ -14,8 +15,8 @@ class CheckSettingsHook(Hook):
 
     Raises:
         SettingsError: for views smaller than the network's stride, a batch of one with shuffled
-            batch normalisation, a data set smaller than one batch, and processes of different
-            numbers of images.
+            batch normalisation, a data set smaller than one batch, a warm-up in epochs without
+            epochs, and processes of different numbers of images.
     """
 
     def before_run(self, runner) -> None:
@@ -26,6 +27,12 @@ class CheckSettingsHook(Hook):
         if not isinstance(runner.cfg.get('train_dataloader'), dict):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if (getattr(model, 'alpha', 1) < 1 and model.warmup_epochs
+                and isinstance(runner.train_loop, IterBasedTrainLoop)):
+            raise SettingsError(f'model.warmup_epochs={model.warmup_epochs} counts epochs, and '
+                                'train_cfg is a loop without any, so L_a would never start: use '
+                                "train_cfg.type='plrc_plugin.ResumableTrainLoop', or "
+                                'model.warmup_epochs=0')
         loader = runner.train_dataloader
         pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers of data sets have none
         views = [t for t in getattr(pipeline, 'transforms', ()) if isinstance(t, TwoViews)]

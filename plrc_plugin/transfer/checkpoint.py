@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import SettingsError
 
-# Where a trunk lives in a state dict, most specific first, after DDP's leading 'module.' is gone.
+# Where a trunk lives in a state dict, most specific first, without what DDP ('module.') and
+# torch.compile ('_orig_mod.') add in front.
 PREFIXES = {
     'backbone.': 'PLRC, mmdet, mmseg, mmpretrain',
     'encoder_q.enc.': "the authors' PLRC",
@@ -20,7 +21,7 @@ PREFIXES = {
     '': 'bare trunk (torchvision, timm, mmdet, ...)',
 }
 # What may follow a trunk under the same prefix: classifiers and projectors of the formats above.
-HEADS = re.compile(r'^(fc|fcs_2)\.')
+HEADS = re.compile(r'^(fc|fcs|fcs_2)\.')
 
 
 class _Nothing:
@@ -52,8 +53,12 @@ def load_tensors(path: str) -> dict:
     if not os.path.isfile(path):
         raise SettingsError(f'no checkpoint at {path}')
     if str(path).endswith('.safetensors'):
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise SettingsError(f'{path} is damaged or no checkpoint: {error}') from error
     try:
         foreign = [(_Nothing, name) for name in _foreign_types(path)]
         with torch.serialization.safe_globals(foreign) if foreign else nullcontext():
@@ -75,7 +80,7 @@ def _state_dict(checkpoint: dict) -> Dict[str, Tensor]:
             checkpoint = checkpoint[key]
             break
     return {
-        re.sub(r'^module\.', '', key): value
+        re.sub(r'^((module|_orig_mod)\.)+', '', key): value
         for key, value in checkpoint.items() if isinstance(value, Tensor)
     }
 

@@ -19,7 +19,18 @@ def _listed(problems: List[str]) -> str:
 
 
 def _is_resnet(trunk: Dict[str, Tensor]) -> bool:
-    return 'conv1.weight' in trunk and 'layer1.0.conv1.weight' in trunk
+    """Whether any name is a ResNet's; a part of one is to be listed as such."""
+    return any(re.match(r'(conv1|bn1|layer[1-4])\.', key) for key in trunk)
+
+
+def _check_names(trunk: Dict[str, Tensor]) -> None:
+    """Raises SettingsError for names that no module of a trunk has at its top."""
+    strange = [key for key in trunk if re.match(r'\d|\.', key)
+               or re.match(r'(\w*encoder\w*|\w*backbone|\w*projector|queue\w*)\.', key)]
+    if strange:
+        raise SettingsError('these are not the names of a trunk alone; give the place of the trunk, '
+                            'with its last dot, as prefix (--prefix backbone.):'
+                            + _listed(strange[:10]))
 
 
 def _resnet_blocks(trunk: Dict[str, Tensor]) -> tuple:
@@ -89,6 +100,7 @@ def export_trunk(trunk: Dict[str, Tensor], path: str, target: str, source: str =
     """
     if target not in TARGETS:
         raise SettingsError(f'target must be one of {TARGETS}, got {target!r}')
+    _check_names(trunk)
     if _is_resnet(trunk):
         trunk = complete_resnet(trunk)
     elif target in ('torchvision', 'timm', 'detectron2'):

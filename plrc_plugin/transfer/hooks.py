@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..engine.checkpoints import damage_of
 from ..errors import SettingsError
 from ..registry import HOOKS
 from .checkpoint import read_trunk
@@ -35,7 +36,7 @@ def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
 
     Raises:
         SettingsError: with the list, if a tensor of the trunk finds no place or another shape, or
-            one of the backbone stays without.
+            one of the model's trunk stays without.
     """
     modules = dict(model.named_modules())
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}
@@ -52,8 +53,9 @@ def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
             f'{tuple(state[key].shape)} in the model' for key in sorted(matched)
             if trunk[key].shape != state[key].shape
         ]
-        if name == 'backbone':
-            problems += [f'{name}.{key}: not in the checkpoint' for key in new]
+        # Res5 of a C4 detector is the trunk's; only the norm after it is new.
+        problems += [f'{name}.{key}: not in the checkpoint' for key in new
+                     if name == 'backbone' or not key.startswith('norm.')]
         lines.append(f'{name}: {len(matched)} of {len(wanted)} tensors loaded'
                      + (f', new: {", ".join(new)}' if new else ''))
     problems += [f'{key}: no place in {" or ".join(PLACES)}' for key in sorted(trunk.keys() - used)]
@@ -71,14 +73,26 @@ class LoadTrunk(Hook):
     """Start fine-tuning from the config's one setting ``pretrained``.
 
     ``pretrained`` is a checkpoint that :func:`plrc_plugin.transfer.read_trunk` understands, or
-    'scratch'. A resumed run, or one with ``load_from``, keeps the weights that it has loaded.
+    'scratch'. A resumed run keeps the weights that it has loaded.
 
     Raises:
-        SettingsError: if ``pretrained`` is not set, or its trunk does not fit the model.
+        SettingsError: if ``pretrained`` is not set, or its trunk does not fit the model; if
+            ``load_from`` is set, which would leave res5 of a C4 detector untrained; if the
+            checkpoint to resume from is damaged, or holds what could run code.
     """
 
     def __init__(self) -> None:
         self._resumed = False
+
+    def before_run(self, runner: Runner) -> None:
+        path = runner._load_from
+        if path is not None and not runner._resume:
+            raise SettingsError(f'load_from={path} fills the backbone alone and ignores what does not '
+                                'fit: set pretrained instead. To start from a whole detector, leave '
+                                'LoadTrunk out of custom_hooks')
+        damage = damage_of(path) if path is not None else None
+        if damage is not None:
+            raise SettingsError(f'resume from {path}: {damage}')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self._resumed = True
@@ -96,6 +110,19 @@ class LoadTrunk(Hook):
             trunk, prefix = read_trunk(path)
             print_log('\n  '.join([f'trunk of {path} (under {prefix!r}):']
                                   + load_trunk(_unwrap(runner.model), trunk)), 'current')
+
+
+@HOOKS.register_module()
+class EvaluateFinished(Hook):
+    """Evaluates a run that was cut off in its last evaluation: resumed, it has no step left, and
+    mmengine would end it without."""
+
+    def before_train(self, runner: Runner) -> None:
+        self._start = runner.iter
+
+    def after_train(self, runner: Runner) -> None:
+        if runner.iter == self._start and runner.val_loop is not None:
+            runner.val_loop.run()
 
 
 @HOOKS.register_module()

@@ -81,8 +81,7 @@ class ImageFile:
                     scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least))
                     reduction = next((r for r in (8, 4, 2) if r <= scale), 1)
                     if reduction > 1:
-                        image.draft(None, (-(-image.width // reduction),
-                                           -(-image.height // reduction)))
+                        image.draft(None, (image.width // reduction, image.height // reduction))
                 image.load()
                 if self._orientation != 1:
                     image = ImageOps.exif_transpose(image)

@@ -136,7 +136,7 @@ def test_grid_size_must_be_a_positive_integer(n):
         GridRegions(n)
 
 
-def test_sampling_is_numpy_free_on_labels_of_any_integer_type():
+def test_labels_of_any_integer_type():
     for dtype in (torch.int16, torch.int32, torch.uint8):
         regions, _ = sample_region_points(torch.full((1, 4, 4), 7, dtype=dtype), 2, 2)
         assert (regions == 7).all()

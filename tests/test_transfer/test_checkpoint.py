@@ -10,15 +10,16 @@ from mmengine.runner import Runner
 from plrc_plugin.transfer import load_tensors, read_trunk
 from trunk_fixtures import plrc_checkpoint, trunk18  # noqa: F401
 
-FORMATS = {  # container, prefix, a head under the same prefix, something else
-    'plrc': ('state_dict', 'backbone.', None, 'queue.bank'),
-    'authors': ('state_dict', 'module.encoder_q.enc.', 'fcs_2.mlp.0.weight',
+FORMATS = {  # container, prefix, heads under the same prefix, something else
+    'plrc': ('state_dict', 'backbone.', (), 'queue.bank'),
+    'authors': ('state_dict', 'module.encoder_q.enc.', ('fcs.0.weight', 'fcs_2.mlp.0.weight'),
                 'module.encoder_k.enc.conv1.weight'),
-    'moco': ('state_dict', 'module.encoder_q.', 'fc.0.weight',
+    'moco': ('state_dict', 'module.encoder_q.', ('fc.0.weight', ),
              'module.encoder_k.conv1.weight'),
-    'densecl': ('state_dict', 'encoder_q.0.', None, 'encoder_q.1.mlp.0.weight'),
-    'pixpro': ('model', 'module.encoder.', None, 'module.encoder_k.conv1.weight'),
-    'torchvision': (None, '', 'fc.weight', None),
+    'densecl': ('state_dict', 'encoder_q.0.', (), 'encoder_q.1.mlp.0.weight'),
+    'pixpro': ('model', 'module.encoder.', (), 'module.encoder_k.conv1.weight'),
+    'torchvision': (None, '', ('fc.weight', ), None),
+    'compiled': ('state_dict', 'module._orig_mod.backbone.', (), 'queue.bank'),
 }
 
 
@@ -28,10 +29,9 @@ def same(a, b):
 
 @pytest.mark.parametrize('name', FORMATS)
 def test_reads_every_format(name, trunk18, tmp_path):
-    container, prefix, head, other = FORMATS[name]
+    container, prefix, heads, other = FORMATS[name]
     state = {prefix + key: value for key, value in trunk18.items()}
-    if head:
-        state[prefix + head] = torch.ones(3)
+    state.update({prefix + head: torch.ones(3) for head in heads})
     if other:
         state[other] = torch.zeros(3)
     path = tmp_path / 'checkpoint.pth.tar'
@@ -39,7 +39,7 @@ def test_reads_every_format(name, trunk18, tmp_path):
                if container else state, path)
     trunk, found = read_trunk(path)
     assert same(trunk, trunk18)
-    assert found == prefix.replace('module.', '')
+    assert found == prefix.replace('module.', '').replace('_orig_mod.', '')
 
 
 def test_reads_the_format_of_before_torch_1_6(trunk18, tmp_path):
@@ -102,10 +102,11 @@ def test_runs_nothing_of_a_checkpoint(call, tmp_path):
 
 def test_what_is_no_checkpoint_is_refused_by_name(plrc_checkpoint, tmp_path):
     whole = plrc_checkpoint.read_bytes()
-    for name, content in dict(cut=whole[:len(whole) // 2], empty=b'', text=b'hello').items():
-        (tmp_path / f'{name}.pth').write_bytes(content)
-        with pytest.raises(ValueError, match=f'{name}.pth'):
-            load_tensors(tmp_path / f'{name}.pth')
+    for name, content in {'cut.pth': whole[:len(whole) // 2], 'empty.pth': b'', 'text.pth': b'hello',
+                          'text.safetensors': b'hello'}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            load_tensors(tmp_path / name)
     torch.save(torch.ones(2), tmp_path / 'tensor.pth')
     with pytest.raises(ValueError, match='tensor.pth holds a Tensor'):
         load_tensors(tmp_path / 'tensor.pth')

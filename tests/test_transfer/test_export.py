@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 
-from plrc_plugin.transfer import export_trunk, read_trunk
+from plrc_plugin.transfer import TARGETS, export_trunk, read_trunk
 from trunk_fixtures import trunk18  # noqa: F401
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'export_checkpoint.py'
@@ -143,6 +143,22 @@ def test_unmatched_names_are_listed(target, trunk18, tmp_path):
     for line in ('missing: bn1.bias', 'missing: layer3.0.conv2.weight',
                  'unknown: attention.weight'):
         assert line in str(error.value)
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('prefix, line', [
+    ('', 'base_encoder.conv1.weight'),  # no known place: MoCo v3's
+    ('base_encoder', '.conv1.weight'),
+    ('base_encoder.layer4.', '0.conv1.weight'),
+    ('base_encoder.layer4.0.', 'missing: layer1.0.conv1.weight'),
+])
+def test_what_is_not_a_whole_trunk_is_refused_for_every_target(prefix, line, trunk18, tmp_path):
+    state = {f'base_encoder.{key}': value for key, value in trunk18.items()}
+    torch.save(dict(state_dict=state), tmp_path / 'moco3.pth')
+    trunk, _ = read_trunk(tmp_path / 'moco3.pth', prefix)
+    for target in TARGETS:
+        with pytest.raises(ValueError, match=line.replace('.', '[.]')):
+            export_trunk(trunk, tmp_path / 'out', target)
     assert not (tmp_path / 'out').exists()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -75,7 +76,7 @@ class Segmenter(BaseModel):
         self.backbone = torch.nn.Linear(2, 2, bias=False)
 
     def forward(self, x, mode):
-        return dict(loss=self.backbone(x).sum())
+        return dict(loss=self.backbone(x).sum()) if mode == 'loss' else [x]
 
 
 def test_problems_are_listed_and_nothing_is_loaded():
@@ -85,6 +86,11 @@ def test_problems_are_listed_and_nothing_is_loaded():
         load_trunk(model, dict(weight=torch.ones(3, 2)))
     with pytest.raises(ValueError, match='backbone.weight: not in the checkpoint'):
         load_trunk(model, dict(conv1=torch.ones(2)))
+    model.roi_head = torch.nn.ModuleDict(dict(shared_head=torch.nn.ModuleDict(dict(
+        layer4=torch.nn.Linear(1, 1), norm=torch.nn.BatchNorm1d(1)))))
+    with pytest.raises(ValueError, match='shared_head.layer4.bias: not in the checkpoint') as error:
+        load_trunk(model, dict(weight=torch.ones(2, 2)))
+    assert 'norm' not in str(error.value)
     with pytest.raises(ValueError, match='conv1: no place in backbone'):
         load_trunk(model, dict(weight=torch.ones(2, 2), conv1=torch.ones(2)))
     assert torch.equal(model.backbone.weight, before)
@@ -129,6 +135,45 @@ def test_a_run_without_a_trunk_stops(saved, tmp_path):
     with pytest.raises(ValueError, match='does not fit'):
         fine_tune(tmp_path / 'other', saved)
     fine_tune(tmp_path / 'scratch', 'scratch')
+
+
+def test_load_from_is_refused_before_it_is_read(saved, tmp_path):
+    (tmp_path / 'evil.pth').write_bytes(b'no checkpoint at all')
+    with pytest.raises(ValueError, match='load_from=.*evil.pth.*set pretrained'):
+        fine_tune(tmp_path / 'run', saved, load_from=str(tmp_path / 'evil.pth'))
+    with pytest.raises(ValueError, match='resume from .*evil.pth: it is cut off, or no checkpoint'):
+        fine_tune(tmp_path / 'run', saved, load_from=str(tmp_path / 'evil.pth'), resume=True)
+
+
+class CountEvaluations(BaseMetric):
+    count = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        self.count += 1
+        return {}
+
+
+def test_a_run_cut_off_in_its_last_evaluation_is_evaluated_when_resumed(tmp_path):
+    def run(**more):
+        data = dict(dataset=[torch.ones(2)] * 2, batch_size=2,
+                    sampler=dict(type='DefaultSampler', shuffle=False),
+                    collate_fn=lambda items: dict(x=torch.stack(items)))
+        metric = CountEvaluations()
+        Runner(Segmenter(), str(tmp_path), train_dataloader=data, val_dataloader=data,
+               train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2),
+               val_cfg=dict(), val_evaluator=Evaluator(metric),
+               optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
+               default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False,
+                                                  interval=2)),
+               custom_hooks=[dict(type='plrc_plugin.EvaluateFinished')],
+               experiment_name=str(tmp_path), **more).train()
+        return metric.count
+
+    assert run() == 1
+    assert run(resume=True) == 1  # no step left, and what was logged may be of an earlier one
 
 
 def test_resuming_keeps_what_was_learned(saved, tmp_path):

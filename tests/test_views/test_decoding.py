@@ -83,6 +83,14 @@ def test_jpegs_are_decoded_no_larger_than_needed(tmp_path, picture, orientation,
     assert np.abs(small.astype(int) - reference).mean() < 3
 
 
+@pytest.mark.parametrize('size, wanted, expected', [
+    ((501, 375), (240, 180), (251, 188)), ((501, 375), (60, 40), (63, 47)),
+    ((333, 1001), (40, 120), (42, 126))])
+def test_odd_sizes_are_decoded_small_too(tmp_path, picture, size, wanted, expected):
+    path = save(tmp_path / 'a.jpg', picture.resize(size))
+    assert ImageFile(path).decode(size_at_least=wanted).shape[1::-1] == expected
+
+
 @pytest.mark.parametrize('content, reason', [(b'', 'not an image'), (b'hello', 'not an image'),
                                              (b'\xff\xd8\xff\xe0', 'not an image')])
 def test_no_image(tmp_path, content, reason):
