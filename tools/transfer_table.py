@@ -46,8 +46,9 @@ def named_checkpoints(entries):
     """``{name: file}`` of 'scratch', 'FILE' and 'NAME=FILE'; exits where a file does not exist."""
     found = {}
     for entry in entries:
-        name, _, path = entry.partition('=') if not Path(entry).is_file() else ('', '', entry)
-        name, path = (name, path) if path else (Path(entry).stem, entry)
+        name, _, path = entry.partition('=')
+        if not path or Path(entry).is_file():  # without a name; paths may hold a '='
+            name, path = Path(entry).stem, entry
         if path != 'scratch' and not Path(path).is_file():
             sys.exit(f'transfer_table: no file {path}; give scratch, FILE or NAME=FILE')
         if name in found:
