@@ -30,7 +30,11 @@ def load_encoder(cfg: Config, checkpoint: str, momentum: bool = False,
     model = MODELS.build(cfg.model).eval()
     if checkpoint == RANDOM:
         return model
-    load_trunk(model, read_trunk(checkpoint, 'momentum_backbone.' if momentum else None)[0])
+    trunk, _ = read_trunk(checkpoint, 'momentum_backbone.' if momentum else None)
+    if not trunk.keys() & model.backbone.state_dict().keys():
+        raise SettingsError(f'{checkpoint} holds no encoder for {cfg.filename}: its tensors, such '
+                            f'as {next(iter(trunk))!r}, are none of the backbone')
+    load_trunk(model, trunk)
     if projector:
         state, prefix = read_trunk(checkpoint, 'momentum_projector.' if momentum else 'projector.')
         try:

@@ -1,0 +1,144 @@
+"""A page in which any point of any image can be asked for its affinities (Section 4.4)."""
+from io import BytesIO
+from pathlib import Path
+from typing import Iterable, List, Optional, Sequence, Tuple
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.models.momentum_encoders import last_map
+from plrc_plugin.views import DecodingError, read_image
+from plrc_plugin.views.decoding import EXTENSIONS
+
+from .pages import base64_text, write_page
+
+FEATURE_BYTES = 16_000_000  # of all codes of a page: bounds its size and the work of a click
+TOLERANCE = 0.01  # of the cosines shown
+MIN_SIDE = 32
+PHOTO_SIDE = 320  # of the pictures in the page
+
+
+def read_images(folder: Path, count: int) -> List[Tuple[str, np.ndarray]]:
+    """(name, (H, W, 3) uint8 RGB) of a folder's first ``count`` images, at any depth, by name.
+
+    Raises:
+        SettingsError: if there is none, or one is damaged or smaller than 32 pixels.
+    """
+    paths = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in EXTENSIONS)[:count]
+    if not paths:
+        raise SettingsError(f'{folder} holds no images ({", ".join(EXTENSIONS)})')
+    images = []
+    for path in paths:
+        try:
+            image = read_image(path)
+        except DecodingError as error:
+            raise SettingsError(f'{error}; remove it') from error
+        if min(image.shape[:2]) < MIN_SIDE:
+            raise SettingsError(f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
+                                f'each side needs {MIN_SIDE}; remove it')
+        images.append((str(path.relative_to(folder)), image))
+    return images
+
+
+@torch.no_grad()
+def cell_features(model: nn.Module, images: Iterable[np.ndarray], size: int) -> Tensor:
+    """Last-stage features of images resized to ``size`` x ``size`` pixels.
+
+    Returns:
+        Tensor: (images, h, w, C), l2-normalised, so that cosines are dot products.
+
+    Raises:
+        SettingsError: if ``size`` leaves a single cell.
+    """
+    maps = []
+    for image in images:
+        pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+        features = last_map(model.backbone(model.data_preprocessor.normalise(pixels[None])))
+        maps.append(F.normalize(features[0].permute(1, 2, 0), dim=-1))
+    if maps[0].shape[0] * maps[0].shape[1] < 2:
+        raise SettingsError(f'size={size} is too small: the network sees one cell of it; raise it')
+    return torch.stack(maps)
+
+
+def quantise(features: Tensor, dims: int) -> Tuple[Tensor, float]:
+    """Codes whose dot products, times scale², are close to those of unit vectors.
+
+    The ``dims`` principal directions keep most of every dot product. Rotated at random, all codes
+    have about the same range and one scale serves them all.
+
+    Args:
+        features (Tensor): (n, C), l2-normalised.
+        dims (int): D, at most C.
+
+    Returns:
+        tuple[Tensor, float]: (n, D) int8, and the scale.
+    """
+    principal = torch.linalg.eigh(features.T @ features).eigenvectors[:, -dims:]
+    noise = torch.randn(dims, dims, generator=torch.Generator().manual_seed(0))
+    codes = features @ principal @ torch.linalg.qr(noise).Q
+    scale = codes.abs().max().item() / 127
+    return (codes / scale).round().to(torch.int8), scale
+
+
+def largest_error(features: Tensor, codes: Tensor, scale: float, anchors: int = 1000) -> float:
+    """Of the cosines by codes, between about ``anchors`` of the n places and all of them."""
+    step = -(-len(features) // anchors)
+    exact = features[::step] @ features.T
+    codes = codes.float()  # sums of products of int8 are exact in float32 up to 2^24
+    return (exact - codes[::step] @ codes.T * scale**2).abs().max().item()
+
+
+def write_explorer(path: Path, images: Sequence[Tuple[str, np.ndarray]],
+                   models: Sequence[nn.Module], labels: Sequence[str],
+                   size: Optional[int] = None) -> dict:
+    """Writes the page.
+
+    Args:
+        path (Path): the HTML file.
+        images (Sequence[tuple[str, np.ndarray]]): names and (H, W, 3) uint8 RGB.
+        models (Sequence[nn.Module]): with ``backbone``, ``data_preprocessor`` and ``stride``.
+        labels (Sequence[str]): of the models.
+        size (int, optional): side to which images are resized for the network. Defaults to 14
+            strides: 448 pixels for a ResNet-50.
+
+    Returns:
+        dict: per label, the largest error of the cosines shown.
+
+    Raises:
+        SettingsError: if the file cannot be written, or so many cells would need codes so short
+            that cosines are off by more than 0.01.
+    """
+    checkpoints, errors = [], {}
+    for label, model in zip(labels, models):
+        features = cell_features(model, [image for _, image in images], size or 14 * model.stride)
+        rows, cols, channels = features.shape[1:]
+        features = features.flatten(0, 2)
+        dims = min(channels, FEATURE_BYTES // (len(models) * len(features)))
+        codes, scale = quantise(features, dims)
+        errors[label] = largest_error(features, codes, scale)
+        if errors[label] > TOLERANCE:
+            raise SettingsError(
+                f'the page would show cosines of {label} off by {errors[label]:.3f}, as only '
+                f'{dims} of {channels} dimensions fit for {len(features)} cells: give fewer images '
+                '(--count), fewer checkpoints or a smaller --size')
+        checkpoints.append(dict(label=label, dims=dims, scale=scale, rows=rows, cols=cols,
+                                codes=base64_text(codes.numpy().tobytes())))
+    colours = matplotlib.colormaps['viridis'](np.arange(256), bytes=True)[:, :3]
+    write_page(path, 'explorer.html', data=dict(
+        error=max(errors.values()), colours=colours.tolist(), checkpoints=checkpoints,
+        images=[dict(name=name, width=image.shape[1], height=image.shape[0], jpeg=_jpeg(image))
+                for name, image in images]))
+    return errors
+
+
+def _jpeg(image: np.ndarray) -> str:
+    picture, buffer = Image.fromarray(image), BytesIO()
+    picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    picture.save(buffer, 'JPEG', quality=80)
+    return f'data:image/jpeg;base64,{base64_text(buffer.getvalue())}'

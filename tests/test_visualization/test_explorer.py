@@ -1,0 +1,288 @@
+"""The explorer shows the network's cosines, in a real browser, to mouse, touch and keyboard."""
+import re
+import runpy
+import sys
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.models import PLRC, ViewsPreprocessor
+from plrc_plugin.visualization import explorer
+from conftest import ROOT
+
+LABELS = ['one', 'two']
+STAGE = '#stage figure:nth-child({}) .frame'  # 1 the image, 2 and 3 the networks
+OTHER = '#gallery article:nth-child(2) figure:nth-child({}) .frame'
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    trunk = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4)
+    return PLRC(backbone=trunk, embedding_dim=8, queue_size=8).eval()
+
+
+def pictures():
+    """Three smooth random pictures."""
+    rng = np.random.default_rng(0)
+    return [(f'{name}.png', cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (120, 90)))
+            for name in 'abc']
+
+
+def exact_cosine(model, point, place):
+    """Between two (image, row, column), from the tensors."""
+    features = []
+    for image, row, column in (point, place):
+        pixels = cv2.resize(pictures()[image][1], (448, 448), interpolation=cv2.INTER_AREA)
+        with torch.no_grad():
+            images = model.data_preprocessor.normalise(torch.from_numpy(pixels)[None])
+            features.append(model.backbone(images)[-1][0, :, row, column])
+    return F.cosine_similarity(*features, dim=0).item()
+
+
+# ---- the codes
+
+def test_codes_keep_cosines_and_the_error_is_the_largest():
+    features = F.normalize(torch.rand(50, 24) + 0.5, dim=1)
+    for dims, bound in ((24, 0.01), (12, 0.2)):
+        codes, scale = explorer.quantise(features, dims)
+        assert codes.shape == (50, dims) and codes.dtype == torch.int8
+        worst = max(abs(float(features[i] @ features[j])
+                        - int((codes[i].int() * codes[j].int()).sum()) * scale**2)
+                    for i in range(50) for j in range(50))
+        assert explorer.largest_error(features, codes, scale) == pytest.approx(worst, abs=1e-6)
+        assert worst < bound
+
+
+class _Noise(nn.Module):
+    """A network of stride 32 whose features, 512 independent numbers, cannot be compressed."""
+    stride = 32
+    data_preprocessor = ViewsPreprocessor()
+
+    def backbone(self, images):
+        return torch.randn(1, 512, images.shape[2] // 32, images.shape[3] // 32)
+
+
+def test_forty_images_and_three_checkpoints_stay_below_25_megabytes(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [(f'{i}.png', rng.integers(0, 256, (240, 320, 3), np.uint8)) for i in range(40)]
+    errors = explorer.write_explorer(tmp_path / 'page.html', noise, [_Noise()] * 3, list('abc'))
+    assert (tmp_path / 'page.html').stat().st_size < 25e6
+    assert all(0 < error < explorer.TOLERANCE for error in errors.values())
+
+
+# ---- mistakes
+
+def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['explorer.py', str(ROOT / 'configs/plrc_demo.py'),
+                                          *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(ROOT / 'tools/explorer.py'), run_name='__main__')
+        assert exit_.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith('error: ') and message.count('\n') == 1
+        return message
+
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    assert 'holds no images' in run(folder, '--checkpoints', 'random')
+    Image.fromarray(pictures()[0][1]).save(folder / 'a.png')
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(folder / 'b.png')
+    assert 'b.png is too small, 40 x 20 pixels' in run(folder, '--checkpoints', 'random')
+    (folder / 'b.png').write_bytes(b'broken')
+    assert 'b.png: not an image' in run(folder, '--checkpoints', 'random')
+    (folder / 'b.png').unlink()
+    torch.save(dict(state_dict={'head.weight': torch.zeros(1)}), tmp_path / 'head.pth')
+    assert 'holds no encoder' in run(folder, '--checkpoints', tmp_path / 'head.pth')
+    assert 'no checkpoint at' in run(folder, '--checkpoints', tmp_path / 'none.pth')
+    assert 'size=16 is too small' in run(folder, '--checkpoints', 'random', '--size', 16)
+    out = tmp_path / 'missing' / 'page.html'
+    assert 'cannot be written' in run(folder, '--checkpoints', 'random', '--out', out)
+
+
+def test_too_many_cells_for_true_cosines_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, 'FEATURE_BYTES', 2 * 3 * 14 * 14 * 2)  # two numbers a cell
+    with pytest.raises(SettingsError, match='only 2 of 32 dimensions fit .* fewer images'):
+        explorer.write_explorer(tmp_path / 'p.html', pictures(), [network(0), network(1)], LABELS)
+
+
+# ---- in the browser
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    client = pytest.importorskip('browser', reason='no websocket-client: install the extra tests')
+    if client.CHROMIUM is None:
+        pytest.skip('no Chromium: on Debian, apt-get install chromium')
+    with client.open_browser(tmp_path_factory.mktemp('profile')) as page:
+        yield page
+
+
+@pytest.fixture(scope='module')
+def networks():
+    return [network(0), network(1)]
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory, networks):
+    path = tmp_path_factory.mktemp('explorer') / 'page.html'
+    explorer.write_explorer(path, pictures(), networks, LABELS)
+    return path
+
+
+@pytest.fixture
+def page(browser, path):
+    """The page in a window of 1200 x 900; nothing may be complained of or fetched."""
+    browser.open(path)
+    yield browser
+    assert browser.complaints == []
+    assert all(url.startswith((path.as_uri(), 'data:')) for url in browser.requests)
+
+
+def shown(page):
+    """{label: (cosine, affinity)} of the table; (image, row, column) of circle and cross."""
+    rows = page.evaluate('[...document.querySelectorAll("tbody tr")].map(r => r.innerText)')
+    values = {label: (float(cosine), float(share[:-1]))
+              for label, cosine, share in (row.split('\t') for row in rows)}
+    places = re.findall(r'(\w)\.png, row (\d+), column (\d+)',
+                        page.evaluate('document.getElementById("where").textContent'))
+    return values, *[('abc'.index(name), int(row) - 1, int(column) - 1)
+                     for name, row, column in places]
+
+
+def pixels(page, selector):
+    """(rows, cols, 3) colours of a map."""
+    values, width = page.evaluate(f'''(() => {{
+        const {{width, height}} = document.querySelector('{selector} canvas');
+        const copy = new OffscreenCanvas(width, height)
+            .getContext('2d', {{willReadFrequently: true}});
+        copy.drawImage(document.querySelector('{selector} canvas'), 0, 0);
+        return [[...copy.getImageData(0, 0, width, height).data], width];
+    }})()''')
+    return np.array(values).reshape(-1, width, 4)[..., :3]
+
+
+def cosine_map(model, point, image):
+    return np.array([[exact_cosine(model, point, (image, row, column)) for column in range(14)]
+                     for row in range(0, 14, 13)])  # the first and the last row
+
+
+def test_values_shown_are_the_tensors_cosines(page, networks):
+    stated = float(page.evaluate('document.getElementById("error").textContent'))
+    assert 0 < stated < explorer.TOLERANCE
+    for at, to in (((.1, .2), (.9, .7)), ((.55, .95), (.45, .05))):
+        page.mouse(STAGE.format(1), *at, click=True)
+        page.mouse(OTHER.format(2), *to)
+        values, point, place = shown(page)
+        assert point == (0, int(14 * at[1]), int(14 * at[0]))
+        assert place == (1, int(14 * to[1]), int(14 * to[0]))
+        for label, model in zip(LABELS, networks):
+            assert values[label][0] == pytest.approx(exact_cosine(model, point, place),
+                                                     abs=stated + 0.0006)
+
+
+def test_affinity_is_the_softmax_of_cosines(page, networks):
+    page.mouse(STAGE.format(1), .52, .52, click=True)
+    page.mouse(STAGE.format(2), .24, .76)
+    values, point, place = shown(page)
+    temperature = 10**-0.5
+    for label, model in zip(LABELS, networks):
+        features = explorer.cell_features(model, [pictures()[0][1]], 448)[0]
+        cosines = torch.einsum('d,hwd->hw', features[point[1:]], features)
+        shares = 100 * (cosines / temperature).flatten().softmax(0).view(14, 14)
+        assert values[label][1] == pytest.approx(shares[place[1:]].item(), rel=0.03)
+
+
+def test_hover_and_click_change_the_map_here_and_in_other_images(page, networks):
+    viridis = matplotlib.colormaps['viridis']
+    before = pixels(page, STAGE.format(2)), pixels(page, OTHER.format(3))
+    page.mouse(STAGE.format(1), .1, .1)  # the circle follows
+    hovered = pixels(page, STAGE.format(2)), pixels(page, OTHER.format(3))
+    page.mouse(STAGE.format(3), .8, .3, click=True)
+    clicked = pixels(page, STAGE.format(2)), pixels(page, OTHER.format(3))
+    page.mouse(STAGE.format(1), .1, .9)  # the circle stays
+    assert shown(page)[1] == (0, 4, 11)
+    for one, other in ((before, hovered), (hovered, clicked)):
+        assert all((a != b).any() for a, b in zip(one, other))
+    for selector, model, image in ((STAGE.format(2), networks[0], 0),
+                                   (OTHER.format(3), networks[1], 1)):
+        brightness = np.exp((cosine_map(model, (0, 4, 11), image) - 1) / 10**-0.5)
+        expected = viridis(brightness)[..., :3] * 255
+        assert np.abs(pixels(page, selector)[[0, -1]] - expected).max() < 6
+
+
+def test_temperature_changes_brightness(page):
+    page.mouse(STAGE.format(1), .52, .52, click=True)
+    before = pixels(page, STAGE.format(2))
+    page.evaluate('''(() => { const t = document.getElementById('temperature'); t.value = -1.5;
+        t.dispatchEvent(new Event('input', {bubbles: true})); })()''')
+    page.settle()
+    after = pixels(page, STAGE.format(2))
+    assert after.sum() < before.sum()
+    assert after[..., 1].argmax() == 7 * 14 + 7  # the circled cell is still the brightest
+
+
+def test_regions_are_a_fixed_point_of_k_means(page, networks):
+    page.evaluate('document.getElementById("with-regions").click()')
+    page.settle()
+    page.settle()
+    features = explorer.cell_features(networks[0], [pictures()[0][1]], 448).flatten(0, 2)
+    colours = pixels(page, STAGE.format(2)).reshape(-1, 3)
+    hues = np.array(page.evaluate('HUES'))
+    # A region's colour is its hue, dimmed: compare directions.
+    directions = [c / np.linalg.norm(c, axis=1, keepdims=True) for c in (colours, hues)]
+    labels = torch.from_numpy((directions[0] @ directions[1].T).argmax(1))
+    assert sorted(labels.unique().tolist()) == list(range(6))
+    centres = torch.stack([F.normalize(features[labels == k].mean(0), dim=0) for k in range(6)])
+    assert ((features @ centres.T).argmax(1) == labels).float().mean() > 0.98
+
+
+def test_a_click_below_shows_the_image_large(page):
+    page.mouse(OTHER.format(1), .52, .52, click=True)
+    assert shown(page)[1] == (1, 7, 7)
+    assert page.evaluate('document.querySelector("#stage figcaption").textContent') == 'b.png'
+
+
+def test_keyboard_alone(page):
+    def focused():
+        return page.evaluate('document.activeElement.getAttribute("aria-label")')
+
+    for _ in range(20):
+        page.press('Tab')
+        if focused() == 'Image a.png':
+            break
+    assert focused() == 'Image a.png'
+    assert page.evaluate('getComputedStyle(document.activeElement).outlineStyle') == 'solid'
+    _, point, place = shown(page)
+    for key in ('ArrowRight', 'ArrowRight', 'ArrowDown'):
+        page.press(key)
+    page.press('ArrowUp', modifiers=page.SHIFT)
+    _, moved_point, moved_place = shown(page)
+    assert moved_point == (0, point[1] + 1, point[2] + 2)
+    assert moved_place == (0, place[1] - 1, place[2])
+    status = page.evaluate('document.querySelector("[role=status]").textContent')
+    assert all(f'{label} {cosine:.3f}' in status
+               for label, (cosine, _) in shown(page)[0].items())
+    page.press('2')
+    assert focused() == 'Affinities in a.png by two'
+    page.press('PageUp')
+    assert focused() == 'Affinities in c.png by two' and shown(page)[1] == (2, *moved_point[1:])
+
+
+def test_fits_a_phone_and_answers_a_finger(page, path):
+    page.open(path, width=360, height=700, mobile=True)
+    assert page.evaluate('document.documentElement.scrollWidth') == 360
+    assert page.evaluate('document.querySelector("#stage .frame").clientWidth') > 140
+    before = pixels(page, STAGE.format(2))
+    page.tap(STAGE.format(3), .2, .3)
+    assert shown(page)[1] == (0, 4, 2)
+    assert (pixels(page, STAGE.format(2)) != before).any()
+    page.evaluate('document.getElementById("moves-place").click()')
+    page.tap(STAGE.format(1), .9, .9)
+    assert shown(page)[1:] == ((0, 4, 2), (0, 12, 12))

@@ -1,0 +1,52 @@
+"""Write one HTML page in which any point of any image shows its affinities to all others.
+
+    tools/explorer.py CONFIG IMAGE_FOLDER --checkpoints random work_dirs/x/epoch_12.pth
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+
+
+def parse_args():
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Write a page to explore affinities of points')
+    parser.add_argument('config', help='config of the pre-training run')
+    parser.add_argument('images', type=Path, help='folder of images, at any depth')
+    parser.add_argument('--checkpoints', nargs='+', required=True,
+                        help="files, or 'random' for the untrained network")
+    parser.add_argument('--labels', nargs='+', help='headings of the checkpoints')
+    parser.add_argument('--count', type=int, default=40, help='number of images')
+    parser.add_argument('--size', type=int,
+                        help="side of the network input (14 of the network's strides)")
+    parser.add_argument('--out', type=Path, default=Path('explorer.html'))
+    args = parser.parse_args()
+    args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
+    if len(args.labels) != len(args.checkpoints):
+        parser.error(f'{len(args.labels)} labels for {len(args.checkpoints)} checkpoints')
+    return args
+
+
+def main():
+    """Loads the networks and writes the page; what cannot work ends in one line, exit code 2."""
+    args = parse_args()
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.transfer import load_encoder
+    from plrc_plugin.visualization.explorer import read_images, write_explorer
+
+    try:
+        images = read_images(args.images, args.count)
+        cfg = Config.fromfile(args.config)
+        models = [load_encoder(cfg, checkpoint) for checkpoint in args.checkpoints]
+        errors = write_explorer(args.out, images, models, args.labels, args.size)
+    except SettingsError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    for label, error in errors.items():
+        print(f'{label}: cosines within {error:.4f} of the network\'s')
+    print(f'explorer: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()
