@@ -1,14 +1,18 @@
 """Log-sum-exp of similarities, the denominator of Eq. 1 to 3, without the logit matrix."""
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at a time: 16 MB of float32.
-CHUNK_ELEMENTS = 1 << 22
+# Logits held at a time are a square tile: on a CPU one that its second-level cache holds (1 MB of
+# float32), elsewhere one that fills the device (64 MB).
+TILE_OF_CPU, TILE = 512, 4096
 
 
 class _SimilarityLogSumExp(torch.autograd.Function):
-    """Rows of queries are taken a chunk at a time; a chunk's logits die with it.
+    """Tiles of logits, their row sums kept relative to the largest logit met so far (Milakov and
+    Gimelshein, arXiv 1805.02867).
 
     The gradient of ``lse_i`` with respect to ``q_i`` is the softmax-weighted mean of the keys, a
     row of D numbers: it is computed beside ``lse_i`` while the logits are at hand, and backward
@@ -18,21 +22,29 @@ class _SimilarityLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, queries: Tensor, keys: Tensor, bias: Tensor, temperature: float) -> Tensor:
-        rows = max(1, CHUNK_ELEMENTS // max(1, len(keys)))
+        size = _tile_size(queries)
+        tile = queries.new_empty(min(size, len(queries)), min(size, len(keys)))
         lse = queries.new_empty(len(queries))
         mean_keys = torch.empty_like(queries) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(queries), rows):
-            part = slice(start, start + rows)
-            logits = torch.addmm(bias, queries[part], keys.T, alpha=1 / temperature)
-            peak = logits.amax(1, keepdim=True)
-            weights = logits.sub_(peak).exp_()
-            total = weights.sum(1, keepdim=True)
-            lse[part] = (total.log() + peak).squeeze(1)
+        for start in range(0, len(queries), size):
+            rows = slice(start, start + size)
+            part = queries[rows]
+            peak = part.new_full((len(part), 1), -math.inf)
+            total, weighted_keys = torch.zeros_like(peak), torch.zeros_like(part)
+            for some_keys, some_bias in zip(keys.split(size), bias.split(size)):
+                logits = _logits(part, some_keys, some_bias, temperature, tile)
+                new_peak = torch.maximum(peak, logits.amax(1, keepdim=True))
+                weights = logits.sub_(new_peak).exp_()
+                shrink = (peak - new_peak).exp_()
+                total.mul_(shrink).add_(weights.sum(1, keepdim=True))
+                if mean_keys is not None:
+                    weighted_keys.mul_(shrink).addmm_(weights, some_keys)
+                peak = new_peak
+            lse[rows] = (total.log() + peak).squeeze(1)
             if mean_keys is not None:
-                mean_keys[part] = (weights @ keys).div_(total)
+                mean_keys[rows] = weighted_keys.div_(total)
         ctx.save_for_backward(queries, keys, bias, lse, mean_keys)
         ctx.temperature = temperature
-        ctx.rows = rows
         return lse
 
     @staticmethod
@@ -44,12 +56,29 @@ class _SimilarityLogSumExp(torch.autograd.Function):
         grad_keys = None
         if ctx.needs_input_grad[1]:
             grad_keys = torch.zeros_like(keys)
-            for start in range(0, len(queries), ctx.rows):
-                part = slice(start, start + ctx.rows)
-                logits = torch.addmm(bias, queries[part], keys.T, alpha=1 / ctx.temperature)
-                weights = logits.sub_(lse[part].unsqueeze(1)).exp_()
-                grad_keys.addmm_(weights.T, scaled[part] * queries[part])
+            scaled_queries = scaled * queries
+            size = _tile_size(queries)
+            tile = queries.new_empty(min(size, len(queries)), min(size, len(keys)))
+            for some_keys, some_bias, grad in zip(keys.split(size), bias.split(size),
+                                                  grad_keys.split(size)):
+                for part, part_lse, part_scaled in zip(queries.split(size), lse.split(size),
+                                                       scaled_queries.split(size)):
+                    logits = _logits(part, some_keys, some_bias, ctx.temperature, tile)
+                    weights = logits.sub_(part_lse.unsqueeze(1)).exp_()
+                    grad.addmm_(weights.T, part_scaled)
         return grad_queries, grad_keys, None, None
+
+
+def _tile_size(x: Tensor) -> int:
+    return TILE_OF_CPU if x.device.type == 'cpu' else TILE
+
+
+def _logits(queries: Tensor, keys: Tensor, bias: Tensor, temperature: float,
+            tile: Tensor) -> Tensor:
+    """``queries @ keys.T / temperature + bias``, written into the tile: a fresh one for each would
+    cost a CPU more than the addition."""
+    return torch.addmm(bias, queries, keys.T, alpha=1 / temperature,
+                       out=tile[:len(queries), :len(keys)])
 
 
 def similarity_logsumexp(queries: Tensor, keys: Tensor, temperature: float,
@@ -63,7 +92,7 @@ def similarity_logsumexp(queries: Tensor, keys: Tensor, temperature: float,
         key_valid (Tensor): (K,) bool; the others are left out of the sum.
 
     Returns:
-        Tensor: (Q,). Memory beside the inputs: one (Q, D) tensor and ``CHUNK_ELEMENTS`` logits.
+        Tensor: (Q,). Memory beside the inputs: one (Q, D) tensor and one tile of logits.
     """
     # Finite, so that a batch without any valid key stays free of NaN.
     bias = torch.where(key_valid, 0.0, -1e9).to(queries.dtype)

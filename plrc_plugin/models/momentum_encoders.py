@@ -5,10 +5,11 @@ from collections import OrderedDict
 from typing import Dict, List, Optional, Tuple, Union
 
 import torch
-from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.models.utils import deactivate_requires_grad
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from plrc_plugin.errors import (NonFiniteLossError, SettingsError, check_positive_integers,
                                 check_shares)
@@ -155,8 +156,10 @@ class MomentumEncoders(BaseModel):
         if not self.optimizer_stepped:
             return
         self.mark_step_finished()
+        average = get_ema_multi_avg_fn(self.momentum)
         for name in self._averaged:
-            update_momentum(getattr(self, name), getattr(self, f'momentum_{name}'), self.momentum)
+            average(list(getattr(self, f'momentum_{name}').parameters()),
+                    list(getattr(self, name).parameters()), None)
         for queue in self.children():
             if isinstance(queue, KeyQueue):
                 queue.flush()

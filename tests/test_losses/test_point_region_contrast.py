@@ -72,16 +72,19 @@ def test_gradients_are_numerical_ones(seed):
         lambda q, k: point_region_contrast(q, k, query_regions, key_regions, 0.3), (queries, keys))
 
 
-@pytest.mark.parametrize('elements', [1, 7, 64, 10**9])
-def test_chunks_do_not_matter(monkeypatch, elements):
-    inputs = random_input(4, 9, 8)
-    inputs[0].requires_grad_()
-    expected = point_region_contrast(*inputs)
-    gradient, = torch.autograd.grad(expected, inputs[0])
-    monkeypatch.setattr(similarity, 'CHUNK_ELEMENTS', elements)
-    got = point_region_contrast(*inputs)
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(torch.autograd.grad(got, inputs[0])[0], gradient)
+@pytest.mark.parametrize('size', [1, 5, 16, 10**9])
+@pytest.mark.parametrize('temperature', [0.001, 0.2])  # logits beyond the range of exp
+def test_equals_the_whole_matrix_whatever_the_tile(monkeypatch, size, temperature):
+    queries, keys, *regions = random_input(4, 9, 8)
+    flat = torch.cat([queries.flatten(0, 1), keys.flatten(0, 1)]).requires_grad_()
+    valid = regions[1].flatten() >= 0
+    logits = flat[:36] @ flat[36:].T / temperature
+    expected = logits.masked_fill(~valid, -math.inf).logsumexp(1)
+    gradient, = torch.autograd.grad(expected.sin().sum(), flat)
+    monkeypatch.setattr(similarity, 'TILE_OF_CPU', size)
+    got = similarity.similarity_logsumexp(flat[:36], flat[36:], temperature, valid)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(torch.autograd.grad(got.sin().sum(), flat)[0], gradient)
 
 
 def test_no_common_region_keeps_the_graph_whole():
