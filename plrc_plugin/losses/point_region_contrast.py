@@ -62,7 +62,9 @@ def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, ke
         if negatives is not None:
             contrasted = torch.cat([contrasted, negatives.to(keys.dtype)])
             valid = torch.cat([valid, negatives.any(1)])
-        lse = similarity_logsumexp(queries.flatten(0, 1), contrasted, temperature, valid)
+        rows = _rows_with(pairs_of_query.flatten())
+        lse = similarity_logsumexp(queries.flatten(0, 1)[rows], contrasted, temperature, valid)
+        lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows, ), lse)
         lse = lse.view_as(pairs_of_query)
     else:
         void = (key_regions < 0).unsqueeze(1)
@@ -72,6 +74,14 @@ def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, ke
     num_pairs = pairs_of_query.sum(1)
     values = (pairs_of_query * lse - positives).sum(1) / num_pairs.clamp(min=1)
     return values, num_pairs > 0
+
+
+def _rows_with(pairs_of_query: Tensor) -> Tensor:
+    """Indices of the queries that have a pair, about six in ten of two random crops: the others'
+    denominators count zero times. All of them on a device that would have to be waited for."""
+    if pairs_of_query.device.type == 'cpu':
+        return pairs_of_query.nonzero().squeeze(1)
+    return torch.arange(len(pairs_of_query), device=pairs_of_query.device)
 
 
 @MODELS.register_module()
