@@ -1,7 +1,6 @@
 """Unlabelled photographs: every image below a folder."""
 import os
-from fnmatch import fnmatch
-from typing import Iterator, List, Optional, Union
+from typing import Optional, Union
 
 from mmengine.dataset import BaseDataset
 
@@ -9,6 +8,8 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import DATASETS
 from plrc_plugin.views.decoding import EXTENSIONS, DecodingError
 from plrc_plugin.views.randomness import SampleKey, stream
+
+from .file_index import image_index
 
 _REMEDY = ('Set it with --cfg-options train_dataloader.dataset.data_root=<folder> or, in the '
            'configs shipped here, with the environment variable that their head names.')
@@ -28,7 +29,7 @@ class ImageFolder(BaseDataset):
         pipeline (list[dict]): transforms.
         exclude (str, optional): pattern of file names that are no images to train on, such as
             ``'*_regions.png'`` for label maps beside the images.
-        **kwargs: of mmengine's ``BaseDataset``.
+        **kwargs: of mmengine's ``BaseDataset``, without ``serialize_data``: names always are.
 
     Raises:
         SettingsError: if the folder is missing, unreadable, or holds no image.
@@ -39,23 +40,35 @@ class ImageFolder(BaseDataset):
 
     def __init__(self, data_root: str, exclude: Optional[str] = None, **kwargs):
         self.exclude = exclude
-        super().__init__(data_root=os.fspath(data_root), **kwargs)
+        super().__init__(data_root=os.fspath(data_root), serialize_data=True, **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def full_init(self) -> None:
+        """Lists the images, into the buffer from which mmengine's ``BaseDataset`` takes subsets."""
+        if self._fully_initialized:
+            return
         root = self.data_root
         if not os.path.isdir(root):
             state = 'is not a folder' if os.path.exists(root) else 'does not exist'
             raise SettingsError(f'data_root={root!r} {state}. {_REMEDY}')
         try:
-            paths = sorted(path for path in _image_paths(root)
-                           if not self.exclude or not fnmatch(os.path.basename(path), self.exclude))
+            self.data_bytes, self.data_address = image_index(root, self.exclude)
         except OSError as error:
             raise SettingsError(f'data_root={root!r} cannot be read: {error}. Mend its '
                                 'permissions, or choose another folder.') from error
-        if not paths:
+        if not len(self.data_address):
             raise SettingsError(f'data_root={root!r} holds no image, at any depth, with one of the '
                                 f'extensions {", ".join(EXTENSIONS)}. {_REMEDY}')
-        return [dict(img_path=path) for path in paths]
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+
+    def get_data_info(self, idx: int) -> dict:
+        """The record of an image: ``img_path``, relative to the root, and ``sample_idx``."""
+        self.full_init()
+        idx = range(len(self))[idx]  # negative ones count from the end, others too large raise
+        start = self.data_address[idx - 1] if idx else 0
+        name = self.data_bytes[start:self.data_address[idx]].tobytes()
+        return dict(img_path=os.fsdecode(name), sample_idx=idx)
 
     def __getitem__(self, key: Union[int, SampleKey]) -> dict:
         """A sample, of ``SampleKey(seed, epoch, index)`` or, for looking, of an index."""
@@ -76,24 +89,3 @@ class ImageFolder(BaseDataset):
                                    f'was {skipped[-1][0]} ({skipped[-1][1]}). Is '
                                    f'data_root={self.data_root!r} what you meant?')
             index = int(stream(key, 'replacement', len(skipped)).integers(len(self)))
-
-
-def _image_paths(root: str) -> Iterator[str]:
-    """Paths, relative to the root, of its images. A folder that is linked into itself is entered
-    once."""
-    seen = {os.path.realpath(root)}
-    folders = ['']
-    while folders:
-        folder = folders.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
-            for entry in entries:
-                path = os.path.join(folder, entry.name)
-                if entry.name.lower().endswith(EXTENSIONS):
-                    yield path
-                elif entry.is_dir():
-                    if entry.is_symlink():
-                        target = os.path.realpath(entry.path)
-                        if target in seen:
-                            continue
-                        seen.add(target)
-                    folders.append(path)
