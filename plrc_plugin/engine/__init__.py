@@ -3,10 +3,11 @@ from .checkpoints import AtomicCheckpointHook, damage_of, newest_intact_checkpoi
 from .loops import ResumableTrainLoop
 from .non_finite import NonFiniteLossError, replay
 from .precision import MixedPrecisionOptimWrapper
+from .probe_loop import ProbeLoop
 from .runner import PretrainRunner
 from .seeding import seed_iteration
 
 __all__ = [
     'AtomicCheckpointHook', 'MixedPrecisionOptimWrapper', 'NonFiniteLossError', 'PretrainRunner',
-    'ResumableTrainLoop', 'damage_of', 'newest_intact_checkpoint', 'replay', 'seed_iteration'
+    'ProbeLoop', 'ResumableTrainLoop', 'damage_of', 'newest_intact_checkpoint', 'replay', 'seed_iteration'
 ]

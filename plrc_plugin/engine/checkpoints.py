@@ -29,6 +29,7 @@ _SAFE = [
 ]
 _POINTER = 'last_checkpoint'
 _WRITING = '.being_written'
+_BEST = 'best_'  # weights alone: nothing to resume from
 
 
 @HOOKS.register_module()
@@ -39,6 +40,7 @@ class AtomicCheckpointHook(CheckpointHook):
       oldest removed. A process killed at any moment, or a full disk, costs no earlier checkpoint.
     - ``resume=True`` takes the newest checkpoint whose checksums hold; damaged ones are named and
       passed over.
+    - ``save_best`` removes the former best only once the new one is there.
     - A checkpoint that is due waits for the optimiser's step, where gradients are accumulated or a
       loss scaler skipped it.
 
@@ -113,23 +115,60 @@ class AtomicCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         if not is_main_process():
             return
+        self._write(runner, self.last_ckpt, meta=meta, save_optimizer=self.save_optimizer,
+                    save_param_scheduler=self.save_param_scheduler, by_epoch=self.by_epoch,
+                    **self.args)
+        self._remove_all_but_last(step)
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        """As mmengine's, but the former best goes only once the new one is whole."""
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        info, step = runner.message_hub.runtime_info, runner.epoch if self.by_epoch else runner.iter
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        replaced = []
+        for name in self.key_indicators:
+            if name not in metrics:
+                raise SettingsError(f'AtomicCheckpointHook: save_best names {name!r}; validation '
+                                    f'gave {", ".join(metrics)}')
+            suffix = '' if len(self.key_indicators) == 1 else f'_{name}'
+            best = info.get(f'best_score{suffix}')
+            if not (best is None or self.is_better_than[name](metrics[name], best)):
+                continue
+            path = osp.join(self.out_dir, f'{_BEST}{name}_{self.filename_tmpl.format(step)}'
+                            .replace('/', '_'))
+            average_running_statistics(_bare(runner.model))
+            if is_main_process():
+                self._write(runner, path, meta=meta, save_optimizer=False,
+                            save_param_scheduler=False, by_epoch=False)
+            runner.logger.info(f'{path} is the best so far: {name} {metrics[name]:.4f}')
+            replaced.append(info.get(f'best_ckpt{suffix}'))
+            runner.message_hub.update_info(f'best_score{suffix}', metrics[name])
+            runner.message_hub.update_info(f'best_ckpt{suffix}', path)
+        if replaced and self.last_ckpt is not None and not self._due:
+            self._save_checkpoint_with_step(runner, step, meta)  # it has to know the best
+        for path in filter(None, replaced):
+            if is_main_process():
+                _remove_if_there(path)
+
+    def _write(self, runner, path: str, **kwargs) -> None:
+        folder, name = osp.split(path)
         try:
-            runner.save_checkpoint(
-                self.out_dir, name + _WRITING, save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
-                backend_args=self.backend_args, **self.args)
-            _publish(self.last_ckpt)
-            pointer = osp.join(runner.work_dir, _POINTER)
-            with open(pointer + _WRITING, 'w') as file:
-                file.write(self.last_ckpt)
-            _publish(pointer)
+            runner.save_checkpoint(folder, name + _WRITING, backend_args=self.backend_args, **kwargs)
+            _publish(path)
+            if not name.startswith(_BEST):
+                pointer = osp.join(runner.work_dir, _POINTER)
+                with open(pointer + _WRITING, 'w') as file:
+                    file.write(path)
+                _publish(pointer)
         except OSError as error:
-            _remove_if_there(self.last_ckpt + _WRITING)
+            _remove_if_there(path + _WRITING)
             raise RuntimeError(
-                f'{self.last_ckpt} cannot be written: {error}. Earlier checkpoints are intact: make '
+                f'{path} cannot be written: {error}. Earlier checkpoints are intact: make '
                 'room, or choose another default_hooks.checkpoint.out_dir, and start again with '
                 '--resume.') from error
-        self._remove_all_but_last(step)
 
     def _remove_all_but_last(self, step: int) -> None:
         if self.max_keep_ckpts < 1:
@@ -219,7 +258,7 @@ def _newest_first(work_dir: str) -> Iterator[str]:
         folder = work_dir
     with os.scandir(folder) as entries:
         found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries
-                 if re.search(r'_\d+\.pth$', entry.name)]
+                 if re.search(r'_\d+\.pth$', entry.name) and not entry.name.startswith(_BEST)]
     yield from (path for _, path in sorted(found, reverse=True) if path != first)
 
 

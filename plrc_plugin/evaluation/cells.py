@@ -76,18 +76,23 @@ class ProbeCells:
 
 
 @torch.no_grad()
-def cell_features(trunk: nn.Module, images: Tensor, cells: int,
-                  projector: nn.Module = nn.Identity()) -> Tensor:
+def cell_features(model: nn.Module, pixels: Tensor, cells: int, projected: bool = False,
+                  momentum: bool = False) -> Tensor:
     """Features of each cell: the trunk's last map, projected or not, interpolated bilinearly.
 
     Args:
-        trunk: in evaluation mode.
-        images: (B, 3, S, S), normalised.
+        model: in evaluation mode, with ``backbone``, ``projector`` and ``data_preprocessor``.
+        pixels: (B, S, S, 3) uint8 RGB, on the model's device.
         cells: per side.
-        projector: (B, C, h, w) to (B, D, h, w), at each position. Defaults to none.
+        projected: apply the projector at each position; for contrast of whole images too, which
+            otherwise pools first.
+        momentum: of ``momentum_backbone`` and ``momentum_projector``.
 
     Returns:
-        (B, C or D, cells, cells) float32.
+        (B, C, cells, cells) float32.
     """
-    features = projector(last_map(trunk(images))).float()
-    return F.interpolate(features, (cells, cells), mode='bilinear', align_corners=False)
+    prefix = 'momentum_' if momentum else ''
+    features = last_map(getattr(model, f'{prefix}backbone')(model.data_preprocessor.normalise(pixels)))
+    if projected:
+        features = getattr(model, f'{prefix}projector')(features)
+    return F.interpolate(features.float(), (cells, cells), mode='bilinear', align_corners=False)

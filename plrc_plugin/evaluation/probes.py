@@ -203,12 +203,10 @@ def evaluate_encoder(model: nn.Module, data: ProbeCells, projected: bool = False
     """
     device = get_device()
     model = model.to(device).eval()
-    projector = model.projector if projected else nn.Identity()
-    probes = [LinearSegmentationProbe(seeds=seeds), KNNSegmentationProbe(seeds=seeds), AffinityQuality(),
-              ImageClassificationProbe()]
-    evaluator = Evaluator(probes)
+    evaluator = Evaluator([LinearSegmentationProbe(seeds=seeds), KNNSegmentationProbe(seeds=seeds),
+                           AffinityQuality(), ImageClassificationProbe()])
     evaluator.dataset_meta = data.metainfo
     for batch in DataLoader(data, batch_size):
-        images = model.data_preprocessor.normalise(batch['pixels'].to(device))
-        evaluator.process(cell_features(model.backbone, images, data.cells, projector), batch)
+        evaluator.process(cell_features(model, batch['pixels'].to(device), data.cells, projected),
+                          batch)
     return evaluator.evaluate(len(data))

@@ -24,8 +24,12 @@ def load_encoder(cfg: Config, checkpoint: str, momentum: bool = False,
         projector: load the projector too.
 
     Raises:
-        SettingsError: if the checkpoint lacks one of them, or the architectures differ.
+        SettingsError: if the config has no encoder, the checkpoint lacks one, or the architectures
+            differ.
     """
+    if 'backbone' not in cfg.get('model', {}):
+        raise SettingsError(f'{cfg.filename} has no model.backbone: give the config of a '
+                            'pre-training run')
     torch.manual_seed(cfg.get('randomness', {}).get('seed') or 0)
     model = MODELS.build(cfg.model).eval()
     if checkpoint == RANDOM:
