@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = None
-                 ) -> Optional[float]:
+def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = None,
+                 same_offset: bool = False) -> Optional[float]:
     """Probability that two cells of one object are more alike than a cell of an object and one
     outside of it (in another object or the background); equal ones count half.
 
@@ -15,21 +15,31 @@ def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = Non
         features: (C, g, g).
         objects: (g, g), 0 = background, 1, 2, ... the objects, -1 = void.
         near: (g, g) bool: only pairs of two such cells. Defaults to all.
+        same_offset: compare only pairs whose cells lie apart by the same rows and columns; every
+            pair in an object counts once. Cells of one object are neighbours more often than
+            others, so that overall any smooth map scores well, even an untrained one.
 
     Returns:
-        The area under the ROC curve of the cosine over all pairs; None where there are no pairs of
-        one of the two kinds.
+        The area under the ROC curve of the cosine over all pairs, or its mean over offsets; None
+        where no two pairs can be compared.
     """
     taken = objects >= 0 if near is None else (objects >= 0) & near
     ids, vectors = objects[taken], F.normalize(features[:, taken], dim=0)
     i, j = torch.triu_indices(len(ids), len(ids), 1, device=ids.device)
     cosines = (vectors.T @ vectors)[i, j]
-    inside = cosines[(ids[i] == ids[j]) & (ids[i] > 0)]
-    across = cosines[ids[i] != ids[j]].sort().values
-    if not len(inside) or not len(across):
-        return None
-    below = torch.searchsorted(across, inside) + torch.searchsorted(across, inside, right=True)
-    return below.double().mean().item() / (2 * len(across))
+    inside, across = (ids[i] == ids[j]) & (ids[i] > 0), ids[i] != ids[j]
+    position = taken.nonzero()
+    rows, columns = (position[j] - position[i]).T
+    offset = rows * 2 * objects.shape[1] + columns if same_offset else torch.zeros_like(i)
+    won, compared = 0., 0
+    for o in offset[inside].unique():
+        own, others = cosines[inside & (offset == o)], cosines[across & (offset == o)]
+        if len(others):
+            others = others.sort().values
+            below = torch.searchsorted(others, own) + torch.searchsorted(others, own, right=True)
+            won += below.double().sum().item() / (2 * len(others))
+            compared += len(own)
+    return won / compared if compared else None
 
 
 def centre_ious(features: Tensor, objects: Tensor, distance: int = 1, min_cells: int = 4
@@ -84,13 +94,14 @@ def near_borders(objects: Tensor, distance: int = 1) -> Tensor:
 
 
 def image_quality(features: Tensor, semantic: Tensor, instances: Tensor, distance: int = 1) -> Dict:
-    """All measures of one image: ``auc`` and ``auc_boundary`` of objects, ``class_auc`` and
-    ``class_auc_boundary``, where all objects of a class are one, and lists ``iou`` and
-    ``iou_boundary`` over the objects."""
+    """All measures of one image: ``auc``, ``auc_boundary`` and ``auc_same_offset`` of objects,
+    ``class_auc`` and ``class_auc_boundary``, where all objects of a class are one, and lists
+    ``iou`` and ``iou_boundary`` over the objects."""
     ious = centre_ious(features, instances, distance)
     return dict(
         auc=affinity_auc(features, instances),
         auc_boundary=affinity_auc(features, instances, near_borders(instances, distance)),
+        auc_same_offset=affinity_auc(features, instances, same_offset=True),
         class_auc=affinity_auc(features, semantic),
         class_auc_boundary=affinity_auc(features, semantic, near_borders(semantic, distance)),
         iou=[overall for overall, _ in ious],

@@ -6,21 +6,25 @@ from torch.nn import functional as F
 
 def fit_linear(features: Tensor, labels: Tensor, num_classes: int, weight_decay: float = 1e-4,
                iterations: int = 100) -> nn.Linear:
-    """Multinomial logistic regression on standardised features by L-BFGS, every sample with the same
-    weight: classes are not balanced. The problem is convex and the start is zero, so that neither a
-    learning rate nor a seed has a say.
+    """Multinomial logistic regression on standardised features by L-BFGS. The problem is convex and
+    the start is zero, so that neither a learning rate nor a seed has a say.
+
+    A sample weighs the inverse square root of its class's frequency: most cells of a photograph are
+    background, and a mean over classes of what predicts little else tells features apart badly.
 
     Args:
         features: (N, C) float32.
         labels: (N,) in 0..num_classes - 1.
         num_classes: K.
-        weight_decay: lambda of lambda / 2 |W|^2, beside the mean cross-entropy.
+        weight_decay: lambda of lambda / 2 |W|^2, beside the weighted mean cross-entropy.
         iterations: of L-BFGS, at most.
 
     Returns:
         A layer for features as they are: the standardisation is folded into it.
     """
     std, mean = torch.std_mean(features, 0)
+    frequency = torch.bincount(labels, minlength=num_classes).clamp(min=1) / len(labels)
+    weights = frequency.to(features).rsqrt()
     constant = std <= 1e-6 * mean.abs()
     scale = std.masked_fill(constant, torch.inf).reciprocal()  # they are ignored
     features = (features - mean) * scale
@@ -33,7 +37,7 @@ def fit_linear(features: Tensor, labels: Tensor, num_classes: int, weight_decay:
     @torch.enable_grad()
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(layer(features), labels)
+        loss = F.cross_entropy(layer(features), labels, weights)
         loss = loss + weight_decay / 2 * layer.weight.square().sum()
         loss.backward()
         return loss

@@ -56,6 +56,31 @@ def test_auc_is_the_share_of_pairs_of_pairs_in_order(image, distance):
         naive_auc(features, objects, borders))
 
 
+def test_auc_at_the_same_offset_compares_pairs_equally_placed(image):
+    features, objects = image
+    taken = [c for c in cells() if objects[c] >= 0]
+    pairs = [(a, b) for i, b in enumerate(taken) for a in taken[:i]]
+    shares = []
+    for a, b in pairs:
+        others = [cosine(features, c, d) for c, d in pairs
+                  if objects[c] != objects[d] and (d[0] - c[0], d[1] - c[1]) == (b[0] - a[0], b[1] - a[1])]
+        if objects[a] == objects[b] and objects[a] > 0 and others:
+            own = cosine(features, a, b)
+            shares.append(np.mean([(own > o) + (own == o) / 2 for o in others]))
+    assert affinity_auc(features, objects, same_offset=True) == pytest.approx(np.mean(shares))
+
+
+def test_smoothness_alone_wins_overall_and_nothing_at_the_same_offset():
+    # Affinities that tell how far apart two cells are, and nothing of what is there.
+    y, x = torch.meshgrid(torch.arange(14.), torch.arange(14.), indexing='ij')
+    features = torch.stack([torch.cos(y / 9), torch.sin(y / 9), torch.cos(x / 9), torch.sin(x / 9)])
+    features += 1e-3 * torch.randn(features.shape)  # or rounding would order equal cosines
+    objects = torch.zeros(14, 14, dtype=torch.long)
+    objects[3:9, 3:9] = 1
+    assert affinity_auc(features, objects) > 0.8
+    assert affinity_auc(features, objects, same_offset=True) == pytest.approx(0.5, abs=0.03)
+
+
 def test_auc_of_known_maps():
     objects = torch.tensor([[1, 1, 0], [1, 1, 0], [2, 2, 0]])
     perfect = F.one_hot(objects, 3).permute(2, 0, 1).double()
