@@ -23,7 +23,8 @@ env_cfg = dict(
 randomness = dict(seed=0)
 # Everything that changes from batch to batch is logged as the mean over the window.
 log_processor = dict(
-    window_size=50, mean_pattern=r'.*(loss|l_[mca]|top1|std|no_common|time|grad_norm).*')
+    window_size=50,
+    mean_pattern=r'.*(loss|l_(m|c|a|dense|pix)|top1|std|no_common|no_near|time|grad_norm).*')
 log_level = 'INFO'
 visualizer = dict(
     type='Visualizer',

@@ -40,7 +40,7 @@ MISTAKES = {
     VIEWS + 'blur_sigma': st.just((2, 1)) | st.just((0, 0)) | no_number,
     **{POINTS + name: no_count for name in ('num_regions', 'points_per_region', 'resolution',
                                             'regions.n')},
-    POINTS + 'regions.type': unknown, POINTS + 'unknown_setting': words,
+    POINTS + 'missing': unknown, POINTS + 'regions.type': unknown, POINTS + 'unknown_setting': words,
     'train_dataloader.batch_size': no_count, 'train_dataloader.num_workers': st.integers(-9, -1),
     'train_dataloader.dataset.data_root': unknown, 'train_dataloader.sampler.type': unknown,
     'train_dataloader.collate_fn.type': unknown, 'train_dataloader.unknown_setting': words,

@@ -1,0 +1,25 @@
+"""PLRC on COCO, 400 COCO epochs, regions of the annotated masks or boxes: Fig. 6, points.
+
+Not for pre-training without labels: it measures what better regions would be worth.
+
+    export PLRC_DATA_ROOT=/path/to/coco/train2017
+    export PLRC_ANN_FILE=/path/to/coco/annotations/instances_train2017.json
+
+Commands: python tools/ablations.py 6
+"""
+_base_ = './plrc_coco_400e.py'
+
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='plrc_plugin.TwoViews', size=224),
+            dict(
+                type='plrc_plugin.SampleRegionPoints',
+                regions=dict(
+                    type='CocoRegions',
+                    ann_file='{{$PLRC_ANN_FILE:data/coco/annotations/instances_train2017.json}}',
+                    kind='mask'),
+                num_regions=16,
+                points_per_region=16,
+                resolution=56)
+        ]))

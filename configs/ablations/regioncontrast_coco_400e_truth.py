@@ -1,0 +1,22 @@
+"""Region-level contrast on COCO, 400 COCO epochs, regions of the annotated masks or boxes: Fig. 6,
+pooled. Needs PLRC_ANN_FILE, as plrc_coco_400e_truth.
+
+Commands: python tools/ablations.py 6
+"""
+_base_ = './regioncontrast_coco_400e.py'
+
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='plrc_plugin.TwoViews', size=224),
+            dict(
+                type='plrc_plugin.SampleRegionPoints',
+                regions=dict(
+                    type='CocoRegions',
+                    ann_file='{{$PLRC_ANN_FILE:data/coco/annotations/instances_train2017.json}}',
+                    kind='mask'),
+                num_regions=16,
+                points_per_region=1,
+                resolution=56,
+                keep_region_map=True)
+        ]))
