@@ -20,8 +20,8 @@ demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes 
 	$(BIN)/python tools/make_scenes.py data/scenes
 	$(BIN)/mim train plrc_plugin configs/plrc_demo.py
 	$(BIN)/python tools/plot_losses.py work_dirs/plrc_demo
-	$(BIN)/python tools/affinity_maps.py configs/plrc_demo.py data/scenes/val --size 448 \
-	  --annotations data/scenes/annotations/instances_val.json --labels before after \
+	$(BIN)/python tools/affinity_maps.py configs/plrc_demo.py --data scenes --size 448 \
+	  --labels before after \
 	  --checkpoints random "$$(cat work_dirs/plrc_demo/last_checkpoint)" \
 	  --out work_dirs/plrc_demo/affinity.png
 	@echo "checkpoint: $$(cat work_dirs/plrc_demo/last_checkpoint)"

@@ -7,7 +7,7 @@ Reproduces no row of the paper: it shows the whole path, and losses and affiniti
 """
 _base_ = [
     '_base_/plrc_r50.py', '_base_/two_views_224.py', '_base_/sgd_cosine_200e.py',
-    '_base_/plrc_runtime.py'
+    '_base_/plrc_runtime.py', '_base_/probes.py'
 ]
 
 model = dict(
@@ -25,6 +25,24 @@ train_dataloader = dict(
             dict(type='plrc_plugin.TwoViews', size=96),
             dict(type='plrc_plugin.SampleRegionPoints', points_per_region=8, resolution=24)
         ]))
-train_cfg = dict(max_epochs=12)
+train_cfg = dict(max_epochs=12, val_interval=3)
 default_hooks = dict(logger=dict(interval=10))
 log_processor = dict(window_size=30)
+
+# Every third epoch: probes of the frozen trunk, and affinity maps. See docs/seeing.md.
+val_masks = dict(
+    type='plrc_plugin.COCOMasks',
+    annotations='{{$PLRC_SCENES:data/scenes}}/annotations/instances_val.json',
+    images='{{$PLRC_SCENES:data/scenes}}/val')
+val_dataloader = dict(
+    dataset=dict(
+        fit=dict(
+            _delete_=True,
+            type='plrc_plugin.COCOMasks',
+            annotations='{{$PLRC_SCENES:data/scenes}}/annotations/instances_train.json',
+            images='{{$PLRC_SCENES:data/scenes}}/train',
+            max_images=200),
+        score=dict(_delete_=True, **val_masks)))
+custom_hooks = _base_.custom_hooks + [
+    dict(type='plrc_plugin.AffinityHook', data=val_masks, interval=3, size=448)
+]

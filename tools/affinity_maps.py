@@ -1,58 +1,100 @@
-"""Draw affinity maps of points, for one or more checkpoints side by side (Fig. 3).
+"""Draw affinity maps of points, for one or more checkpoints side by side (Fig. 3 and 4).
 
-    tools/affinity_maps.py CONFIG IMAGE_FOLDER --checkpoints random work_dirs/x/epoch_12.pth
+    tools/affinity_maps.py CONFIG photo.jpg folder --points .3,.5 \\
+        --checkpoints random moco.pth plrc.pth --out affinity.png affinity.pdf
+    tools/affinity_maps.py CONFIG --data voc --root data/VOCdevkit/VOC2012 --checkpoints plrc.pth
 """
 import argparse
-import json
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
 
 
+def point(text: str):
+    """'X,Y' as two fractions."""
+    x, y = map(float, text.split(','))
+    return x, y
+
+
 def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Draw affinity maps of points')
-    parser.add_argument('config', help='config of the pre-training run')
-    parser.add_argument('images', type=Path, help='folder of images')
+    parser.add_argument('config', help='config of the pre-training run, for the architecture; '
+                        'the methods of the checkpoints may differ')
+    parser.add_argument('images', nargs='*', type=Path, help='images, or folders of them')
+    parser.add_argument('--points', nargs='+', type=point, default=[(0.5, 0.5)], metavar='X,Y',
+                        help='of the images, fractions of width and height: one each, or one for '
+                        'all (.5,.5)')
+    parser.add_argument('--data', choices=['voc', 'coco', 'scenes'],
+                        help='instead of images: those of a data set, with points in the middle of '
+                        'their largest objects')
+    parser.add_argument('--root', type=Path, default=Path('data/scenes'), help='its folder')
+    parser.add_argument('--split', choices=['train', 'val'], default='val')
     parser.add_argument('--checkpoints', nargs='+', default=['random'],
                         help="files, or 'random' for the untrained network")
     parser.add_argument('--labels', nargs='+', help='headings of the checkpoints')
-    parser.add_argument('--annotations', type=Path, help='COCO json: take points in its objects')
-    parser.add_argument('--point', type=float, nargs=2, metavar=('X', 'Y'), default=(0.5, 0.5),
-                        help='otherwise this one, fractions of width and height')
-    parser.add_argument('--count', type=int, default=8, help='number of images')
+    parser.add_argument('--momentum', action='store_true', help='of the momentum encoders')
+    parser.add_argument('--count', type=int, default=8, help='number of images, the first ones')
+    parser.add_argument('--per-row', type=int, default=2, help='images in a row')
     parser.add_argument('--size', type=int, default=896, help='side of the network input')
-    parser.add_argument('--out', type=Path, default=Path('affinity.png'), help='.png or .pdf')
-    return parser.parse_args()
+    parser.add_argument('--out', type=Path, nargs='+', default=[Path('affinity.png')],
+                        help='pictures to write, .png or .pdf')
+    args = parser.parse_args()
+    args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
+    if len(args.labels) != len(args.checkpoints):
+        parser.error(f'{len(args.labels)} labels for {len(args.checkpoints)} checkpoints')
+    if any(path.suffix not in ('.png', '.pdf') for path in args.out):
+        parser.error('--out takes names that end in .png or .pdf')
+    if bool(args.images) == bool(args.data):
+        parser.error('give either images or --data')
+    return args
+
+
+def chosen_images(args) -> list:
+    """(image, point) of each image to draw."""
+    from plrc_plugin.datasets import masked_images
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.registry import DATASETS
+    from plrc_plugin.views import read_image
+    from plrc_plugin.views.decoding import EXTENSIONS
+    from plrc_plugin.visualization.affinity import object_centre
+
+    if args.data:
+        data = DATASETS.build(masked_images(args.data, args.root, args.split, args.count))
+        items = [data[i] for i in range(len(data))]
+        return [(item.image, object_centre(item.instances)) for item in items]
+    files = []
+    for path in args.images:
+        files += sorted(p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS) if (
+            path.is_dir()) else [path]
+    files = files[:args.count]
+    points = args.points * len(files) if len(args.points) == 1 else args.points
+    if not files or len(points) != len(files):
+        raise SettingsError(f'{len(args.points)} points for {len(files)} images: give one, or one '
+                            'for each image')
+    return [(read_image(file), p) for file, p in zip(files, points)]
 
 
 def main():
-    """Loads the networks, draws, and names the picture."""
+    """Loads the networks, draws, and names the pictures; errors are one line, exit code 2."""
     args = parse_args()
-    import torch
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.transfer import load_encoder
+    from plrc_plugin.views import DecodingError
+    from plrc_plugin.visualization.affinity import affinity_gallery
 
-    from plrc_plugin.registry import MODELS
-    from plrc_plugin.transfer.checkpoint import load_tensors
-    from plrc_plugin.views import read_image
-    from plrc_plugin.visualization.affinity import affinity_gallery, object_centres
-
-    cfg = Config.fromfile(args.config)
-    models = []
-    for checkpoint in args.checkpoints:
-        torch.manual_seed(cfg.get('randomness', {}).get('seed') or 0)
-        model = MODELS.build(cfg.model)
-        if checkpoint != 'random':
-            model.load_state_dict(load_tensors(checkpoint)['state_dict'])
-        models.append(model)
-    files = sorted(args.images.glob('*'))[:args.count]
-    if args.annotations:
-        points = object_centres(json.loads(args.annotations.read_text()), [f.name for f in files])
-    else:
-        points = [tuple(args.point)] * len(files)
-    figure = affinity_gallery([read_image(f) for f in files], points, models,
-                              args.labels or [Path(c).stem for c in args.checkpoints], args.size)
-    figure.savefig(args.out, dpi=130)
-    print(f'affinity maps: {args.out}')
+    try:
+        cfg = Config.fromfile(args.config)
+        images, points = zip(*chosen_images(args))
+        models = [load_encoder(cfg, c, momentum=args.momentum) for c in args.checkpoints]
+        figure = affinity_gallery(images, points, models, args.labels, args.size, args.per_row)
+        for path in args.out:
+            figure.savefig(path, dpi=130)
+            print(f'affinity maps: {path}')
+    except (SettingsError, DecodingError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == '__main__':

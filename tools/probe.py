@@ -36,22 +36,10 @@ def parse_args():
     return parser.parse_args()
 
 
-def data_config(data: str, root: Path, max_images) -> dict:
-    """Configs of the images to fit on and to score on."""
-    if data == 'voc':
-        return {key: dict(type='plrc_plugin.VOCMasks', data_root=str(root), split=split,
-                          max_images=max_images) for key, split in (('fit', 'train'),
-                                                                    ('score', 'val'))}
-    suffix = '2017' if data == 'coco' else ''
-    return {key: dict(type='plrc_plugin.COCOMasks', images=str(root / f'{split}{suffix}'),
-                      annotations=str(root / 'annotations' / f'instances_{split}{suffix}.json'),
-                      max_images=max_images) for key, split in (('fit', 'train'),
-                                                                ('score', 'val'))}
-
-
 def main():
     """Extracts, probes, prints a table and writes the numbers."""
     args = parse_args()
+    from plrc_plugin.datasets import masked_images
     from plrc_plugin.errors import SettingsError
     from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
     from plrc_plugin.transfer import load_encoder
@@ -60,8 +48,9 @@ def main():
     results = {}
     try:
         cfg = Config.fromfile(args.config)
-        data = ProbeCells(**data_config(args.data, args.root, args.max_images), size=args.size,
-                          cells=args.cells)
+        fit, score = (masked_images(args.data, args.root, split, args.max_images)
+                      for split in ('train', 'val'))
+        data = ProbeCells(fit, score, args.size, args.cells)
         for checkpoint in args.checkpoint:
             start = time.monotonic()
             projected = args.features == 'projected'
@@ -74,7 +63,8 @@ def main():
             args.out.write_text(json.dumps(dict(settings=settings, results=results), indent=1))
             print(f'probes: {args.out}')
     except (SettingsError, OSError) as error:
-        sys.exit(f'probe: {error}')
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 def table(checkpoint: str, numbers: dict) -> str:

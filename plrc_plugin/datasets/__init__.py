@@ -2,10 +2,10 @@
 from .collate import collate_views
 from .generated_scenes import GeneratedScenes
 from .image_folder import ImageFolder
-from .masked_images import COCOMasks, MaskedImage, VOCMasks
+from .masked_images import COCOMasks, MaskedImage, VOCMasks, masked_images
 from .samplers import KeyedSampler
 
 __all__ = [
     'COCOMasks', 'GeneratedScenes', 'ImageFolder', 'KeyedSampler', 'MaskedImage', 'VOCMasks',
-    'collate_views'
+    'collate_views', 'masked_images'
 ]

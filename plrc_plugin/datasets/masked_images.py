@@ -125,6 +125,24 @@ class COCOMasks:
         return MaskedImage(image, semantic, instances)
 
 
+def masked_images(data: str, root: Path, split: str, max_images: Optional[int] = None) -> dict:
+    """Config of the images of a data set in its usual layout.
+
+    Args:
+        data: 'voc' (root: VOC2012), 'coco' (COCO's, of 2017) or 'scenes' (of
+            :func:`~plrc_plugin.datasets.scenes.make_scenes`).
+        root: its folder.
+        split: 'train' or 'val'.
+        max_images: the first ones only.
+    """
+    if data == 'voc':
+        return dict(type='plrc_plugin.VOCMasks', data_root=str(root), split=split,
+                    max_images=max_images)
+    name = f'{split}2017' if data == 'coco' else split
+    return dict(type='plrc_plugin.COCOMasks', images=str(Path(root, name)), max_images=max_images,
+                annotations=str(Path(root, 'annotations', f'instances_{name}.json')))
+
+
 def connected_parts(semantic: np.ndarray) -> np.ndarray:
     """Numbers the 8-connected parts of each class (H, W) from 1; background is 0, void -1."""
     parts = np.zeros(semantic.shape, np.int32)

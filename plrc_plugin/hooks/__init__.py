@@ -1,4 +1,5 @@
 """What happens around the training loop."""
+from .affinity import AffinityHook
 from .check_settings import CheckSettingsHook
 from .collapse import CollapseHook
 from .missing_regions import MissingRegionsHook
@@ -7,6 +8,6 @@ from .skipped_images import SkippedImagesHook
 from .trunk_options import TrunkOptionsHook
 
 __all__ = [
-    'CheckSettingsHook', 'CollapseHook', 'MissingRegionsHook', 'ScheduleHook',
+    'AffinityHook', 'CheckSettingsHook', 'CollapseHook', 'MissingRegionsHook', 'ScheduleHook',
     'SkippedImagesHook', 'TrunkOptionsHook'
 ]

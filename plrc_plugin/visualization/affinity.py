@@ -1,5 +1,5 @@
 """Point affinities as pictures (Section 4.4, Fig. 3)."""
-from typing import List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from plrc_plugin.models.momentum_encoders import last_map
 from plrc_plugin.views import read_points
 
 Point = Tuple[float, float]
+MIN_SIDE = 32  # pixels of an image
 
 
 @torch.no_grad()
@@ -22,23 +23,30 @@ def affinity_map(model: nn.Module, image: np.ndarray, point: Point, size: int = 
     """Cosine similarity of a point's feature to those of all places of its image.
 
     Args:
-        model (nn.Module): with ``backbone`` and ``data_preprocessor``.
+        model (nn.Module): in evaluation mode, with ``backbone`` and ``data_preprocessor``.
         image (np.ndarray): (H, W, 3) uint8 RGB.
         point (tuple[float, float]): (x, y) in [0, 1].
         size (int): side to which the image is resized, in pixels. Defaults to 896.
         resolution (int): to which the last stage's map is interpolated. Defaults to 56.
 
     Returns:
-        Tensor: (resolution, resolution) in [-1, 1].
+        Tensor: (resolution, resolution) in [-1, 1], on the CPU.
 
     Raises:
-        SettingsError: if the point lies outside the image.
+        SettingsError: if the point lies outside the image, the image has a side below 32 pixels, or
+            ``size`` leaves the network a single cell.
     """
     if not all(0 <= coordinate <= 1 for coordinate in point):
         raise SettingsError(f'point {point} lies outside the image: x and y go from 0 to 1')
-    model.eval()
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise SettingsError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too small: '
+                            f'each side needs {MIN_SIDE}')
     pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
-    features = last_map(model.backbone(model.data_preprocessor.normalise(pixels.unsqueeze(0))))
+    device = next(model.backbone.parameters()).device
+    features = last_map(model.backbone(
+        model.data_preprocessor.normalise(pixels.unsqueeze(0).to(device)))).float().cpu()
+    if features[0, 0].numel() < 2:
+        raise SettingsError(f'size={size} is too small: the network sees one cell of it; raise it')
     anchor = F.normalize(read_points(features, torch.tensor([[point]]))[0, 0], dim=0)
     features = F.interpolate(features, (resolution, resolution), mode='bilinear',
                              align_corners=False)
@@ -70,15 +78,13 @@ def affinity_gallery(images: Sequence[np.ndarray], points: Sequence[Point],
     return figure
 
 
-def object_centres(annotations: dict, file_names: Sequence[str]) -> List[Point]:
-    """A point in each image's largest object: of its COCO box's centre, the fraction (x, y)."""
-    points = []
-    for name in file_names:
-        record = next((r for r in annotations['images'] if r['file_name'] == name), None)
-        objects = [a for a in annotations['annotations'] if record and a['image_id'] == record['id']]
-        if not objects:
-            points.append((0.5, 0.5))
-            continue
-        x, y, w, h = max(objects, key=lambda a: a['area'])['bbox']
-        points.append(((x + w / 2) / record['width'], (y + h / 2) / record['height']))
-    return points
+def object_centre(instances: np.ndarray) -> Point:
+    """Of the largest object in (H, W), 0 and below = none, the pixel nearest to its centroid, as
+    (x, y) in [0, 1]; the image's middle where there is no object."""
+    counts = np.bincount(instances[instances > 0], minlength=2)
+    if not counts.any():
+        return 0.5, 0.5
+    pixels = np.argwhere(instances == counts.argmax())
+    y, x = pixels[np.square(pixels - pixels.mean(0)).sum(1).argmin()]
+    height, width = instances.shape
+    return float((x + 0.5) / width), float((y + 0.5) / height)

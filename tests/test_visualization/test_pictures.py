@@ -1,13 +1,14 @@
 """Affinity maps equal cosines; curves show what was logged."""
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models import PLRC
-from plrc_plugin.visualization.affinity import affinity_gallery, affinity_map, object_centres
+from plrc_plugin.visualization.affinity import affinity_gallery, affinity_map, object_centre
 from plrc_plugin.visualization.curves import plot_curves, read_scalars
 
 
@@ -31,20 +32,49 @@ def test_affinity_map_is_the_cosine_to_the_point(net, photo):
     assert got[0, 1] == pytest.approx(1)
 
 
-def test_point_outside_is_an_error(net, photo):
-    with pytest.raises(SettingsError, match='outside the image'):
-        affinity_map(net, photo, (1.2, 0.5), size=64)
+@pytest.mark.parametrize('change, message', [
+    (dict(point=(1.2, 0.5)), 'outside the image'),
+    (dict(point=(0.5, -0.1)), 'outside the image'),
+    (dict(size=32), 'size=32 is too small'),
+    (dict(image=np.zeros((20, 300, 3), np.uint8)), '300 x 20 pixels is too small'),
+])
+def test_what_cannot_be_drawn_is_one_error(net, photo, change, message):
+    arguments = dict(image=photo, point=(0.5, 0.5), size=64)
+    arguments.update(change)
+    with pytest.raises(SettingsError, match=message):
+        affinity_map(net, **arguments)
 
 
-def test_gallery_has_a_picture_and_a_map_per_model(net, photo):
-    figure = affinity_gallery([photo] * 3, [(.5, .5)] * 3, [net, net], ['a', 'b'], size=64)
-    assert sum(len(axes.images) for axes in figure.axes) == 9
+def test_gallery_shows_the_maps_of_each_model(net, photo):
+    other = PLRC(backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=8),
+                 embedding_dim=8, queue_size=8).eval()
+    images, points = [photo, photo[::-1], photo[:60]], [(.5, .5), (.1, .9), (0, 1)]
+    figure = affinity_gallery(images, points, [net, other], ['a', 'b'], size=64)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in shown[:6]] == ['image', 'a', 'b'] * 2
+    for i, (image, point) in enumerate(zip(images, points)):
+        group = shown[3 * i:3 * i + 3]
+        assert np.array_equal(group[0].images[0].get_array(), image)
+        circle, (height, width) = group[0].patches[0], image.shape[:2]
+        assert circle.center == (point[0] * width, point[1] * height)
+        for axes, model in zip(group[1:], (net, other)):
+            expected = affinity_map(model, image, point, 64).numpy()
+            assert np.array_equal(axes.images[0].get_array(), expected)
+            assert expected.shape == (56, 56)
 
 
-def test_points_lie_in_the_largest_object():
-    annotations = dict(images=[dict(id=1, file_name='a', width=100, height=50)], annotations=[
-        dict(image_id=1, area=4, bbox=[0, 0, 2, 2]), dict(image_id=1, area=200, bbox=[40, 10, 20, 10])])
-    assert object_centres(annotations, ['a', 'b']) == [(0.5, 0.3), (0.5, 0.5)]
+def test_object_centre_lies_in_the_largest_object():
+    instances = np.zeros((8, 10), int)
+    instances[0, :3] = 1
+    instances[2:7, 3:8] = 2
+    instances[3:6, 4:7] = 0  # a ring around a hole
+    instances[0, 5:] = -1
+    x, y = object_centre(instances)
+    assert instances[int(y * 8), int(x * 10)] == 2
+    centroid = np.argwhere(instances == 2).mean(0)
+    nearest = min(np.argwhere(instances == 2), key=lambda p: ((p - centroid)**2).sum())
+    assert (y * 8 - 0.5, x * 10 - 0.5) == pytest.approx(tuple(nearest))
+    assert object_centre(np.zeros((4, 4), int)) == (0.5, 0.5)
 
 
 def test_curves_of_resumed_runs_are_joined(tmp_path):
