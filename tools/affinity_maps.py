@@ -40,7 +40,7 @@ def parse_args():
     parser.add_argument('--size', type=int, default=896, help='side of the network input')
     parser.add_argument('--out', type=Path, nargs='+', default=[Path('affinity.png')],
                         help='pictures to write, .png or .pdf')
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
     if len(args.labels) != len(args.checkpoints):
         parser.error(f'{len(args.labels)} labels for {len(args.checkpoints)} checkpoints')

@@ -1,0 +1,162 @@
+"""The commands that look at checkpoints: methods side by side, numbers, and one line per mistake."""
+import json
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from conftest import ROOT
+from plrc_plugin.datasets import COCOMasks, masked_images
+from plrc_plugin.datasets.scenes import make_scenes
+from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
+from plrc_plugin.registry import MODELS
+from plrc_plugin.transfer import load_encoder
+from plrc_plugin.visualization import affinity
+
+TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
+METHODS = dict(
+    plrc=dict(type='plrc_plugin.PLRC', queue_size=8, embedding_dim=8),
+    region=dict(type='plrc_plugin.RegionContrast', queue_size=8, embedding_dim=8),
+    moco=dict(type='plrc_plugin.MomentumContrast', queue_size=8, embedding_dim=8))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Scenes, a config, and a checkpoint of every method with weights of its own."""
+    folder = tmp_path_factory.mktemp('seeing')
+    make_scenes(folder / 'scenes', 6, 4, progress=False)
+    for i, (name, model) in enumerate(METHODS.items()):
+        torch.manual_seed(i + 1)
+        net = MODELS.build(dict(backbone=TRUNK, **model))
+        for value in net.momentum_backbone.parameters():
+            value.data *= 1.5
+        for norm in net.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.running_mean.uniform_(-.1, .1)
+        torch.save(dict(state_dict=net.state_dict()), folder / f'{name}.pth')
+    (folder / 'config.py').write_text(
+        f"custom_imports = dict(imports=['plrc_plugin'])\nmodel = {dict(backbone=TRUNK, **METHODS['plrc'])}\n")
+    torch.save(dict(state_dict={'head.weight': torch.ones(2)}), folder / 'no_encoder.pth')
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(folder / 'small.png')
+    return folder
+
+
+def call(tool, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+    runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+
+
+@pytest.fixture
+def gallery(folder, tmp_path, monkeypatch):
+    """Runs the tool; the figure that it drew."""
+    figures = []
+
+    def draw(*args, **kwargs):
+        figures.append(original(*args, **kwargs))
+        return figures[-1]
+
+    original = affinity.affinity_gallery
+    monkeypatch.setattr(affinity, 'affinity_gallery', draw)
+
+    def run(*arguments):
+        call('affinity_maps.py', monkeypatch, folder / 'config.py', *arguments,
+             '--out', tmp_path / 'maps.png', tmp_path / 'maps.pdf')
+        return figures[-1]
+
+    return run
+
+
+def test_gallery_of_methods_side_by_side(folder, gallery, tmp_path):
+    files = [str(folder / f'{name}.pth') for name in METHODS]
+    figure = gallery('--data', 'scenes', '--root', folder / 'scenes', '--count', 2, '--size', 128,
+                     '--checkpoints', *files, 'random', '--labels', 'PLRC', 'region', 'MoCo', 'none')
+    axes = [a for a in figure.axes if a.images]
+    assert [a.get_title() for a in axes[:5]] == ['image', 'PLRC', 'region', 'MoCo', 'none']
+    cfg = Config.fromfile(folder / 'config.py')
+    maps = []
+    for name, shown in zip([*METHODS, 'random'], axes[1:5]):
+        # Cosines of the trunk that the checkpoint holds, computed at the point by hand.
+        model = MODELS.build(cfg.model).eval()
+        state = torch.load(folder / f'{name}.pth')['state_dict'] if name in METHODS else load_encoder(
+            cfg, 'random').state_dict()
+        model.backbone.load_state_dict({
+            k[len('backbone.'):]: v for k, v in state.items() if k.startswith('backbone.')})
+        data = masked_images('scenes', folder / 'scenes', 'val')
+        image, _, instances = COCOMasks(data['annotations'], data['images'])[0]
+        point = affinity.object_centre(instances)
+        expected = affinity.affinity_map(model, image, point, 128)
+        np.testing.assert_allclose(shown.images[0].get_array(), expected, atol=1e-6)
+        maps.append(expected)
+    assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(maps) for b in maps[:i])
+    picture = np.asarray(Image.open(tmp_path / 'maps.png'))
+    assert picture.std() > 10 and (tmp_path / 'maps.pdf').read_bytes().startswith(b'%PDF')
+
+
+def test_points_given_per_image_and_momentum(folder, gallery):
+    files = sorted((folder / 'scenes/val').glob('*.jpg'))[:2]
+    arguments = [*files, '--points', '.25,.75', '1,0', '--size', 64, '--checkpoints',
+                 folder / 'plrc.pth']
+    figure, momentum = gallery(*arguments), gallery(*arguments, '--momentum')
+    photo, shown = [a for a in figure.axes if a.images][:2]
+    height, width = photo.images[0].get_array().shape[:2]
+    assert photo.patches[0].center == (.25 * width, .75 * height)
+    other = [a for a in momentum.axes if a.images][1]
+    assert np.abs(shown.images[0].get_array() - other.images[0].get_array()).max() > 1e-3
+    # The momentum encoder's trunk, at a point that is a cell's centre.
+    model = load_encoder(Config.fromfile(folder / 'config.py'), str(folder / 'plrc.pth'), True)
+    state = torch.load(folder / 'plrc.pth')['state_dict']
+    assert torch.equal(model.backbone.conv1.weight, state['momentum_backbone.conv1.weight'])
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['scenes/val', '--checkpoints', 'no_encoder.pth'], 'no_encoder.pth holds no encoder'),
+    (['scenes/val', '--checkpoints', 'nowhere.pth'], 'no checkpoint at .*nowhere.pth'),
+    (['small.png'], '40 x 20 pixels is too small'),
+    (['nowhere.png'], 'nowhere.png'),
+    (['config.py'], 'config.py'),
+    (['scenes/val', '--points', '.5,1.5'], 'outside the image'),
+    (['scenes/val', '--points', '.5,.5', '0,0'], '2 points for 4 images'),
+    (['scenes/val', '--points', 'middle'], 'invalid point value'),
+    (['scenes/val', '--out', 'nowhere/maps.png'], 'No such file or directory.*nowhere/maps.png'),
+    (['scenes/val', '--out', 'maps.gif'], 'end in .png or .pdf'),
+    (['--data', 'voc'], 'VOCMasks: there is no list'),
+    ([], 'either images or --data'),
+])
+def test_a_mistake_is_one_line(arguments, message, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as end:
+        call('affinity_maps.py', monkeypatch, folder / 'config.py', '--size', 64, *arguments)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count('error: ') == 1
+    last = error.strip().splitlines()[-1]
+    assert re.search(message, last), last
+
+
+def test_probe_writes_what_the_function_gives(folder, tmp_path, monkeypatch, capsys):
+    call('probe.py', monkeypatch, folder / 'config.py', '--checkpoint', folder / 'moco.pth', 'random',
+         '--data', 'scenes', '--root', folder / 'scenes', '--size', 64, '--cells', 8, '--seeds', 2,
+         '--features', 'projected', '--momentum', '--out', tmp_path / 'probes.json')
+    written = json.loads((tmp_path / 'probes.json').read_text())
+    assert written['settings']['features'] == 'projected'
+    numbers = written['results'][str(folder / 'moco.pth')]
+    model = load_encoder(Config.fromfile(folder / 'config.py'), str(folder / 'moco.pth'),
+                         momentum=True, projector=True)
+    state = torch.load(folder / 'moco.pth')['state_dict']
+    assert torch.equal(model.projector[0].weight, state['momentum_projector.0.weight'])
+    data = ProbeCells(*(masked_images('scenes', folder / 'scenes', s) for s in ('train', 'val')),
+                      size=64, cells=8)
+    expected = evaluate_encoder(model, data, projected=True, seeds=2)
+    assert {k: v for k, v in numbers.items() if k != 'seconds'} == pytest.approx(expected)
+    assert numbers['affinity/auc'] != written['results']['random']['affinity/auc']
+    assert f'{expected["affinity/auc"]:.4f}' in capsys.readouterr().out
+
+
+def test_probe_of_nothing_is_one_line(folder, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call('probe.py', monkeypatch, folder / 'config.py', '--root', folder / 'nowhere')
+    assert 'cannot be read as COCO JSON' in capsys.readouterr().err.strip().splitlines()[-1]
