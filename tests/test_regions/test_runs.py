@@ -57,7 +57,7 @@ def test_segments_of_photographs(real_data, tmp_path):
 def test_images_without_a_map_are_counted_in_the_log(image_folder, tmp_path):
     for name in ('a', 'b', 'n01/c', 'n01/d'):
         np.savez(image_folder / f'{name}.npz', np.arange(90 * 120).reshape(90, 120) // 2700)
-    options = {'train_dataloader.dataset.indices': 6, 'train_dataloader.batch_size': 3}
+    options = {'train_dataloader.dataset.indices': None, 'train_dataloader.batch_size': 3}
     regions = dict(type='LabelFiles', suffix='.npz')
     _, text = run(tmp_path / 'grid', image_folder, regions, **options,
                   **{'train_dataloader.dataset.pipeline.1.missing': 'grid'})
