@@ -1,7 +1,7 @@
 """Region-level contrast with pooled features on ImageNet-1K, 200 epochs: the paper's own baseline.
 
-Regions, draws, loss and image-level loss are PLRC's; a region is one embedding, pooled over its mask.
-Published (Section 4.4): VOC AP 58.2. DetCon, which it resembles (Table 1): COCO box AP 40.5,
+Regions, draws, loss and image-level loss are PLRC's; a region is one embedding, pooled over its
+mask. Published (Section 4.4): VOC AP 58.2. DetCon, which it resembles (Table 1): COCO box AP 40.5,
 Cityscapes mIoU 76.5.
 Cost: that of plrc_in1k.
 

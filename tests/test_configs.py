@@ -117,7 +117,8 @@ def test_rows_of_the_tables_reach_model_and_pipeline(sweep, value, data):
     elif leaf == 'kind':
         assert built['points'].regions.kind == value
     else:
-        assert getattr(built['model' if sweep.setting.startswith('model') else 'points'], leaf) == value
+        owner = built['model' if sweep.setting.startswith('model') else 'points']
+        assert getattr(owner, leaf) == value
     assert built['model'].alpha == (1 if sweep.fixed or 'region' in sweep.config else
                                     value if leaf == 'alpha' else 0.5)
 

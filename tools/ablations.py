@@ -3,8 +3,9 @@
     python tools/ablations.py           # all
     python tools/ablations.py 3b 5      # Tab. 3b and Fig. 5
 
-One place for all: SWEEPS below. The configs are those of configs/ablations; transfer of a checkpoint
-to VOC is tools/transfer_table.py's.
+One place for all: SWEEPS below. The configs are those of configs/ablations. The default setting is a
+row of each part of Tab. 3: one run serves for all of them. tools/transfer_table.py takes the
+checkpoints to VOC.
 """
 import argparse
 from typing import NamedTuple

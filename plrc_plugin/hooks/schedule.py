@@ -41,7 +41,8 @@ class ScheduleHook(Hook):
             raise SettingsError('ScheduleHook: epochs must be 0 <= begin_epoch < end_epoch, got '
                                 f'{begin_epoch!r} and {end_epoch!r}')
         if curve not in list(_CURVES):
-            raise SettingsError(f'ScheduleHook: curve must be one of {list(_CURVES)}, got {curve!r}')
+            raise SettingsError(f'ScheduleHook: curve must be one of {list(_CURVES)}, got '
+                                f'{curve!r}')
         self.attribute = attribute
         self.start, self.end = start, end
         self.begin_epoch, self.end_epoch = begin_epoch, end_epoch

@@ -47,14 +47,14 @@ class CocoRegions:
                 if not annotation.get('iscrowd'):
                     shapes[annotation['image_id']].append(annotation[field])
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} cannot be read ({error}): name '
-                                "a json in COCO's instance format") from error
+            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} cannot be read ({error}): '
+                                "name a json in COCO's instance format") from error
         except KeyError as error:
             raise SettingsError(f'CocoRegions: ann_file={ann_file!r} lacks {error}: name a json in '
                                 "COCO's instance format") from error
         if not any(shapes.values()):
-            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has {len(images)} images and no '
-                                'instances: name a json of the images in data_root')
+            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has {len(images)} images and '
+                                'no instances: name a json of the images in data_root')
         # One array of bytes: workers share its memory, where they would copy a million objects.
         packed = [json.dumps([*images[i], shapes[i]]).encode() for i in images]
         self._bytes = np.frombuffer(b''.join(packed), np.uint8)
@@ -63,8 +63,8 @@ class CocoRegions:
 
     def __call__(self, record: dict) -> np.ndarray:
         if record['name'] not in self._places:
-            raise MissingRegions(f'{record["name"]!r} is not in {self.ann_file}: choose the json of '
-                                 f'data_root={record["data_root"]!r}')
+            raise MissingRegions(f'{record["name"]!r} is not in {self.ann_file}: choose the json '
+                                 f'of data_root={record["data_root"]!r}')
         n = self._places[record['name']]
         text = self._bytes[self._ends[n - 1] if n else 0:self._ends[n]].tobytes()
         name, width, height, shapes = json.loads(text)
@@ -77,8 +77,8 @@ class CocoRegions:
             return one_region_each([draw(shape, height, width) for shape in shapes],
                                    height, width)
         except (ValueError, TypeError, IndexError, KeyError, cv2.error) as error:
-            raise SettingsError(f'CocoRegions: an instance of {name!r} in {self.ann_file} cannot be '
-                                f'read ({" ".join(str(error).split())}): mend it') from error
+            raise SettingsError(f'CocoRegions: an instance of {name!r} in {self.ann_file} cannot '
+                                f'be read ({" ".join(str(error).split())}): mend it') from error
 
 
 def one_region_each(masks: List[np.ndarray], height: int, width: int) -> np.ndarray:

@@ -68,8 +68,8 @@ class LabelFiles:
             raise SettingsError(f'LabelFiles: the label map of {record["name"]!r} would be {path}, '
                                 f'outside {root}: put it there, or set root')
         if path == os.path.realpath(record['img_path']):
-            raise SettingsError(f'LabelFiles: {path} is the image itself: set root, or a suffix such '
-                                "as '_regions.png'")
+            raise SettingsError(f'LabelFiles: {path} is the image itself: set root, or a suffix '
+                                "such as '_regions.png'")
         return path
 
 

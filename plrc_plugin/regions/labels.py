@@ -33,8 +33,8 @@ def as_labels(labels, origin: str) -> Tensor:
             wider = {1: np.uint8, 2: np.int32}.get(labels.dtype.itemsize, np.int64)
             labels = labels.astype(wider, copy=False)
         if labels.dtype.kind != 'i' and labels.dtype != np.uint8:
-            raise SettingsError(f'{origin}: labels must be integers, got {labels.dtype}: save region '
-                                'ids, e.g. with labels.astype(np.int32)')
+            raise SettingsError(f'{origin}: labels must be integers, got {labels.dtype}: save '
+                                'region ids, e.g. with labels.astype(np.int32)')
         labels = torch.from_numpy(np.ascontiguousarray(labels.astype(
             labels.dtype.newbyteorder('='), copy=False)))
     if labels.is_floating_point() or labels.dim() != 2 or labels.numel() == 0:

@@ -162,7 +162,7 @@ def test_images_without_a_map_follow_the_policy(image_folder):
         assert (regions == {0}) == (sample['img_path'] not in without)
     assert set(collate_views(samples)['regions_missing']) == without
     strict = dataset_with_maps(image_folder, 'error')
-    with pytest.raises(SettingsError, match="has no label map .*npz: make it; or set missing='grid'"):
+    with pytest.raises(SettingsError, match="no label map .*npz: make it; or set missing='grid'"):
         [strict[SampleKey(0, 0, i)] for i in range(6)]
 
 

@@ -1,4 +1,4 @@
-"""Hooks that no other test module covers."""
+"""A number of the model that follows a schedule."""
 import math
 from types import SimpleNamespace
 
@@ -28,7 +28,8 @@ def test_schedule_follows_its_curve(curve, shape):
 @pytest.mark.parametrize('setting, message', [
     (dict(start='x'), 'start must be a number'), (dict(end=None), 'end must be a number'),
     (dict(begin_epoch=3, end_epoch=3), 'begin_epoch < end_epoch'),
-    (dict(begin_epoch=-1), 'begin_epoch < end_epoch'), (dict(curve='step'), 'curve must be one of')])
+    (dict(begin_epoch=-1), 'begin_epoch < end_epoch'),
+    (dict(curve='step'), 'curve must be one of')])
 def test_schedule_settings(setting, message):
     with pytest.raises(SettingsError, match=f'ScheduleHook: .*{message}'):
         ScheduleHook(**{**dict(attribute='momentum', start=0., end=1.), **setting})
