@@ -70,7 +70,8 @@ class VOCMasks:
             instances[instances == VOID] = -1
         else:
             instances = connected_parts(semantic)
-        return MaskedImage(read_image(self.root / 'JPEGImages' / f'{name}.jpg'), semantic, instances)
+        image = read_image(self.root / 'JPEGImages' / f'{name}.jpg')
+        return MaskedImage(image, semantic, instances)
 
 
 @DATASETS.register_module()

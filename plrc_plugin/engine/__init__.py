@@ -9,5 +9,6 @@ from .seeding import seed_iteration
 
 __all__ = [
     'AtomicCheckpointHook', 'MixedPrecisionOptimWrapper', 'NonFiniteLossError', 'PretrainRunner',
-    'ProbeLoop', 'ResumableTrainLoop', 'damage_of', 'newest_intact_checkpoint', 'replay', 'seed_iteration'
+    'ProbeLoop', 'ResumableTrainLoop', 'damage_of', 'newest_intact_checkpoint', 'replay',
+    'seed_iteration'
 ]

@@ -156,7 +156,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def _write(self, runner, path: str, **kwargs) -> None:
         folder, name = osp.split(path)
         try:
-            runner.save_checkpoint(folder, name + _WRITING, backend_args=self.backend_args, **kwargs)
+            runner.save_checkpoint(folder, name + _WRITING, backend_args=self.backend_args,
+                                   **kwargs)
             _publish(path)
             if not name.startswith(_BEST):
                 pointer = osp.join(runner.work_dir, _POINTER)

@@ -92,7 +92,8 @@ def cell_features(model: nn.Module, pixels: Tensor, cells: int, projected: bool 
         (B, C, cells, cells) float32.
     """
     prefix = 'momentum_' if momentum else ''
-    features = last_map(getattr(model, f'{prefix}backbone')(model.data_preprocessor.normalise(pixels)))
+    images = model.data_preprocessor.normalise(pixels)
+    features = last_map(getattr(model, f'{prefix}backbone')(images))
     if projected:
         features = getattr(model, f'{prefix}projector')(features)
     return F.interpolate(features.float(), (cells, cells), mode='bilinear', align_corners=False)

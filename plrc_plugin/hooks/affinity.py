@@ -31,8 +31,8 @@ class AffinityHook(Hook):
         size (int): side of the network input. Defaults to 896, as in the paper.
 
     Raises:
-        SettingsError: at construction, if a setting cannot work; before training, if an image cannot
-            be read or is too small, or a point lies outside.
+        SettingsError: at construction, if a setting cannot work; before training, if an image
+            cannot be read or is too small, or a point lies outside.
     """
 
     def __init__(self, images: Sequence[str] = (), data: Optional[dict] = None,
@@ -42,8 +42,8 @@ class AffinityHook(Hook):
         if bool(images) == bool(data):
             raise SettingsError('AffinityHook: set either images or data')
         if points is not None and len(points) != len(images):
-            raise SettingsError(f'AffinityHook: {len(points)} points for {len(images)} images: give '
-                                'one point per image')
+            raise SettingsError(f'AffinityHook: {len(points)} points for {len(images)} images: '
+                                'give one point per image')
         self.files, self.points = images, points
         self.data, self.count = data, count
         self.interval, self.size = interval, size

@@ -70,7 +70,7 @@ def affinity_gallery(images: Sequence[np.ndarray], points: Sequence[Point],
         group[0].add_patch(Circle((point[0] * width, point[1] * height), 0.04 * max(image.shape),
                                   fill=False, color='red', linewidth=2))
         for a, model in zip(group[1:], models):
-            a.imshow(affinity_map(model, image, point, size), extent=(0, width, height, 0),
+            a.imshow(affinity_map(model, image, point, size).numpy(), extent=(0, width, height, 0),
                      interpolation='bilinear')
         if i < per_row:
             for a, label in zip(group, ['image', *labels]):

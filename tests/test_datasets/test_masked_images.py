@@ -77,7 +77,8 @@ def test_crowds_are_void_and_small_objects_on_top(tmp_path):
 
 @pytest.mark.parametrize('with_objects', [True, False])
 def test_voc_layout(tmp_path, photo, with_objects):
-    for folder in ('JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation', 'SegmentationObject'):
+    for folder in ('JPEGImages', 'SegmentationClass', 'SegmentationObject',
+                   'ImageSets/Segmentation'):
         (tmp_path / folder).mkdir(parents=True)
     semantic = np.zeros((90, 120), np.uint8)
     semantic[10:40, 10:50], semantic[10:40, 50:90], semantic[9] = 15, 15, 255

@@ -33,7 +33,8 @@ def cells(tmp_path_factory):
 def probed(cfg, cells, **loop):
     cfg.val_dataloader = dict(
         batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='default_collate'), dataset=dict(type='plrc_plugin.ProbeCells', **cells))
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(type='plrc_plugin.ProbeCells', **cells))
     cfg.val_cfg = dict(type='plrc_plugin.ProbeLoop', **loop)
     cfg.val_evaluator = [dict(type=f'plrc_plugin.{name}') for name in (
         'LinearSegmentationProbe', 'KNNSegmentationProbe', 'AffinityQuality',

@@ -87,13 +87,13 @@ def batch(images=24, cells=4, seed=0):
     rng = np.random.default_rng(seed)
     semantic = torch.from_numpy(rng.integers(0, 3, (images, cells // 2, cells // 2)).repeat(
         2, 1).repeat(2, 2))
-    features = clusters(1, seed=seed)[0]
     centres = torch.from_numpy(np.random.default_rng(99).normal(size=(3, 5)))
     features = centres[semantic] + 0.3 * torch.from_numpy(rng.normal(size=(*semantic.shape, 5)))
     semantic = semantic.clone()
     semantic[:, 0, 0] = -1
     fit = torch.arange(images) % 3 > 0
-    return features.permute(0, 3, 1, 2).float(), dict(semantic=semantic, instances=semantic, fit=fit)
+    truth = dict(semantic=semantic, instances=semantic, fit=fit)
+    return features.permute(0, 3, 1, 2).float(), truth
 
 
 def evaluate(probe, features, data):
@@ -141,7 +141,7 @@ def test_affinity_metric_averages_over_scored_images_and_their_objects():
 def test_classification_takes_the_main_class():
     labels = torch.tensor([[[0, 0], [0, 1]], [[2, 2], [1, -1]], [[0, -1], [0, 0]]]).repeat(20, 1, 1)
     main = torch.tensor([1, 2, 0]).repeat(20)
-    features = torch.eye(3)[main][:, :, None, None].expand(-1, -1, 2, 2) + 0.1 * torch.randn(60, 3, 2, 2)
+    features = torch.eye(3)[main][:, :, None, None] + 0.1 * torch.randn(60, 3, 2, 2)
     data = dict(semantic=labels, fit=torch.arange(60) < 30)
     probe = ImageClassificationProbe(k=3)
     assert evaluate(probe, features, data) == {'classify/linear': 100, 'classify/knn': 100}

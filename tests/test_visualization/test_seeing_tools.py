@@ -1,9 +1,10 @@
-"""The commands that look at checkpoints: methods side by side, numbers, and one line per mistake."""
+"""The commands that look at checkpoints: methods side by side, numbers, a line per mistake."""
 import json
 import re
 import runpy
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,12 +12,16 @@ from mmengine.config import Config
 from PIL import Image
 
 from conftest import ROOT
-from plrc_plugin.datasets import COCOMasks, masked_images
+from plrc_plugin.datasets import COCOMasks, VOCMasks, masked_images
 from plrc_plugin.datasets.scenes import make_scenes
 from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
 from plrc_plugin.registry import MODELS
 from plrc_plugin.transfer import load_encoder
+from plrc_plugin.views import read_points
 from plrc_plugin.visualization import affinity
+
+sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
+from runs import tiny_config, train  # noqa: E402
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 METHODS = dict(
@@ -40,7 +45,8 @@ def folder(tmp_path_factory):
                 norm.running_mean.uniform_(-.1, .1)
         torch.save(dict(state_dict=net.state_dict()), folder / f'{name}.pth')
     (folder / 'config.py').write_text(
-        f"custom_imports = dict(imports=['plrc_plugin'])\nmodel = {dict(backbone=TRUNK, **METHODS['plrc'])}\n")
+        f"custom_imports = dict(imports=['plrc_plugin'])\n"
+        f"model = {dict(backbone=TRUNK, **METHODS['plrc'])}\n")
     torch.save(dict(state_dict={'head.weight': torch.ones(2)}), folder / 'no_encoder.pth')
     Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(folder / 'small.png')
     return folder
@@ -74,7 +80,8 @@ def gallery(folder, tmp_path, monkeypatch):
 def test_gallery_of_methods_side_by_side(folder, gallery, tmp_path):
     files = [str(folder / f'{name}.pth') for name in METHODS]
     figure = gallery('--data', 'scenes', '--root', folder / 'scenes', '--count', 2, '--size', 128,
-                     '--checkpoints', *files, 'random', '--labels', 'PLRC', 'region', 'MoCo', 'none')
+                     '--checkpoints', *files, 'random',
+                     '--labels', 'PLRC', 'region', 'MoCo', 'none')
     axes = [a for a in figure.axes if a.images]
     assert [a.get_title() for a in axes[:5]] == ['image', 'PLRC', 'region', 'MoCo', 'none']
     cfg = Config.fromfile(folder / 'config.py')
@@ -82,8 +89,9 @@ def test_gallery_of_methods_side_by_side(folder, gallery, tmp_path):
     for name, shown in zip([*METHODS, 'random'], axes[1:5]):
         # Cosines of the trunk that the checkpoint holds, computed at the point by hand.
         model = MODELS.build(cfg.model).eval()
-        state = torch.load(folder / f'{name}.pth')['state_dict'] if name in METHODS else load_encoder(
-            cfg, 'random').state_dict()
+        state = load_encoder(cfg, 'random').state_dict()
+        if name in METHODS:
+            state = torch.load(folder / f'{name}.pth')['state_dict']
         model.backbone.load_state_dict({
             k[len('backbone.'):]: v for k, v in state.items() if k.startswith('backbone.')})
         data = masked_images('scenes', folder / 'scenes', 'val')
@@ -113,6 +121,37 @@ def test_points_given_per_image_and_momentum(folder, gallery):
     assert torch.equal(model.backbone.conv1.weight, state['momentum_backbone.conv1.weight'])
 
 
+@pytest.mark.real_data
+def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
+    cfg = tiny_config(real_data / 'pretrain', tmp_path / 'run', **{
+        'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 8})
+    cfg.experiment_name = str(tmp_path)
+    runner = train(cfg)
+    cfg.dump(tmp_path / 'config.py')
+    drawn = []
+    original = affinity.affinity_gallery
+    monkeypatch.setattr(affinity, 'affinity_gallery',
+                        lambda *a: drawn.append(original(*a)) or drawn[0])
+    call('affinity_maps.py', monkeypatch, tmp_path / 'config.py', '--data', 'voc', '--root',
+         real_data / 'VOCdevkit/VOC2012', '--count', 2, '--checkpoints',
+         tmp_path / 'run/epoch_1.pth', '--out', tmp_path / 'maps.png')
+    # At 896 pixels the trunk of stride 16 gives 56 x 56 cells: what is shown are plain cosines.
+    masks = VOCMasks(real_data / 'VOCdevkit/VOC2012', 'val')
+    shown = [a.images[0].get_array() for a in drawn[0].axes if a.images]
+    for i in range(2):
+        image, _, instances = masks[i]
+        assert np.array_equal(shown[2 * i], image)
+        x, y = affinity.object_centre(instances)
+        pixels = torch.from_numpy(cv2.resize(image, (896, 896), interpolation=cv2.INTER_AREA))
+        with torch.no_grad():
+            model = runner.model.eval()
+            features = model.backbone(model.data_preprocessor.normalise(pixels[None]))[0]
+        assert features.shape[2:] == shown[2 * i + 1].shape == (56, 56)
+        anchor = read_points(features, torch.tensor([[[x, y]]]))[0, 0]
+        expected = torch.cosine_similarity(features[0], anchor[:, None, None], dim=0)
+        np.testing.assert_allclose(shown[2 * i + 1], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['scenes/val', '--checkpoints', 'no_encoder.pth'], 'no_encoder.pth holds no encoder'),
     (['scenes/val', '--checkpoints', 'nowhere.pth'], 'no checkpoint at .*nowhere.pth'),
@@ -138,8 +177,8 @@ def test_a_mistake_is_one_line(arguments, message, folder, monkeypatch, capsys):
 
 
 def test_probe_writes_what_the_function_gives(folder, tmp_path, monkeypatch, capsys):
-    call('probe.py', monkeypatch, folder / 'config.py', '--checkpoint', folder / 'moco.pth', 'random',
-         '--data', 'scenes', '--root', folder / 'scenes', '--size', 64, '--cells', 8, '--seeds', 2,
+    call('probe.py', monkeypatch, folder / 'config.py',
+         '--checkpoint', folder / 'moco.pth', 'random', '--data', 'scenes', '--root', folder / 'scenes', '--size', 64, '--cells', 8, '--seeds', 2,
          '--features', 'projected', '--momentum', '--out', tmp_path / 'probes.json')
     written = json.loads((tmp_path / 'probes.json').read_text())
     assert written['settings']['features'] == 'projected'
