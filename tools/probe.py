@@ -33,7 +33,10 @@ def parse_args():
     parser.add_argument('--seeds', type=int, default=3,
                         help='draws of cells for the segmentation probes: mean and spread')
     parser.add_argument('--out', type=Path, help='JSON to write')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out and not args.out.parent.is_dir():  # said before, not after, minutes of work
+        parser.error(f'--out: there is no folder {args.out.parent}')
+    return args
 
 
 def main():

@@ -11,9 +11,10 @@ from plrc_plugin.datasets.scenes import make_scenes
 from plrc_plugin.engine import AtomicCheckpointHook, newest_intact_checkpoint
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
+from plrc_plugin.transfer import load_encoder
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import assert_same_run, make_images, tiny_config, train  # noqa: E402
+from runs import assert_same_run, make_images, run_processes, tiny_config, train  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -131,6 +132,17 @@ def test_momentum_encoder_by_option(images, cells, tmp_path, projected):
     model.backbone, model.projector = model.momentum_backbone, model.momentum_projector
     expected = evaluate_encoder(model, ProbeCells(**cells), projected, batch_size=4, seeds=1)
     assert found['affinity/auc'] == pytest.approx(expected['affinity/auc'])
+
+
+def test_two_processes_share_the_images(images, cells, tmp_path):
+    cfg = probed(tiny_config(images, tmp_path, **{
+        'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 2}), cells)
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    assert run_processes(cfg, 2) == ['', '']
+    model = load_encoder(cfg, str(tmp_path / 'epoch_1.pth'))
+    expected = evaluate_encoder(model, ProbeCells(**cells), batch_size=4, seeds=1)
+    found, = validations(tmp_path)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def test_another_data_set_ends_the_run_before_training(images, cells, tmp_path):

@@ -195,7 +195,15 @@ def test_probe_writes_what_the_function_gives(folder, tmp_path, monkeypatch, cap
     assert f'{expected["affinity/auc"]:.4f}' in capsys.readouterr().out
 
 
-def test_probe_of_nothing_is_one_line(folder, monkeypatch, capsys):
-    with pytest.raises(SystemExit):
-        call('probe.py', monkeypatch, folder / 'config.py', '--root', folder / 'nowhere')
-    assert 'cannot be read as COCO JSON' in capsys.readouterr().err.strip().splitlines()[-1]
+@pytest.mark.parametrize('arguments, message', [
+    (['--root', 'nowhere'], 'cannot be read as COCO JSON'),
+    (['--out', 'nowhere/probes.json'], 'there is no folder nowhere'),
+    (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no encoder'),
+    (['--root', 'scenes', '--size', '100'], 'size must be a multiple of cells'),
+])
+def test_a_mistake_of_the_probe_is_one_line(arguments, message, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as end:
+        call('probe.py', monkeypatch, folder / 'config.py', *arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
