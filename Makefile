@@ -42,6 +42,12 @@ test: venv-full  ## run the tests with everything installed
 test-faults: venv-full  ## kill and resume training 40 times, restart under torchrun, compile (10 minutes)
 	PLRC_FAULTS=40 $(BIN)/python -m pytest tests/test_reliability
 
+# make bench PHOTOS=<folder> measures on photographs instead of generated scenes.
+bench: venv-demo  ## speed and memory beside MoCo v2 and lightly; writes docs/benchmarks (20 minutes)
+	for name in step loss_memory loader startup peers growth; do \
+	  OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/$$name.py \
+	    $(if $(PHOTOS),--photos $(PHOTOS)) || exit 1; done
+
 check-install: venv-full  ## wheel and editable install, each with onedl-mim and openmim
 	tools/check_install.sh $(BIN)/python
 
@@ -82,4 +88,4 @@ clean:  ## remove what building, testing and training left (not data/)
 	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help test-faults demo demo-transfer test check-install venv-demo venv-full print-key clean
+.PHONY: help bench test-faults demo demo-transfer test check-install venv-demo venv-full print-key clean

@@ -1,0 +1,73 @@
+"""A training step of PLRC beside one of MoCo v2: same trunk, images, optimiser, in turns."""
+import torch
+from mmengine.optim import OptimWrapper
+from torch.profiler import profile
+
+import plrc_plugin  # noqa: F401
+from plrc_plugin.datasets import ImageFolder, collate_views
+from plrc_plugin.registry import MODELS
+from plrc_plugin.views import SampleKey
+
+from report import arguments, interleaved, median, paired_ratio, photos, table, write
+
+# name: depth, size, batch, largest ratio aimed at
+SETTINGS = {'R18, 128, batch 32': (18, 128, 32, 1.25), 'R50, 224, batch 8': (50, 224, 8, 1.07)}
+
+
+def batch(folder: str, size: int, count: int) -> dict:
+    """Views of the first photographs, with their geometry and points."""
+    data = ImageFolder(folder, pipeline=[dict(type='plrc_plugin.TwoViews', size=size),
+                                         dict(type='plrc_plugin.SampleRegionPoints')])
+    return collate_views([data[SampleKey(0, 0, i)] for i in range(count)])
+
+
+def trainer(kind: str, depth: int, data: dict, **settings):
+    """A function that trains one step on the batch."""
+    torch.manual_seed(0)
+    model = MODELS.build(dict(type=f'plrc_plugin.{kind}', **settings,
+                              backbone=dict(type='plrc_plugin.ResNet', depth=depth)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
+    wrapper = OptimWrapper(optimizer)
+    return lambda: model.train_step(data, wrapper)
+
+
+def trainers(depth: int, data: dict) -> dict:
+    """PLRC with all its terms, in its warm-up without L_a, and MoCo v2."""
+    return {'PLRC': trainer('PLRC', depth, data, warmup_epochs=0),
+            'PLRC in its warm-up': trainer('PLRC', depth, data, alpha=0.5, warmup_epochs=1),
+            'MoCo v2': trainer('MomentumContrast', depth, data)}
+
+
+def most_expensive(step, count: int = 12) -> str:
+    with profile() as profiler:
+        step()
+    events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
+    total = sum(e.self_cpu_time_total for e in events)
+    return table(['operator', 'share of the step, %', 'calls'],
+                 [[f'`{e.key}`', 100 * e.self_cpu_time_total / total, e.count]
+                  for e in events[:count]])
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=7)
+    parser.add_argument('--settings', nargs='+', default=list(SETTINGS))
+    args = parser.parse_args()
+    rows, profiles = [], []
+    for name in args.settings:
+        depth, size, count, target = SETTINGS[name]
+        cases = trainers(depth, batch(photos(args.photos), size, count))
+        costs = interleaved(cases, args.rounds)
+        for case in cases:
+            cost, ratio = median(costs[case]), paired_ratio(costs[case], costs['MoCo v2'])
+            rows.append([name, case, cost.wall, cost.cpu, ratio.wall, ratio.cpu,
+                         target if case == 'PLRC' else ''])
+        profiles.append(f'Where PLRC spends a step, {name}:\n\n' + most_expensive(cases['PLRC']))
+    write('step', 'Step: PLRC beside MoCo v2',
+          f'Medians of {args.rounds} rounds in turns; ratios are medians of the ratios within a '
+          'round. CPU seconds leave out what other programs of the machine took.',
+          table(['setting', 'model', 'wall, s', 'CPU, s', 'wall ÷ MoCo v2', 'CPU ÷ MoCo v2',
+                 'target'], rows), *profiles)
+
+
+if __name__ == '__main__':
+    main()
