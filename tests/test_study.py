@@ -1,0 +1,53 @@
+"""The study's page says what its logs say."""
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = ROOT / 'docs' / 'study'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('study_page', ROOT / 'tools' / 'study_page.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_on_the_page_are_those_of_the_logs(tool):
+    page = (STUDY / 'README.md').read_text()
+    assert tool.refresh(page, tool.blocks(STUDY)) == page
+
+
+def test_every_method_has_seen_sixty_thousand_images(tool):
+    rows = tool.read_probes(STUDY / 'probes')
+    for method in set(tool.METHODS) - {'random'}:
+        assert tool.final(rows, method)[0][2] >= 60000
+        steps = tool.read_scalars(STUDY / 'runs' / f'{method}-seed0.json')[-1]['step']
+        assert steps * 32 >= 60000
+
+
+def write(folder, name, results):
+    numbers = {key: {'linear_seg/mIoU': value} for key, value in results.items()}
+    (folder / f'{name}.json').write_text(json.dumps(dict(results=numbers)))
+
+
+def test_means_gains_and_files(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, 'MEASURES', {'linear_seg/mIoU': ('mIoU', 1, 1)})
+    write(tmp_path, 'r', {'random': 5.})
+    write(tmp_path, 'm', {'runs/mocov2/seed0/epoch_2.pth': 6., 'runs/mocov2/seed0/epoch_1.pth': 9.})
+    write(tmp_path, 'p', {'runs/plrc/seed0/epoch_2.pth': 7., 'runs/plrc/seed1/epoch_2.pth': 9.})
+    rows = tool.read_probes(tmp_path)
+    table = tool.probe_table(rows, tool.METHODS)
+    assert '| random weights | 1 | 5.0 | [r.json](probes/r.json) |' in table
+    assert '| MoCo v2 | 1 | 6.0 |' in table  # the last epoch alone
+    assert '| PLRC | 2 | 8.0 ± 1.4 |' in table
+    assert '| PLRC | 3.00 |' in tool.gain_table(rows)
+
+
+def test_a_page_without_its_block_is_an_error(tool):
+    with pytest.raises(SystemExit, match='one block <!-- runs -->'):
+        tool.refresh('nothing', dict(runs='table'))
