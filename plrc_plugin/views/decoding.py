@@ -8,6 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
+# What these extensions stand for. Others are not tried whatever a file is called: for EPS, Pillow
+# would start Ghostscript.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'PPM')
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -32,9 +35,9 @@ class ImageFile:
     """An opened image: its upright size is known, its pixels are not decoded yet.
 
     Args:
-        path (str | PathLike): any format that Pillow reads. Grey, palette, CMYK and 16-bit images
-            become 8-bit RGB, an alpha channel is dropped, of an animation the first frame is taken
-            and the EXIF orientation is honoured.
+        path (str | PathLike): of one of ``FORMATS``, whatever its extension. Grey, palette, CMYK
+            and 16-bit images become 8-bit RGB, an alpha channel is dropped, of an animation the
+            first frame is taken and the EXIF orientation is honoured.
 
     Attributes:
         size (tuple[int, int]): upright (width, height) in pixels.
@@ -49,7 +52,7 @@ class ImageFile:
             # A pipe would stall the worker, a device may never end.
             if not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise OSError('not a regular file')
-            self._image = Image.open(self.path)
+            self._image = Image.open(self.path, formats=FORMATS)
             self._orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         except UnidentifiedImageError:
             raise DecodingError(self.path, 'not an image in a known format') from None
@@ -93,9 +96,13 @@ class ImageFile:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I'):  # 16 bits, or 32 that hold 16: keep the upper 8
-        values = np.asarray(image).astype(np.int64)
-        values = values >> 8 if values.max(initial=0) > 255 else values
-        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+        values = np.asarray(image)
+        if values.dtype.itemsize > 2:
+            values = np.clip(values, 0, 65535, out=np.empty(values.shape, np.uint16),
+                             casting='unsafe')
+        shift = np.uint16(8 if values.max(initial=0) > 255 else 0)
+        image = Image.fromarray(np.right_shift(
+            values, shift, out=np.empty(values.shape, np.uint8), casting='unsafe'))
     elif image.mode == 'F':
         raise ValueError('floating-point pixels have no defined range')
     return image if image.mode == 'RGB' else image.convert('RGB')

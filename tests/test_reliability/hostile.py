@@ -77,6 +77,10 @@ def _files(rng) -> dict:
         'bomb.gif': (b'GIF89a\xff\xff\xff\xff\x80\0\0' + b'\0' * 30, False),
         'jpeg_named.png': (jpeg, True), 'png_named.jpg': (png, True),
         'gif_named.jpeg': (encoded(image, 'GIF'), True), 'webp_named.jpg': (encoded(image, 'WEBP'), True),
+        # Pillow would start Ghostscript, with this program, and only then say that it is broken.
+        'postscript.jpg': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n'
+                           b'{} loop\n%%EOF\n', False),
+        'eps.png': (encoded(image, 'EPS'), False), 'icon.png': (encoded(image, 'ICO'), False),
         'pdf.jpg': (encoded(image, 'PDF'), False), 'shell.jpg': (b'#!/bin/sh\nexit 1\n', False),
         'zip.png': (b'PK\x03\x04' + rng.bytes(500), False),
         'archive_behind.jpg': (jpeg + rng.bytes(2000), True),

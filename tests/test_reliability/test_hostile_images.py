@@ -33,6 +33,17 @@ def test_every_file_is_read_or_refused_for_a_stated_reason(corpus):
         assert readable is None or readable is not refused, (name, readable)
 
 
+def test_no_program_is_started(corpus, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError(f'started: {args}')
+
+    monkeypatch.setattr('subprocess.Popen', refuse)
+    monkeypatch.setattr('PIL.EpsImagePlugin.gs_binary', '/bin/gs', raising=False)
+    for name in ('0_postscript.jpg', '0_eps.png', '0_icon.png'):
+        with pytest.raises(DecodingError, match='not an image in a known format'):
+            read_image(corpus[0] / name)
+
+
 def rss() -> int:
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * resource.getpagesize()

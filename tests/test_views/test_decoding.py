@@ -1,4 +1,6 @@
 """Every kind of image file becomes upright 8-bit RGB, or a clear error."""
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,6 +37,19 @@ def test_modes_equal_pillows_rgb(tmp_path, picture, mode):
 def test_cmyk_jpeg(tmp_path, picture, photo):
     got = read_image(save(tmp_path / 'a.jpg', picture.convert('CMYK'), quality=98))
     assert np.abs(got.astype(int) - photo).mean() < 6
+
+
+@pytest.mark.parametrize('kind, copies', [(np.uint16, 3.5), (np.int32, 6.5)])
+def test_large_sixteen_bit_images_are_not_copied_to_64_bits(kind, copies, tmp_path):
+    """At most the decoded copy, one of 16 bits and those of 8: the largest allowed have 179 MP."""
+    values = np.arange(10**6, dtype=kind).reshape(1000, 1000)
+    Image.fromarray(values).save(tmp_path / 'a.tif')
+    tracemalloc.start()
+    image = read_image(tmp_path / 'a.tif')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(image[..., 1], np.minimum(values, 65535) >> 8)
+    assert peak < (copies + 3) * values.size
 
 
 def test_sixteen_bit_grey_keeps_the_upper_byte(tmp_path, photo):
