@@ -57,6 +57,7 @@ class MomentumEncoders(BaseModel):
         self.symmetric = symmetric
         self._averaged: List[str] = []
         self._seen_version: Optional[int] = None
+        self._watched, self._stepped = False, True
         self.backbone = MODELS.build(backbone)
         self.channels, self.stride = _probe(self.backbone)
         self.projector = self.make_projector()
@@ -131,13 +132,30 @@ class MomentumEncoders(BaseModel):
         """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
         return projector(features)
 
+    def watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lets the optimiser tell of its steps, as ``PretrainRunner`` does.
+
+        Without, they are seen by the parameters' version counters, which optimisers that write to
+        ``parameter.data`` leave as they are.
+        """
+        optimizer.register_step_post_hook(self._note_step)
+        self._watched = True
+
+    def _note_step(self, optimizer: torch.optim.Optimizer, *_) -> None:
+        # A fused optimiser is called in the steps that a loss scaler skips, too.
+        overflowed = getattr(optimizer, 'found_inf', None)
+        self._stepped |= overflowed is None or not overflowed.item()
+
     @property
     def optimizer_stepped(self) -> bool:
         """Whether the optimiser has stepped since the last forward, or there was none yet."""
+        if self._watched:
+            return self._stepped
         return next(self.projector.parameters())._version != self._seen_version
 
     def mark_step_finished(self) -> None:
         """Moving average and queues will not move before the optimiser steps again."""
+        self._stepped = False
         self._seen_version = next(self.projector.parameters())._version
 
     def discard_keys(self) -> None:
@@ -150,8 +168,8 @@ class MomentumEncoders(BaseModel):
     def _finish_last_step(self) -> None:
         """Moving average and queues, once per optimiser step and before its first key pass.
 
-        That the optimiser has stepped shows in the parameters' version counter; it holds with
-        gradient accumulation, skipped steps of a loss scaler, and any training loop.
+        This holds with gradient accumulation, skipped steps of a loss scaler, and any training
+        loop.
         """
         if not self.optimizer_stepped:
             return

@@ -2,6 +2,7 @@
 import multiprocessing
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import RUNNERS
+from mmengine.registry import OPTIMIZERS, RUNNERS
 from PIL import Image
 from torch import nn
 
@@ -91,6 +92,38 @@ class NoCommonRegionHook(Hook):
             data_batch['query']['regions'] += 1000
 
 
+def limit_files(size: int) -> None:
+    """No file may grow beyond ``size`` bytes: a disk that is full, for this process."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@HOOKS.register_module(force=True)
+class FullDiskHook(Hook):
+    """From an iteration on nothing can be written."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            limit_files(1)
+
+
+@OPTIMIZERS.register_module(force=True)
+class DataSGD(torch.optim.Optimizer):
+    """Plain SGD that writes to ``parameter.data``, which raises no version counter."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, dict(lr=lr))
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group['params']:
+                if parameter.grad is not None:
+                    parameter.data.add_(parameter.grad, alpha=-group['lr'])
+
+
 @HOOKS.register_module(force=True)
 class DieOnceHook(Hook):
     """Kills process ``rank`` at an iteration, in the first run only."""
@@ -141,6 +174,7 @@ def _train_in_child(cfg_text: str, before, error_file: str, environ: dict) -> No
             before()
         train(Config.fromstring(cfg_text, file_format='.py'))
     except BaseException as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
         Path(error_file).write_text(f'{type(error).__name__}: {error}')
         os._exit(1)
     os._exit(0)

@@ -6,6 +6,7 @@ import torch
 from runs import make_images, records, terms, tiny_config, train
 
 from plrc_plugin.hooks.trunk_options import recompute_activations
+from plrc_plugin.registry import MODELS
 
 MIXED = {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}
 EXACT = dict(rtol=0, atol=0)
@@ -64,6 +65,35 @@ def test_option_gives_the_same_losses(name, images, plain, tmp_path):
         batch = next(iter(runner.train_dataloader))
         image = runner.model.data_preprocessor(batch)['query']['image']
         assert image.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('counts', [1, 2])
+def test_optimisers_that_write_to_data_move_average_and_queue(counts, images, tmp_path):
+    states = []
+    for kind in ('SGD', 'DataSGD'):
+        runner, _ = run(images, tmp_path / kind, **{
+            'optim_wrapper.optimizer': dict(_delete_=True, type=kind, lr=0.03),
+            'optim_wrapper.accumulative_counts': counts, 'train_cfg.max_epochs': 2})
+        assert (tmp_path / kind / 'epoch_2.pth').exists()
+        states.append(runner.model.state_dict())
+    assert int(states[0]['queue.bank_ptr']) == 16
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_skipped_step_of_a_fused_optimiser_is_none():
+    model = MODELS.build(dict(type='plrc_plugin.MomentumContrast', queue_size=8, embedding_dim=4,
+                              backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1., fused=True)
+    model.watch(optimizer)
+    scaler = torch.amp.GradScaler('cpu')
+    for gradient, stepped in ((float('inf'), False), (1., True)):
+        model.mark_step_finished()
+        loss = scaler.scale(model.projector[0].bias.sum() * gradient)
+        loss.backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert model.optimizer_stepped == stepped
 
 
 def test_recomputed_activations_are_forgotten():
