@@ -1,10 +1,13 @@
 """A loss that is not finite: what was fed, by which weights, and how to see it again."""
+import os
 import os.path as osp
+from contextlib import nullcontext
 from typing import Dict
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
@@ -15,7 +18,7 @@ from .seeding import seed_iteration
 
 
 def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteLossError:
-    """Writes the step to the work dir and returns the error with all that is known.
+    """Logs what is known, writes the step to the work dir and returns the error with both.
 
     The optimiser has not stepped: the weights are those that met the batch.
     """
@@ -24,20 +27,28 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
     state = model.state_dict()
     spoilt = [name for name, value in state.items()
               if value.is_floating_point() and not value.isfinite().all()]
-    path = osp.join(runner.work_dir, f'non_finite_iter_{runner.iter + 1}_rank_{get_rank()}.pt')
-    torch.save(
-        dict(iteration=runner.iter, epoch=runner.epoch, seed=runner.seed, rank=get_rank(),
-             losses=error.losses, batch=data_batch, state_dict=state,
-             model=Config(dict(model=runner.cfg.model)).pretty_text), path)
     names = '\n'.join(f'  {name}' for name in data_batch.get('paths', []))
     cause = ('The weights were finite.' if not spoilt else
              f'{len(spoilt)} tensors of the model were not finite before, first {spoilt[0]}: the '
              'gradients of an earlier step were not. Lower the learning rate, set '
              'optim_wrapper.clip_grad, or train without half precision.')
-    return NonFiniteLossError(
-        f'{error} at iteration {runner.iter + 1} (epoch {runner.epoch + 1}). {cause} The step is '
-        f'kept in {path}; plrc_plugin.engine.replay(path) runs it again. Checkpoints made before '
-        f'are not touched. Images of this process:\n{names}', error.losses)
+    known = (f'{error} at iteration {runner.iter + 1} (epoch {runner.epoch + 1}). {cause} Images '
+             f'of this process:\n{names}')
+    runner.logger.error(known)  # before writing, which a full disk prevents
+    path = osp.join(runner.work_dir, f'non_finite_iter_{runner.iter + 1}_rank_{get_rank()}.pt')
+    step = dict(iteration=runner.iter, epoch=runner.epoch, seed=runner.seed, rank=get_rank(),
+                autocast=getattr(runner.optim_wrapper, 'cast_dtype', None), losses=error.losses,
+                batch=data_batch, state_dict=state,
+                model=Config(dict(model=runner.cfg.model)).pretty_text)
+    try:
+        torch.save(step, path)
+        kept = f'The step is kept in {path}; plrc_plugin.engine.replay(path) runs it again.'
+    except (OSError, RuntimeError) as failure:  # torch's writer raises either
+        kept = f'The step cannot be kept in {path}: {" ".join(str(failure).split())[:200]}.'
+        if osp.exists(path):
+            os.remove(path)
+    return NonFiniteLossError(f'{known}\n{kept} Checkpoints made before are not touched.',
+                              error.losses)
 
 
 def replay(path: str) -> Dict[str, Tensor]:
@@ -51,4 +62,11 @@ def replay(path: str) -> Dict[str, Tensor]:
     model.mark_step_finished()
     seed_iteration(step['seed'], step['iteration'], step['rank'])
     batch = model.data_preprocessor(step['batch'], training=True)
-    return model.train()(**batch, mode='loss')
+    hub = MessageHub.get_current_instance()  # by its epoch the model knows the warm-up
+    epoch = hub.get_info('epoch', 0)
+    hub.update_info('epoch', step['epoch'])
+    try:
+        with torch.autocast('cpu', step['autocast']) if step['autocast'] else nullcontext():
+            return model.train()(**batch, mode='loss')
+    finally:
+        hub.update_info('epoch', epoch)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmengine.hooks import Hook
-from runs import final, finish, make_images, run_processes, start, tiny_config, train
+from runs import SERVER, final, finish, make_images, run_processes, start, tiny_config, train
 
 from plrc_plugin.engine import NonFiniteLossError, newest_intact_checkpoint, replay
 from plrc_plugin.errors import SettingsError
@@ -13,13 +13,16 @@ from plrc_plugin.registry import HOOKS
 
 @HOOKS.register_module(force=True)
 class PoisonHook(Hook):
-    """Spoils the third batch of a rank, or the weights before it."""
+    """Spoils the third batch of a rank (or another), the weights before it or its gradients."""
 
-    def __init__(self, what, rank=0):
-        self.what, self.rank = what, rank
+    def __init__(self, what, rank=0, iteration=2):
+        self.what, self.rank, self.iteration = what, rank, iteration
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if (runner.iter, runner.rank) != (2, self.rank):
+        if (runner.iter, runner.rank) != (self.iteration, self.rank):
+            return
+        if self.what == 'gradient':
+            runner.model.projector[0].weight.register_hook(lambda gradient: gradient * torch.inf)
             return
         if self.what == 'batch':
             data_batch['query']['affine'][1] = float('nan')
@@ -33,11 +36,12 @@ def images(tmp_path_factory):
     return make_images(tmp_path_factory.mktemp('data') / 'images')
 
 
-def config(images, work_dir, what, rank=0, **options):
+def config(images, work_dir, what, rank=0, iteration=2, **options):
     cfg = tiny_config(images, work_dir, **{
         'model.warmup_epochs': 0, 'default_hooks.checkpoint.by_epoch': False, **options})
     cfg.experiment_name = str(work_dir)
-    cfg.custom_hooks.append(dict(type='PoisonHook', what=what, rank=rank))
+    cfg.custom_hooks.append(dict(type='PoisonHook', what=what, rank=rank,
+                                 iteration=iteration))
     return cfg
 
 
@@ -59,6 +63,55 @@ def test_run_stops_names_the_images_and_leaves_a_dump(images, tmp_path):
     assert losses['l_a'].isnan()
     assert {name: float(losses[name].detach()) for name in ('l_m', 'l_c', 'std')}.items() <= (
         dump['losses'].items())
+
+
+@pytest.mark.parametrize('wrapper', [{}, {
+    'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}], ids=['float32', 'bfloat16'])
+def test_replay_in_a_fresh_process_after_the_warm_up(wrapper, images, tmp_path):
+    with pytest.raises(NonFiniteLossError):
+        train(config(images, tmp_path, 'batch', iteration=5,
+                     **{'model.warmup_epochs': 1, **wrapper}))
+    dump = str(tmp_path / 'non_finite_iter_6_rank_0.pt')
+    child = SERVER.Process(target=write_replay, args=(dump, tmp_path / 'losses.pt'))
+    child.start()
+    child.join(300)
+    losses = torch.load(tmp_path / 'losses.pt')
+    expected = torch.load(dump, weights_only=True)['losses']
+    assert set(losses) == set(expected) and losses['l_a'].isnan()
+    for name in ('l_m', 'l_c', 'std', 'top1'):
+        assert losses[name].item() == expected[name]
+
+
+def write_replay(dump, out):
+    torch.set_num_threads(1)
+    torch.save({name: value.detach() for name, value in replay(dump).items()}, out)
+
+
+def test_what_is_known_is_logged_though_the_dump_cannot_be_written(images, tmp_path, monkeypatch):
+    save = torch.save
+
+    def full(step, file):
+        if 'non_finite' not in str(file):
+            return save(step, file)
+        open(file, 'wb').close()
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(torch, 'save', full)
+    with pytest.raises(NonFiniteLossError, match='cannot be kept .*No space left') as caught:
+        train(config(images, tmp_path, 'batch'))
+    log = next(tmp_path.rglob('*.log')).read_text()
+    for text in (str(caught.value), log):
+        assert 'not finite at iteration 3 (epoch 1)' in text
+        assert text.count(f'  {images}/') == 4  # the batch
+    assert not list(tmp_path.glob('non_finite*'))
+
+
+def test_weights_that_are_not_finite_reach_no_checkpoint(images, tmp_path):
+    cfg = config(images, tmp_path, 'gradient', iteration=1,
+                 **{'default_hooks.checkpoint.interval': 1})
+    with pytest.raises(FloatingPointError, match='not finite after iteration 2, first projector.0'):
+        train(cfg)
+    assert newest_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_1.pth')
 
 
 def test_weights_that_were_spoilt_before_are_named(images, tmp_path):
