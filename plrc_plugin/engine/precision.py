@@ -6,7 +6,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_positive
 from plrc_plugin.registry import OPTIM_WRAPPERS
 
 
@@ -24,7 +24,7 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         **kwargs: of ``OptimWrapper``.
 
     Raises:
-        SettingsError: for another dtype.
+        SettingsError: for another dtype, or a scale that is not positive.
     """
 
     def __init__(self, dtype: str = 'bfloat16', loss_scale: Union[str, float, dict] = 'dynamic',
@@ -32,13 +32,18 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         if dtype not in ('bfloat16', 'float16'):
             raise SettingsError('MixedPrecisionOptimWrapper: dtype must be bfloat16 or float16, '
                                 f'got {dtype!r}')
+        options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
+        if isinstance(loss_scale, (int, float)):
+            options = dict(init_scale=float(loss_scale))
+        elif loss_scale != 'dynamic' and not isinstance(loss_scale, dict):
+            raise SettingsError("MixedPrecisionOptimWrapper: loss_scale must be 'dynamic', a "
+                                f'number or the arguments of GradScaler, got {loss_scale!r}')
+        check_positive('MixedPrecisionOptimWrapper: loss_scale',
+                       init_scale=options.get('init_scale', 1))
         # The constructor of AmpOptimWrapper refuses the CPU.
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = getattr(torch, dtype)
         self.device_type = torch.device(get_device()).type
-        options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
-        if isinstance(loss_scale, (int, float)):
-            options = dict(init_scale=float(loss_scale))
         self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16',
                                                 **options)
         self._scale_update_param: Optional[float] = None

@@ -3,6 +3,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import HOOKS
@@ -16,7 +17,7 @@ class CheckSettingsHook(Hook):
     Raises:
         SettingsError: for views smaller than the network's stride, a batch of one with shuffled
             batch normalisation, a data set smaller than one batch, a warm-up in epochs without
-            epochs, and processes of different numbers of images.
+            epochs, a sharded optimiser, and processes of different numbers of images.
     """
 
     def before_run(self, runner) -> None:
@@ -33,6 +34,15 @@ class CheckSettingsHook(Hook):
                                 'train_cfg is a loop without any, so L_a would never start: use '
                                 "train_cfg.type='plrc_plugin.ResumableTrainLoop', or "
                                 'model.warmup_epochs=0')
+        if getattr(model, 'alpha', 1) < 1 and model.warmup_epochs >= runner.max_epochs:
+            runner.logger.warning(
+                f'model.warmup_epochs={model.warmup_epochs} of train_cfg.max_epochs='
+                f'{runner.max_epochs}: L_a never takes part. Lower the former, or set '
+                'model.alpha=1')
+        if isinstance(runner.optim_wrapper.optimizer, ZeroRedundancyOptimizer):
+            raise SettingsError('optim_wrapper.optimizer.type=ZeroRedundancyOptimizer spreads its '
+                                'state over the processes, and a checkpoint would wait for them '
+                                'for ever: use a plain optimiser such as SGD')
         loader = runner.train_dataloader
         pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers of data sets have none
         views = [t for t in getattr(pipeline, 'transforms', ()) if isinstance(t, TwoViews)]
