@@ -2,14 +2,11 @@
 import os
 import os.path as osp
 import re
-import zipfile
 from typing import Iterator, Optional
 
-import numpy as np
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,16 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
 
-try:
-    from numpy._core import multiarray
-except ImportError:  # numpy 1
-    from numpy.core import multiarray
+from .checkpoint_files import damage_of, plain_scalars
 
-# What a checkpoint of mmengine holds beside tensors: the scalars logged so far. None of it runs code.
-_SAFE = [
-    HistoryBuffer, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar,
-    type(np.dtype(np.float64)), type(np.dtype(np.int64)), getattr
-]
 _POINTER = 'last_checkpoint'
 _WRITING = '.being_written'
 _BEST = 'best_'  # weights alone: nothing to resume from
@@ -52,6 +41,7 @@ class AtomicCheckpointHook(CheckpointHook):
     Raises:
         SettingsError: before the run, if a checkpoint that was named is damaged.
         RuntimeError: if a checkpoint cannot be written.
+        FloatingPointError: instead of a checkpoint with weights that are not finite.
     """
 
     def __init__(self, *args, **kwargs):
@@ -65,7 +55,6 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_run(self, runner) -> None:
         """Decides what to resume from."""
-        _allow_tensors_only()
         if not runner._resume:
             return
         found = [None]
@@ -96,6 +85,9 @@ class AtomicCheckpointHook(CheckpointHook):
                               or self.save_last and self.is_last_train_epoch(runner)):
             self._save_or_wait(runner, epoch=runner.epoch + 1, iteration=runner.iter)
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        plain_scalars(checkpoint['message_hub'])
+
     def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
         # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
         # skipped the step) that no checkpoint holds.
@@ -111,6 +103,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
         average_running_statistics(_bare(runner.model))
+        check_finite(_bare(runner.model), meta['iter'])
         self.last_ckpt = osp.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         if not is_main_process():
@@ -198,6 +191,19 @@ def average_running_statistics(model: nn.Module) -> None:
             value.copy_(part)
 
 
+def check_finite(model: nn.Module, iteration: int) -> None:
+    """Raises FloatingPointError if a parameter or buffer is not finite. The host waits once."""
+    state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    finite = torch.stack([value.isfinite().all() for value in state.values()]).tolist()
+    spoilt = [name for name, good in zip(state, finite) if not good]
+    if spoilt:
+        raise FloatingPointError(
+            f'{len(spoilt)} tensors of the model are not finite after iteration {iteration}, first '
+            f'{spoilt[0]}: no checkpoint is made of them, earlier ones are intact. Lower the '
+            'learning rate, set optim_wrapper.clip_grad, or train without half precision, and '
+            'start again with --resume.')
+
+
 def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
     """The checkpoint to resume from: the one that ``last_checkpoint`` names, or, where it is damaged
     or gone, the newest intact one beside it. None without any.
@@ -211,33 +217,10 @@ def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
     return None
 
 
-def damage_of(path: str) -> Optional[str]:
-    """Why a checkpoint cannot be resumed from, in one line; None if it can.
-
-    Every byte is read and compared with the checksums that torch keeps. Only tensors, numbers and
-    text are unpickled.
-    """
-    _allow_tensors_only()
-    if not osp.exists(path):
-        return 'it does not exist'
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            return f'its record {broken} is damaged'
-        checkpoint = torch.load(path, map_location='meta', weights_only=True)
-    except zipfile.BadZipFile:
-        return 'it is cut off, or no checkpoint'
-    except Exception as error:
-        return f'it cannot be read ({" ".join(str(error).split())[:200]})'
-    missing = {'meta', 'state_dict', 'message_hub'} - set(checkpoint)
-    return f'it holds weights only ({", ".join(sorted(missing))} missing)' if missing else None
-
-
 def _resume_target(runner):
     if runner._load_from is not None:
         path = osp.expanduser(str(runner._load_from))
-        damage = None if '://' in path else damage_of(path)
+        damage = damage_of(path)
         return path if damage is None else SettingsError(
             f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a path '
             'for the newest intact one of the work dir.')
@@ -249,14 +232,17 @@ def _resume_target(runner):
 
 def _newest_first(work_dir: str) -> Iterator[str]:
     first = None
+    folder = work_dir
     pointer = osp.join(work_dir, _POINTER)
     if osp.exists(pointer):
         with open(pointer) as file:
             first = file.read().strip()
+        # A work dir that was moved or copied goes on from its own files.
+        here = osp.join(work_dir, osp.basename(first))
+        if osp.exists(here) or not osp.isdir(osp.dirname(first)):
+            first = here
+        folder = osp.dirname(first)
         yield first
-    folder = osp.dirname(first) if first else work_dir
-    if not osp.isdir(folder):
-        folder = work_dir
     with os.scandir(folder) as entries:
         found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries
                  if re.search(r'_\d+\.pth$', entry.name) and not entry.name.startswith(_BEST)]
@@ -280,12 +266,6 @@ def _remove_if_there(path: str) -> None:
         os.remove(path)
     except FileNotFoundError:
         pass
-
-
-def _allow_tensors_only() -> None:
-    """Lets torch.load read mmengine's checkpoints without unpickling arbitrary objects."""
-    if hasattr(torch.serialization, 'add_safe_globals'):
-        torch.serialization.add_safe_globals(_SAFE)
 
 
 def _bare(model):

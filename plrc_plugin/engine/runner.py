@@ -1,22 +1,31 @@
 """The runner of pre-training: any launcher with or without GPUs, and readable config errors."""
 import difflib
+import errno
 import inspect
 import os
+import subprocess
 import warnings
 from contextlib import contextmanager
 
 import torch
 from mmengine.dist import is_distributed
-from mmengine.runner import Runner
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
+from plrc_plugin.transfer.checkpoint import load_tensors
+
+from .checkpoint_files import read_checkpoint
 
 # Environment variables of each launcher: rank, number of processes, rank on the node.
 _LAUNCHERS = dict(
     pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'))
+
+# Schemes under which mmengine's loaders read files by our means, which never run what is in them.
+_TENSORS, _RESUME = 'tensors_of:', 'resume_from:'
 
 
 @RUNNERS.register_module()
@@ -33,8 +42,19 @@ class PretrainRunner(Runner):
         seed = cfg.get('randomness', {}).get('seed')
         if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
             raise SettingsError(f'randomness.seed must be an integer in [0, 2**32), got {seed!r}')
+        _pretrained_as_tensors(cfg.get('model'))
         with readable_errors('the config'):
             return super().from_cfg(cfg)
+
+    def train(self):
+        try:
+            return super().train()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise RuntimeError(
+                f'the run cannot write its records any more: {error}. Checkpoints are intact: make '
+                'room, or choose another --work-dir, and start again with --resume.') from error
 
     def setup_env(self, env_cfg: dict) -> None:
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
@@ -45,11 +65,15 @@ class PretrainRunner(Runner):
                           'the dead ones and wait for them for ever. Start it with --rdzv-backend '
                           'c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment')
 
+    def set_randomness(self, seed, diff_rank_seed=False, deterministic=False) -> None:
+        if deterministic:  # cuBLAS reads it once, when first used
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+
     def wrap_model(self, model_wrapper_cfg, model):
         if self.distributed and not torch.cuda.is_available():
-            model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
-                                     **(model_wrapper_cfg or {}))
-            model_wrapper_cfg['device_ids'] = None  # mmengine's default names a GPU
+            model_wrapper_cfg = {'broadcast_buffers': False, **(model_wrapper_cfg or {}),
+                                 'device_ids': None}  # mmengine's default names a GPU
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_train_loop(self, loop):
@@ -58,7 +82,11 @@ class PretrainRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper):
         with readable_errors('optim_wrapper', optim_wrapper):
-            return super().build_optim_wrapper(optim_wrapper)
+            wrapper = super().build_optim_wrapper(optim_wrapper)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if hasattr(model, 'watch') and hasattr(wrapper, 'optimizer'):
+            model.watch(wrapper.optimizer)
+        return wrapper
 
     def build_param_scheduler(self, scheduler):
         with readable_errors('param_scheduler', scheduler):
@@ -67,6 +95,53 @@ class PretrainRunner(Runner):
     def load_or_resume(self) -> None:
         with readable_errors('load_from or resume'):
             super().load_or_resume()
+
+    def load_checkpoint(self, filename, *args, **kwargs):
+        scheme = _RESUME if self._resume else _TENSORS
+        try:
+            return super().load_checkpoint(scheme + str(filename), *args, **kwargs)
+        except SettingsError as error:
+            raise SettingsError(f'load_from: {error}') from error
+
+    def resume(self, *args, **kwargs) -> None:
+        given = self._randomness_cfg.get('seed')
+        super().resume(*args, **kwargs)
+        seed = self._randomness_cfg.get('seed')
+        if given not in (None, seed):
+            raise SettingsError(
+                f'randomness.seed={given}, and the checkpoint was made with {seed}: the order of '
+                f'images would change within the run. Resume with randomness.seed={seed}, or start '
+                'in another work dir from these weights with load_from')
+        loader = self.train_dataloader  # made before the checkpoint's seed was known
+        if given is None and hasattr(loader.sampler, 'seed'):
+            loader.sampler.seed = seed
+
+
+@CheckpointLoader.register_scheme(prefixes=_TENSORS)
+def _load_tensors_only(filename: str, map_location=None) -> dict:
+    if '://' in filename:
+        raise SettingsError(f'{filename}: download the checkpoint first, and give its path')
+    return load_tensors(os.path.expanduser(filename[len(_TENSORS):]))
+
+
+@CheckpointLoader.register_scheme(prefixes=_RESUME)
+def _load_to_resume(filename: str, map_location=None) -> dict:
+    return read_checkpoint(filename[len(_RESUME):], map_location)
+
+
+def _pretrained_as_tensors(model) -> None:
+    """Lets every ``init_cfg=dict(type='Pretrained')`` of a model's config read tensors only."""
+    if isinstance(model, (list, tuple)):
+        for part in model:
+            _pretrained_as_tensors(part)
+    elif isinstance(model, dict):
+        path = model.get('checkpoint')
+        if (model.get('type') in ('Pretrained', 'PretrainedInit') and isinstance(path, str)
+                and ('://' not in path or path.startswith('http'))
+                and not path.startswith(_TENSORS)):
+            model['checkpoint'] = _TENSORS + path
+        for part in model.values():
+            _pretrained_as_tensors(part)
 
 
 @contextmanager
@@ -89,9 +164,23 @@ def init_processes_without_gpu(launcher: str) -> None:
     """Joins the process group of ``launcher`` through gloo; mmengine would ask for a GPU."""
     rank, size, local_rank = (os.environ[name] for name in _LAUNCHERS[launcher])
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
-    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    if 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
+
+
+def _first_node() -> str:
+    """The first node of a Slurm job, where its processes meet."""
+    if int(os.environ.get('SLURM_NNODES', 1)) == 1:
+        return '127.0.0.1'
+    nodes = os.environ.get('SLURM_NODELIST', '')
+    try:
+        return subprocess.check_output(['scontrol', 'show', 'hostnames', nodes],
+                                       text=True).split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise SettingsError(f'the first node of SLURM_NODELIST={nodes} cannot be found ({error}): '
+                            'set the environment variable MASTER_ADDR to its name') from error
 
 
 def _restarts_may_hang(environ) -> bool:

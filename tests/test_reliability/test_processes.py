@@ -9,6 +9,8 @@ from runs import (ROOT, SERVER, assert_same_tensors, final, finish, make_images,
                   start, terms, tiny_config)
 from torch import distributed as dist
 
+from plrc_plugin.engine.runner import init_processes_without_gpu
+from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.shuffled_batch import draw_order, redistribute
 
 # Sums are taken in another order. That is 1e-6 until rounding decides a ReLU, which the gradients
@@ -111,6 +113,7 @@ def test_images_without_common_region_stall_no_process(rank, images, tmp_path):
 
 def test_last_batch_smaller_than_the_others(images, tmp_path):
     cfg = config(images, tmp_path, 2, **{'train_dataloader.batch_size': 5})
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel')
     cfg.train_dataloader.drop_last = False  # 12 images per process: 5, 5, 2
     assert run_processes(cfg, 2) == ['', '']
     sizes = [len(lines[0].split()[3].split(',')) for lines in records(tmp_path).values()]
@@ -159,7 +162,7 @@ def test_torchrun_restarts_and_resumes_by_itself(images, tmp_path):
                    str(ROOT / 'tools/train.py'), f'{work_dir}.py', '--work-dir', str(work_dir),
                    '--launcher', 'pytorch', '--resume']
         done = subprocess.run([sys.executable, '-m', *command], capture_output=True, text=True,
-                              timeout=300, env={**os.environ, 'OMP_NUM_THREADS': '1',
+                              timeout=1200, env={**os.environ, 'OMP_NUM_THREADS': '1',
                                                 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'})
         assert 'wait for them for ever' not in done.stderr
         assert done.returncode == 0, done.stderr[-3000:]
@@ -175,7 +178,6 @@ def test_torchrun_restarts_and_resumes_by_itself(images, tmp_path):
                  OMPI_COMM_WORLD_LOCAL_RANK='1')),
 ])
 def test_every_launcher_works_without_gpu(launcher, environ, monkeypatch):
-    from plrc_plugin.engine.runner import init_processes_without_gpu
     joined = []
     monkeypatch.setattr(dist, 'init_process_group', joined.append)
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
@@ -187,6 +189,27 @@ def test_every_launcher_works_without_gpu(launcher, environ, monkeypatch):
     assert joined == ['gloo']
     assert [os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')] == ['3', '8', '1']
     assert os.environ['MASTER_ADDR'] and os.environ['MASTER_PORT']
+
+
+@pytest.mark.parametrize('nodes, found', [('n[7-9]', 'n7'), ('gone', None)])
+def test_slurm_nodes_meet_at_the_first(nodes, found, monkeypatch, tmp_path):
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames n[7-9]" ] && printf "n7\\nn8\\n"\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.setattr(dist, 'init_process_group', lambda backend: None)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
+        monkeypatch.setenv(name, '')  # restored afterwards
+        monkeypatch.delenv(name)
+    for name, value in dict(PROCID='3', NTASKS='8', LOCALID='1', NNODES='3',
+                            NODELIST=nodes).items():
+        monkeypatch.setenv(f'SLURM_{name}', value)
+    if found is None:
+        with pytest.raises(SettingsError, match='SLURM_NODELIST=gone.*MASTER_ADDR'):
+            init_processes_without_gpu('slurm')
+        os.environ['MASTER_ADDR'] = 'n1'  # then Slurm is not asked
+    init_processes_without_gpu('slurm')
+    assert os.environ['MASTER_ADDR'] == (found or 'n1')
 
 
 def test_processes_with_different_batches_are_refused(images, tmp_path):

@@ -3,13 +3,14 @@ import functools
 import os
 import random
 import signal
+import shutil
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from runs import final as load_final
-from runs import (assert_same_run, finish, make_images, records, start, tiny_config, train)
+from runs import (ROOT, Config, assert_same_run, finish, limit_files, make_images, records, start,
+                  tiny_config, train)
 
 from plrc_plugin.engine import damage_of, newest_intact_checkpoint
 
@@ -160,24 +161,6 @@ def test_named_damaged_checkpoint_is_an_error(images, tmp_path):
     assert error.startswith('SettingsError: resume from') and 'cut off, or no checkpoint' in error
 
 
-class Payload:
-    """Unpickling it runs code."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.path), )
-
-
-def test_checkpoint_that_would_run_code_is_refused(images, tmp_path):
-    path = tmp_path / 'epoch_1.pth'
-    torch.save(dict(meta=Payload(str(tmp_path / 'ran')), state_dict={}, message_hub={}), path)
-    assert 'cannot be read' in damage_of(str(path))
-    error = finish(start(tiny_config(images, tmp_path, resume=True, load_from=str(path))))
-    assert 'SettingsError' in error and not (tmp_path / 'ran').exists()
-
-
 def test_images_already_seen_are_not_read_again(images, tmp_path):
     cfg = tiny_config(images, tmp_path, **EVERY_ITER)
     assert finish(start(cfg, functools.partial(kill_at, 'pointed at', 1))) == 'killed'
@@ -201,13 +184,6 @@ def note_opened_files(path) -> None:
     two_views.ImageFile = noting
 
 
-def limit_files(size: int) -> None:
-    """No file may grow beyond ``size`` bytes: a disk that is full, for this process."""
-    import resource
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 def test_full_disk_ends_the_run_and_keeps_the_last_checkpoint(images, whole, tmp_path):
     cfg = tiny_config(images, tmp_path, **SETTINGS['iterations'])
     assert finish(start(cfg, functools.partial(kill_at, 'pointed at', 3))) == 'killed'
@@ -220,6 +196,49 @@ def test_full_disk_ends_the_run_and_keeps_the_last_checkpoint(images, whole, tmp
     assert not list(tmp_path.glob('*being_written'))
     assert finish(start(cfg)) == ''
     assert_same_run(tmp_path, whole('iterations')[0])
+
+
+def test_full_disk_met_by_the_shipped_visualizer_ends_the_run(images, tmp_path):
+    cfg = tiny_config(images, tmp_path, **EVERY_ITER)
+    cfg.visualizer = Config.fromfile(ROOT / 'configs/plrc_in1k.py').visualizer
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'RecordHook']
+    cfg.custom_hooks.append(dict(type='FullDiskHook', iteration=2))
+    error = finish(start(cfg))
+    assert error.startswith('RuntimeError: the run cannot write its records any more: [Errno 27]')
+    assert 'Checkpoints are intact' in error
+    assert newest_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
+
+
+def test_moved_work_dir_goes_on_from_its_own_files(tmp_path):
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    old.mkdir()
+    for step in (1, 2):
+        torch.save(dict(meta={}, state_dict={}, message_hub={}), old / f'iter_{step}.pth')
+    (old / 'last_checkpoint').write_text(str(old / 'iter_2.pth'))
+    shutil.copytree(old, new)
+    assert newest_intact_checkpoint(str(new)) == str(new / 'iter_2.pth')
+    shutil.rmtree(old)
+    (new / 'iter_2.pth').write_bytes(b'')
+    assert newest_intact_checkpoint(str(new)) == str(new / 'iter_1.pth')
+    # Checkpoints of another folder (out_dir) are still found.
+    (tmp_path / 'logs').mkdir()
+    (tmp_path / 'logs' / 'last_checkpoint').write_text(str(new / 'iter_1.pth'))
+    assert newest_intact_checkpoint(str(tmp_path / 'logs')) == str(new / 'iter_1.pth')
+
+
+def test_seed_comes_from_the_checkpoint(images, tmp_path):
+    drawn = tiny_config(images, tmp_path / 'drawn', resume=True, **EVERY_ITER,
+                        **{'randomness.seed': None})
+    assert finish(start(drawn, functools.partial(kill_at, 'pointed at', 1))) == 'killed'
+    seed = torch.load(tmp_path / 'drawn/iter_2.pth', weights_only=True)['meta']['seed']
+    assert finish(start(drawn)) == ''
+    given = tiny_config(images, tmp_path / 'given', **EVERY_ITER, **{'randomness.seed': seed})
+    assert finish(start(given)) == ''
+    assert_same_run(tmp_path / 'drawn', tmp_path / 'given')
+    drawn.randomness.seed = seed + 1
+    error = finish(start(drawn))
+    assert error.startswith(f'SettingsError: randomness.seed={seed + 1}, and the checkpoint was '
+                            f'made with {seed}')
 
 
 def test_no_epoch_repeats_augmentations_and_workers_change_nothing(images, whole, tmp_path):

@@ -1,0 +1,99 @@
+"""Reading checkpoints to resume from, without running what is in them."""
+import os.path as osp
+import zipfile
+from collections import OrderedDict
+from contextlib import nullcontext
+from pickle import UnpicklingError
+from typing import Optional
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray
+
+
+class _History:
+    """Stands for mmengine's ``HistoryBuffer``, whose own ``__setstate__`` changes its class."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+
+
+def _statistic(owner, name: str) -> str:
+    """Stands for ``getattr``, of which a pickled ``HistoryBuffer`` needs its four statistics."""
+    if owner is not _History or name not in ('min', 'max', 'current', 'mean'):
+        raise UnpicklingError(f'it asks for the attribute {name!r}')
+    return name
+
+
+# What mmengine's own CheckpointHook writes beside tensors, numbers and text. Nothing of it is
+# looked up by a name that the file chooses.
+_SAFE = [
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'), (_statistic, 'builtins.getattr'),
+    np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar,
+    type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))
+]
+
+
+def read_checkpoint(path: str, map_location='cpu') -> dict:
+    """A checkpoint whose scalars are ``HistoryBuffer`` again.
+
+    Raises:
+        UnpicklingError: if it holds anything else than tensors, numbers, text and such scalars.
+    """
+    safe = torch.serialization.safe_globals(_SAFE) if hasattr(
+        torch.serialization, 'safe_globals') else nullcontext()  # torch 2.4 reads our own without
+    with safe:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    if map_location != 'meta':
+        hub = checkpoint.get('message_hub', {})
+        hub['log_scalars'] = OrderedDict(
+            (name, _history(value)) for name, value in hub.get('log_scalars', {}).items())
+    return checkpoint
+
+
+def plain_scalars(message_hub: dict) -> None:
+    """Makes a message hub's state, in place, what can be read without building any object."""
+    message_hub['log_scalars'] = OrderedDict(
+        (name, dict(max_length=buffer.max_length, values=torch.as_tensor(buffer.data[0]),
+                    counts=torch.as_tensor(buffer.data[1])))
+        for name, buffer in message_hub['log_scalars'].items())
+    message_hub['runtime_info'] = OrderedDict(
+        (name, value.item() if isinstance(value, np.generic) else value)
+        for name, value in message_hub['runtime_info'].items())
+
+
+def _history(saved) -> HistoryBuffer:
+    if isinstance(saved, _History):
+        values, counts = saved._log_history, saved._count_history
+        return HistoryBuffer(values, counts, saved.max_length)
+    return HistoryBuffer(saved['values'].cpu().numpy(), saved['counts'].cpu().numpy(),
+                         saved['max_length'])
+
+
+def damage_of(path: str) -> Optional[str]:
+    """Why a checkpoint cannot be resumed from, in one line; None if it can.
+
+    Every byte is read and compared with the checksums that torch keeps.
+    """
+    if not osp.exists(path):
+        return 'it does not exist'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            return f'its record {broken} is damaged'
+        checkpoint = read_checkpoint(path, map_location='meta')
+        missing = {'meta', 'state_dict', 'message_hub'} - set(checkpoint)
+    except zipfile.BadZipFile:
+        return 'it is cut off, or no checkpoint'
+    except UnpicklingError:
+        return ('it cannot be read: it holds more than tensors, numbers and text, and opening it '
+                'could run any code')
+    except Exception as error:
+        return f'it cannot be read ({" ".join(str(error).split())[:200]})'
+    return f'it holds weights only ({", ".join(sorted(missing))} missing)' if missing else None

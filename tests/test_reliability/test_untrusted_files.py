@@ -1,0 +1,108 @@
+"""Checkpoints from outside: whatever is in them, nothing of it runs."""
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from runs import make_images, tiny_config, train
+
+from plrc_plugin.engine import damage_of
+from plrc_plugin.engine.checkpoint_files import plain_scalars, read_checkpoint
+from plrc_plugin.errors import SettingsError
+
+
+class Payload:
+    """Unpickling it runs code."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return eval, (f'open({self.path!r}, "w")', )
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return b'X' + struct.pack('<I', len(data)) + data
+
+
+def crafted_checkpoint(path: Path, marker: Path) -> None:
+    """Only names that mmengine's own checkpoints need, and yet: by ``getattr`` it reaches the
+    globals of ``HistoryBuffer``, makes their ``len`` ``eval``, and ``HistoryBuffer`` calls it."""
+    get = b'cbuiltins\ngetattr\n'
+    history = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
+
+    def attribute(owner, name):
+        return get + owner + text(name) + b'\x86R'
+
+    names = attribute(attribute(history, '__init__'), '__globals__')
+    evaluate = attribute(attribute(get, '__self__'), 'eval')
+    code = f"__import__('pathlib').Path({str(marker)!r}).touch() or 0"
+    pickled = (b'\x80\x02' + names + text('len') + evaluate + b's' + history + text(code)
+               + text('0') + b'\x86R.')
+    buffer = io.BytesIO()
+    torch.save({}, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, 'w') as target:
+        for name in source.namelist():
+            target.writestr(name, pickled if name.endswith('data.pkl') else source.read(name))
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp('data') / 'images')
+
+
+@pytest.fixture(params=['crafted', 'payload'])
+def evil(request, tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    if request.param == 'crafted':
+        crafted_checkpoint(path, tmp_path / 'ran')
+    else:
+        torch.save(dict(meta=Payload(str(tmp_path / 'ran')), state_dict={}, message_hub={}), path)
+    yield path
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_neither_looking_nor_resuming_nor_starting_from_it_runs_anything(evil, images, tmp_path):
+    assert 'cannot be read: it holds more than tensors' in damage_of(str(evil))
+    cfg = tiny_config(images, tmp_path / 'run', load_from=str(evil), resume=True)
+    with pytest.raises(SettingsError, match='resume from .*epoch_1.pth'):
+        train(cfg)
+
+
+def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
+    evil = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict={'projector.0.bias': torch.full((32, ), 7.)},
+                    meta=Payload(str(tmp_path / 'ran'))), evil)
+    for setting in ({'load_from': str(evil)},
+                    {'model.init_cfg': dict(type='Pretrained', checkpoint=str(evil))}):
+        cfg = tiny_config(images, tmp_path / 'run', **setting, **{
+            'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.})
+        runner = train(cfg)
+        assert torch.equal(runner.model.projector[0].bias.detach(), torch.full((32, ), 7.))
+        assert not (tmp_path / 'ran').exists()
+    for url in ('http://127.0.0.1:9/weights.pth', 's3://weights.pth'):
+        with pytest.raises(SettingsError, match='download the checkpoint first'):
+            train(tiny_config(images, tmp_path / 'run', load_from=url))
+
+
+def test_scalars_outlive_the_checkpoint_in_either_form(tmp_path):
+    hub = MessageHub.get_instance(str(tmp_path))
+    for value in (1.5, 2.5, 4.):
+        hub.update_scalar('train/loss', value)
+    hub.update_info('best_score', np.float32(3))
+    plain = hub.state_dict()
+    plain_scalars(plain)
+    for form in (hub.state_dict(), plain):
+        path = str(tmp_path / 'checkpoint.pth')
+        torch.save(dict(meta={}, state_dict={}, message_hub=form), path)
+        assert damage_of(path) is None
+        found = read_checkpoint(path)['message_hub']
+        assert found['runtime_info']['best_score'] == 3
+        assert found['log_scalars']['train/loss'].mean(2) == 3.25
+    # torch reads ours without having to trust a single type
+    assert torch.load(path, weights_only=True)['message_hub']['log_scalars']
