@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from runs import final as load_final
-from runs import (ROOT, Config, assert_same_run, finish, limit_files, make_images, records, start,
+from runs import (ROOT, SERVER, Config, assert_same_run, finish, limit_files, make_images, records, start,
                   tiny_config, train)
 
 from plrc_plugin.engine import damage_of, newest_intact_checkpoint
@@ -41,6 +41,10 @@ def images(tmp_path_factory):
 @pytest.fixture(scope='module')
 def whole(images, tmp_path_factory):
     """Work dirs of uninterrupted runs, by setting, and their time."""
+    first = SERVER.Process(target=int)  # waits for the server's imports, which are no part of a run
+    first.start()
+    first.join()
+
     @functools.lru_cache(maxsize=None)
     def run(name):
         work_dir = tmp_path_factory.mktemp(name)
