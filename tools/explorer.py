@@ -33,7 +33,8 @@ def main():
     args = parse_args()
     from plrc_plugin.errors import SettingsError
     from plrc_plugin.transfer import load_encoder
-    from plrc_plugin.visualization.explorer import read_images, write_explorer
+    from plrc_plugin.visualization.explorer import write_explorer
+    from plrc_plugin.visualization.images import read_images
 
     try:
         images = read_images(args.images, args.count)

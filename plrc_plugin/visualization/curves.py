@@ -1,7 +1,7 @@
 """Curves of a pre-training run, from the scalars that mmengine's visualizer wrote."""
 import json
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 from matplotlib.figure import Figure
 
@@ -13,23 +13,36 @@ PANELS = (
 )
 
 
-def read_scalars(work_dir: Path) -> Dict[str, List[Tuple[int, float]]]:
+Curves = Dict[str, List[Tuple[int, float]]]
+
+
+def read_scalars(work_dir: Path) -> Curves:
     """(step, value) of every scalar, over all runs of a work dir; the latest run of a step counts.
 
     Raises:
         SettingsError: if the folder holds no scalars.
     """
-    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    steps: Dict[int, dict] = {}
-    for file in files:
-        for line in file.read_text().splitlines():
-            entry = json.loads(line)
-            if 'loss' in entry:
-                steps[entry['step']] = entry
-    if not steps:
+    curves = _read(work_dir, lambda entry: 'loss' in entry)
+    if not curves:
         raise SettingsError(f'{work_dir} holds no <time>/vis_data/scalars.json with losses: give '
                             'the work dir of a run that has logged')
-    curves: Dict[str, List[Tuple[int, float]]] = {}
+    return curves
+
+
+def read_metrics(work_dir: Path) -> Curves:
+    """Likewise of validation, empty without; mmengine's step is the epoch there, unless configured
+    otherwise."""
+    curves = _read(work_dir, lambda entry: 'loss' not in entry)
+    return {name: curve for name, curve in curves.items()
+            if name not in ('step', 'time', 'data_time')}
+
+
+def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:
+    steps: Dict[int, dict] = {}
+    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        entries = [json.loads(line) for line in file.read_text().splitlines()]
+        steps.update({entry['step']: entry for entry in entries if wanted(entry)})
+    curves: Curves = {}
     for step in sorted(steps):
         for name, value in steps[step].items():
             curves.setdefault(name, []).append((step, value))

@@ -1,49 +1,21 @@
 """A page in which any point of any image can be asked for its affinities (Section 4.4)."""
-from io import BytesIO
 from pathlib import Path
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 import cv2
 import matplotlib
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.momentum_encoders import last_map
-from plrc_plugin.views import DecodingError, read_image
-from plrc_plugin.views.decoding import EXTENSIONS
 
-from .pages import base64_text, write_page
+from .pages import base64_text, jpeg_address, write_page
 
 FEATURE_BYTES = 16_000_000  # of all codes of a page: bounds its size and the work of a click
 TOLERANCE = 0.01  # of the cosines shown
-MIN_SIDE = 32
-PHOTO_SIDE = 320  # of the pictures in the page
-
-
-def read_images(folder: Path, count: int) -> List[Tuple[str, np.ndarray]]:
-    """(name, (H, W, 3) uint8 RGB) of a folder's first ``count`` images, at any depth, by name.
-
-    Raises:
-        SettingsError: if there is none, or one is damaged or smaller than 32 pixels.
-    """
-    paths = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in EXTENSIONS)[:count]
-    if not paths:
-        raise SettingsError(f'{folder} holds no images ({", ".join(EXTENSIONS)})')
-    images = []
-    for path in paths:
-        try:
-            image = read_image(path)
-        except DecodingError as error:
-            raise SettingsError(f'{error}; remove it') from error
-        if min(image.shape[:2]) < MIN_SIDE:
-            raise SettingsError(f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
-                                f'each side needs {MIN_SIDE}; remove it')
-        images.append((str(path.relative_to(folder)), image))
-    return images
 
 
 @torch.no_grad()
@@ -132,13 +104,6 @@ def write_explorer(path: Path, images: Sequence[Tuple[str, np.ndarray]],
     colours = matplotlib.colormaps['viridis'](np.arange(256), bytes=True)[:, :3]
     write_page(path, 'explorer.html', data=dict(
         error=max(errors.values()), colours=colours.tolist(), checkpoints=checkpoints,
-        images=[dict(name=name, width=image.shape[1], height=image.shape[0], jpeg=_jpeg(image))
-                for name, image in images]))
+        images=[dict(name=name, width=image.shape[1], height=image.shape[0],
+                     jpeg=jpeg_address(image, 320)) for name, image in images]))
     return errors
-
-
-def _jpeg(image: np.ndarray) -> str:
-    picture, buffer = Image.fromarray(image), BytesIO()
-    picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
-    picture.save(buffer, 'JPEG', quality=80)
-    return f'data:image/jpeg;base64,{base64_text(buffer.getvalue())}'

@@ -1,0 +1,92 @@
+"""What a pre-training run left in its work dir."""
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from mmengine.config import Config
+
+from plrc_plugin.errors import SettingsError
+
+from .curves import Curves, read_metrics, read_scalars
+
+ENVIRONMENT = re.compile(r'^-{20,}\n(System environment:.*?)\n-{20,}$', re.S | re.M)
+
+
+@dataclass
+class Run:
+    """A run.
+
+    Attributes:
+        name: the folder's.
+        cfg: with which it was last started.
+        config: the same as text.
+        scalars: of training, over iterations; read-outs of the log among them.
+        metrics: of validation, over iterations.
+        throughput: images per second over iterations, all processes together.
+        environment: head of the log.
+        checkpoints: those kept, oldest first.
+        pictures: that visualisation hooks wrote, by name and step.
+    """
+    name: str
+    cfg: Config
+    config: str
+    scalars: Curves
+    metrics: Curves
+    throughput: List[Tuple[int, float]]
+    environment: str
+    checkpoints: List[Path]
+    pictures: List[Path]
+
+
+def read_run(work_dir: Path) -> Run:
+    """Reads a work dir.
+
+    Raises:
+        SettingsError: if it holds no scalars or no config.
+    """
+    scalars = read_scalars(work_dir)
+    configs = sorted(work_dir.glob('*/vis_data/config.py'))
+    if not configs:
+        raise SettingsError(f'{work_dir} holds no <time>/vis_data/config.py: give the work dir of '
+                            'a run, as mmengine left it')
+    cfg = Config.fromfile(configs[-1])
+    logs = [log.read_text(encoding='utf-8') for log in sorted(work_dir.glob('*/*.log'))]
+    found = ENVIRONMENT.search(logs[-1]) if logs else None
+    environment = found[1] if found else 'not in the log'
+    return Run(
+        name=work_dir.resolve().name,
+        cfg=cfg,
+        config=configs[-1].read_text(encoding='utf-8'),
+        scalars=scalars,
+        metrics=_over_iterations(cfg, scalars, work_dir),
+        throughput=_throughput(cfg, scalars, environment),
+        environment=environment,
+        checkpoints=sorted([*work_dir.glob('epoch_*.pth'), *work_dir.glob('iter_*.pth')],
+                           key=_number),
+        pictures=sorted(work_dir.glob('*/vis_data/vis_image/*.png'),
+                        key=lambda path: (path.stem.rpartition('_')[0], _number(path))))
+
+
+def _number(path: Path) -> int:
+    """The number at the end of a file's name."""
+    return int(re.search(r'(\d*)$', path.stem)[1] or 0)
+
+
+def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
+    """Metrics of validation; epochs become the last iteration logged up to their end."""
+    metrics = read_metrics(work_dir)
+    if not cfg.get('default_hooks', {}).get('logger', {}).get('log_metric_by_epoch', True):
+        return metrics
+    last: Dict[int, int] = {0: 0}
+    for step, epoch in scalars.get('epoch', []):
+        last[epoch] = step
+    return {name: [(last[max(e for e in last if e <= epoch)], value) for epoch, value in curve]
+            for name, curve in metrics.items()}
+
+
+def _throughput(cfg: Config, scalars: Curves, environment: str) -> List[Tuple[int, float]]:
+    """Images per second: mmengine logs the seconds of an iteration, of one process."""
+    processes = re.search(r'GPU number: (\d+)', environment)
+    images = cfg.train_dataloader.batch_size * int(processes[1] if processes else 1)
+    return [(step, images / seconds) for step, seconds in scalars.get('time', [])]

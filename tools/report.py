@@ -1,0 +1,37 @@
+"""Write one HTML page about a run, or about several beside each other.
+
+    mim run plrc_plugin report WORK_DIR [WORK_DIR ...]
+"""
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_args():
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Write one HTML page about a run, or several')
+    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
+    parser.add_argument('--images', type=Path,
+                        help='folder of images for the affinity galleries (training images)')
+    parser.add_argument('--out', type=Path, help='page to write (report.html of the first run)')
+    return parser.parse_args()
+
+
+def main():
+    """Writes the page and names it; what cannot work ends in one line, exit code 2."""
+    args = parse_args()
+    import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.visualization.report import write_report
+
+    out = args.out or args.work_dirs[0] / 'report.html'
+    try:
+        write_report(out, args.work_dirs, args.images)
+    except SettingsError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    print(f'report: {out}')
+
+
+if __name__ == '__main__':
+    main()
