@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains for two steps from an empty directory, by the config's base name, with the package installed
-# as a wheel and as an editable checkout, each with onedl-mim and with openmim.
+# Trains for two steps from an empty directory, by the config's base name, and writes the report of
+# that run, with the package installed as a wheel and as an editable checkout, each with onedl-mim and
+# with openmim.
 # usage: tools/check_install.sh [PYTHON]    the Python of an environment of `make venv-full`
 set -euo pipefail
 python=$(realpath -s "${1:-.venv/bin/python}")
@@ -21,7 +22,9 @@ check() {  # name, Python of the environment, folder that the training script mu
     empty=$(mktemp -d -p "$temp")
     if (cd "$empty" && "${2%/*}/mim" train plrc_plugin "$config" --work-dir out \
             --cfg-options "${options[@]}") > "$temp/log" 2>&1 \
-        && grep -qF "$3/tools/train.py" "$temp/log" && ls "$empty"/out/*.pth > /dev/null; then
+        && grep -qF "$3/tools/train.py" "$temp/log" && ls "$empty"/out/*.pth > /dev/null \
+        && (cd "$empty" && "${2%/*}/mim" run plrc_plugin report out) >> "$temp/log" 2>&1 \
+        && grep -q '<td><data value=' "$empty/out/report.html"; then
         echo "ok      $1"
     else
         fail "$1"
