@@ -22,12 +22,13 @@ def main():
     args = parse_args()
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
     from plrc_plugin.errors import SettingsError
+    from plrc_plugin.views import DecodingError
     from plrc_plugin.visualization.report import write_report
 
     out = args.out or args.work_dirs[0] / 'report.html'
     try:
         write_report(out, args.work_dirs, args.images)
-    except SettingsError as error:
+    except (SettingsError, DecodingError) as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
     print(f'report: {out}')

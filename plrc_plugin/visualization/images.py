@@ -8,7 +8,7 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.views import DecodingError, read_image
 from plrc_plugin.views.decoding import EXTENSIONS
 
-MIN_SIDE = 32
+from .affinity import MIN_SIDE
 
 
 def read_images(folder: Path, count: int) -> List[Tuple[str, np.ndarray]]:
