@@ -10,7 +10,7 @@ import psutil
 
 from report import ROOT, arguments, photos, table, write
 
-CONFIG = ROOT / 'configs' / 'plrc_demo.py'
+CONFIG = ROOT / 'configs' / 'plrc_in1k.py'
 
 
 def make_tree(root: str, photo: str, folders: int, per_folder: int) -> None:
@@ -27,7 +27,7 @@ def make_tree(root: str, photo: str, folders: int, per_folder: int) -> None:
 def first_iteration(root: str, work: str) -> tuple:
     """Seconds by the clock and of CPU from the command to the log of iteration 1."""
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(CONFIG), '--work-dir', work,
-               '--cfg-options', 'train_dataloader.dataset.type=plrc_plugin.ImageFolder',
+               '--cfg-options', 'model.backbone.depth=18', 'train_dataloader.num_workers=1',
                f'train_dataloader.dataset.data_root={root}', 'train_dataloader.batch_size=8',
                'default_hooks.logger.interval=1']
     environment = dict(os.environ, XDG_CACHE_HOME=os.path.join(work, '..', 'cache'))
@@ -88,8 +88,8 @@ def main() -> None:
         memory = worker_memory(root, args.epochs)
     count = args.folders * args.per_folder
     write('startup', f'Start-up over {count:,} file names',
-          'From the command to the log of the first iteration of `configs/plrc_demo.py`, batch 8, '
-          'imports and model included. Target: 30 s.',
+          'From the command to the log of the first iteration of `configs/plrc_in1k.py` with '
+          'ResNet-18, batch 8, imports and model included. Target: 30 s.',
           table(['file names', 'wall, s', 'CPU of the main process, s'], rows),
           'Memory of a loader\'s worker that is its own (USS) while it hands out every name once '
           'per epoch, images not read:\n\n' + table(
