@@ -96,8 +96,8 @@ def main() -> None:
     parser = arguments(__doc__, rounds=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rounds, batches, points, sizes = args.rounds, (2, 4, 8, 16), (64, 256, 1024, 4096), (64, 96, 128,
-                                                                                      192)
+    rounds = args.rounds
+    batches, points, sizes = (2, 4, 8, 16), (64, 256, 1024, 4096), (64, 96, 128, 192)
     moco = build('MomentumContrast')
     folder = photos(args.photos)
     # title, x axis, y axis, {curve: (measured, slope in theory)}
