@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 from runs import final as load_final
-from runs import (ROOT, SERVER, Config, assert_same_run, finish, limit_files, make_images, records, start,
-                  tiny_config, train)
+from runs import (ROOT, SERVER, Config, assert_same_run, finish, limit_files, make_images, records,
+                  start, tiny_config, train)
 
 from plrc_plugin.engine import damage_of, newest_intact_checkpoint
 
