@@ -1,5 +1,5 @@
 """Every pre-training config: loaded, built as it is, and run for two iterations in miniature.
-Those of transfer are built in test_transfer/test_configs.py."""
+Those of transfer are built in test_transfer/test_transfer_configs.py."""
 import importlib.util
 import json
 import math
