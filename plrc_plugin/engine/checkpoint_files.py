@@ -40,7 +40,7 @@ _SAFE = [
 
 
 def read_checkpoint(path: str, map_location='cpu') -> dict:
-    """A checkpoint whose scalars are ``HistoryBuffer`` again.
+    """A checkpoint whose scalars are ``HistoryBuffer`` again, without the config of its run.
 
     Raises:
         UnpicklingError: if it holds anything else than tensors, numbers, text and such scalars.
@@ -53,6 +53,7 @@ def read_checkpoint(path: str, map_location='cpu') -> dict:
         hub = checkpoint.get('message_hub', {})
         hub['log_scalars'] = OrderedDict(
             (name, _history(value)) for name, value in hub.get('log_scalars', {}).items())
+    checkpoint.get('meta', {}).pop('config', None)  # mmengine would execute this text
     return checkpoint
 
 

@@ -74,6 +74,18 @@ def test_neither_looking_nor_resuming_nor_starting_from_it_runs_anything(evil, i
         train(cfg)
 
 
+def test_resuming_does_not_execute_the_config_in_the_checkpoint(images, tmp_path):
+    train(tiny_config(images, tmp_path / 'run', **{'train_cfg.max_epochs': 1}))
+    path = str(tmp_path / 'run/epoch_1.pth')
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['meta']['config'] = f'open({str(tmp_path / "ran")!r}, "w")\n'
+    torch.save(checkpoint, path)
+    runner = train(tiny_config(images, tmp_path / 'other', load_from=path, resume=True,
+                               **{'train_cfg.max_epochs': 2}))
+    assert runner.epoch == 2
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
     evil = tmp_path / 'weights.pth'
     torch.save(dict(state_dict={'projector.0.bias': torch.full((32, ), 7.)},
