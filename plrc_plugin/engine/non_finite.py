@@ -2,7 +2,7 @@
 import os
 import os.path as osp
 from contextlib import nullcontext
-from typing import Dict
+from typing import Dict, Union
 
 import torch
 from mmengine.config import Config
@@ -39,10 +39,11 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
     step = dict(iteration=runner.iter, epoch=runner.epoch, seed=runner.seed, rank=get_rank(),
                 autocast=getattr(runner.optim_wrapper, 'cast_dtype', None), losses=error.losses,
                 batch=data_batch, state_dict=state,
-                model=Config(dict(model=runner.cfg.model)).pretty_text)
+                model=Config(dict(model=runner.cfg.model)).pretty_text)  # to be read, never run
     try:
         torch.save(step, path)
-        kept = f'The step is kept in {path}; plrc_plugin.engine.replay(path) runs it again.'
+        kept = (f'The step is kept in {path}; plrc_plugin.engine.replay(path, config) runs it '
+                'again.')
     except (OSError, RuntimeError) as failure:  # torch's writer raises either
         kept = f'The step cannot be kept in {path}: {" ".join(str(failure).split())[:200]}.'
         if osp.exists(path):
@@ -51,13 +52,20 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
                               error.losses)
 
 
-def replay(path: str) -> Dict[str, Tensor]:
+def replay(path: str, config: Union[str, Config]) -> Dict[str, Tensor]:
     """The losses of a dumped step, computed again on the CPU from the weights and batch in it.
 
     Steps that shuffled their batch over several processes are replayed on one.
+
+    Args:
+        path: of the dump, of which tensors, numbers and text are read and nothing is run.
+        config: of the run, or its file, such as ``*_resolved.py`` of the work dir. The model is
+            built of it, so it has to be one that you trust.
     """
     step = torch.load(path, map_location='cpu', weights_only=True)
-    model = MODELS.build(Config.fromstring(step['model'], file_format='.py').model)
+    if not isinstance(config, Config):
+        config = Config.fromfile(config)
+    model = MODELS.build(config.model)
     model.load_state_dict(step['state_dict'])
     model.mark_step_finished()
     seed_iteration(step['seed'], step['iteration'], step['rank'])

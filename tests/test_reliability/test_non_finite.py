@@ -47,7 +47,8 @@ def config(images, work_dir, what, rank=0, iteration=2, **options):
 
 def test_run_stops_names_the_images_and_leaves_a_dump(images, tmp_path):
     with pytest.raises(NonFiniteLossError) as caught:
-        train(config(images, tmp_path, 'batch'))
+        cfg = config(images, tmp_path, 'batch')
+        train(cfg)
     message = str(caught.value)
     assert 'loss and l_a not finite at iteration 3 (epoch 1)' in message
     assert 'The weights were finite.' in message
@@ -59,7 +60,7 @@ def test_run_stops_names_the_images_and_leaves_a_dump(images, tmp_path):
         if name.startswith('backbone') and 'running' not in name and 'num_' not in name:
             assert torch.equal(value, dump['state_dict'][name])
     assert all(path in message for path in dump['batch']['paths'])
-    losses = replay(str(tmp_path / 'non_finite_iter_3_rank_0.pt'))
+    losses = replay(str(tmp_path / 'non_finite_iter_3_rank_0.pt'), cfg)
     assert losses['l_a'].isnan()
     assert {name: float(losses[name].detach()) for name in ('l_m', 'l_c', 'std')}.items() <= (
         dump['losses'].items())
@@ -68,11 +69,14 @@ def test_run_stops_names_the_images_and_leaves_a_dump(images, tmp_path):
 @pytest.mark.parametrize('wrapper', [{}, {
     'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}], ids=['float32', 'bfloat16'])
 def test_replay_in_a_fresh_process_after_the_warm_up(wrapper, images, tmp_path):
+    cfg = config(images, tmp_path, 'batch', iteration=5,
+                 **{'model.warmup_epochs': 1, **wrapper})
     with pytest.raises(NonFiniteLossError):
-        train(config(images, tmp_path, 'batch', iteration=5,
-                     **{'model.warmup_epochs': 1, **wrapper}))
+        train(cfg)
     dump = str(tmp_path / 'non_finite_iter_6_rank_0.pt')
-    child = SERVER.Process(target=write_replay, args=(dump, tmp_path / 'losses.pt'))
+    cfg.dump(str(tmp_path / 'config.py'))
+    child = SERVER.Process(target=write_replay,
+                           args=(dump, str(tmp_path / 'config.py'), tmp_path / 'losses.pt'))
     child.start()
     child.join(300)
     losses = torch.load(tmp_path / 'losses.pt')
@@ -82,9 +86,21 @@ def test_replay_in_a_fresh_process_after_the_warm_up(wrapper, images, tmp_path):
         assert losses[name].item() == expected[name]
 
 
-def write_replay(dump, out):
+def write_replay(dump, config, out):
     torch.set_num_threads(1)
-    torch.save({name: value.detach() for name, value in replay(dump).items()}, out)
+    torch.save({name: value.detach() for name, value in replay(dump, config).items()}, out)
+
+
+def test_replay_runs_nothing_of_the_dump(images, tmp_path):
+    cfg = config(images, tmp_path, 'batch')
+    with pytest.raises(NonFiniteLossError):
+        train(cfg)
+    path = tmp_path / 'non_finite_iter_3_rank_0.pt'
+    dump = torch.load(path, weights_only=True)
+    dump['model'] = f'open({str(tmp_path / "ran")!r}, "w")\n'
+    torch.save(dump, path)
+    assert replay(str(path), cfg)['l_a'].isnan()
+    assert not (tmp_path / 'ran').exists()
 
 
 def test_what_is_known_is_logged_though_the_dump_cannot_be_written(images, tmp_path, monkeypatch):
