@@ -33,7 +33,8 @@ def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
             an image only. A negative id is void: no point, neither a pair nor a negative.
         key_regions (Tensor): (B, K) int.
         temperature (float): tau.
-        inter_image (bool): whether j leaves the image. Defaults to True.
+        inter_image (bool): whether j leaves the image, without which ``negatives`` have no effect.
+            Defaults to True.
         negatives (Tensor, optional): (J, D), l2-normalised points of yet other images. Rows of
             zeros are void.
 

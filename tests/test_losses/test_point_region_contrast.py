@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from plrc_plugin.losses import PointRegionContrast, point_region_contrast, similarity
 
 
-def naive(queries, keys, query_regions, key_regions, temperature):
+def naive(queries, keys, query_regions, key_regions, temperature, inter_image=True, negatives=()):
     """Eq. 2, pair by pair, in Python floats."""
     per_image = []
     for b in range(len(queries)):
@@ -17,7 +17,9 @@ def naive(queries, keys, query_regions, key_regions, temperature):
             denominator = sum(
                 math.exp(float(queries[b, i] @ keys[c, j]) / temperature)
                 for c in range(len(keys)) for j in range(keys.shape[1])
-                if key_regions[c, j] >= 0)
+                if key_regions[c, j] >= 0 and (inter_image or c == b))
+            denominator += sum(math.exp(float(queries[b, i] @ negative) / temperature)
+                               for negative in negatives if negative.norm() > 0)
             for k in range(keys.shape[1]):
                 if query_regions[b, i] == key_regions[b, k] and query_regions[b, i] >= 0:
                     numerator = math.exp(float(queries[b, i] @ keys[b, k]) / temperature)
@@ -54,6 +56,34 @@ def test_equals_naive(seed, batch, temperature):
     assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('temperature', [0.07, 0.2])
+def test_negatives_of_the_same_image_only(seed, temperature):
+    inputs = random_input(seed=seed)
+    inputs[2][-1] += 100  # no common region in the last image
+    if seed == 1:
+        inputs[3][0] = -1
+    expected = naive(*inputs, temperature, inter_image=False)
+    got = point_region_contrast(*inputs, temperature, inter_image=False)
+    assert float(got) == pytest.approx(expected, rel=1e-6)
+    assert float(got) < naive(*inputs, temperature)
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('temperature', [0.07, 0.2])
+def test_further_negatives_but_for_void_rows(seed, temperature):
+    inputs = random_input(seed=seed)
+    g = torch.Generator().manual_seed(seed + 50)
+    negatives = normalize(torch.randn(9, 6, generator=g, dtype=torch.double), dim=1)
+    negatives[[0, 4, 8]] = 0
+    expected = naive(*inputs, temperature, negatives=negatives)
+    got = point_region_contrast(*inputs, temperature, negatives=negatives)
+    assert float(got) == pytest.approx(expected, rel=1e-6)
+    assert float(got) > naive(*inputs, temperature)
+    of_void = point_region_contrast(*inputs, temperature, negatives=negatives * 0)
+    assert float(of_void) == pytest.approx(naive(*inputs, temperature), rel=1e-6)
+
+
 def test_known_value():
     """Four orthogonal keys, the query equal to one: -log(e^5 / (e^5 + 3))."""
     keys = torch.eye(4, dtype=torch.double).unsqueeze(0)
@@ -63,13 +93,16 @@ def test_known_value():
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_gradients_are_numerical_ones(seed):
+@pytest.mark.parametrize('options', [
+    {}, dict(inter_image=False), dict(negatives=torch.tensor([[0, 0, 0, 0], [0, 0, .6, .8]]))])
+def test_gradients_are_numerical_ones(seed, options):
     queries, keys, query_regions, key_regions = random_input(2, 4, 3, 4, 2, seed)
     query_regions[1] = 50
     queries.requires_grad_()
     keys.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda q, k: point_region_contrast(q, k, query_regions, key_regions, 0.3), (queries, keys))
+        lambda q, k: point_region_contrast(q, k, query_regions, key_regions, 0.3, **options),
+        (queries, keys))
 
 
 @pytest.mark.parametrize('size', [1, 5, 16, 10**9])

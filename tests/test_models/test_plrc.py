@@ -123,6 +123,107 @@ def test_terms_and_total_by_hand(strategy):
     assert all(p.grad is None for p in net.momentum_backbone.parameters())
 
 
+def embeddings(net, query, key):
+    """Points of v by the encoder and of v' by the momentum encoder."""
+    with torch.no_grad():
+        key_map = net.momentum_projector(net.momentum_backbone(key['image'])[-1])
+    query_map = net.projector(net.backbone(query['image'])[-1])
+    return net.embed(query_map, query), net.embed(key_map, key)
+
+
+def l_c_by_hand(p, p_key, query, key, contrasted):
+    """Eq. 2 pair by pair; ``contrasted(b)`` are the points j of queries of image b."""
+    images = []
+    for b in range(len(p)):
+        pairs = []
+        for i, k in (query['regions'][b].unsqueeze(1) == key['regions'][b]).nonzero().tolist():
+            if query['regions'][b, i] >= 0:
+                total = sum((p[b, i] @ other / 0.2).exp() for other in contrasted(b))
+                pairs.append(total.log() - p[b, i] @ p_key[b, k] / 0.2)
+        images += [sum(pairs) / len(pairs)] if pairs else []
+    return sum(images) / len(images)
+
+
+def batch_with_void_points():
+    data = batch()
+    for side in ('query', 'key'):
+        data[side] = {name: value[:, ::2] if name in ('regions', 'points') else value
+                      for name, value in data[side].items()}
+        data[side]['regions'][:, ::5] = -1
+    return data
+
+
+@pytest.mark.parametrize('negatives', ['image', 'batch', 'ranks', 'queue'])
+def test_negatives_by_hand(negatives):
+    net = model(alpha=1., beta=1., negatives=negatives, point_queue_size=40).eval()
+    for parameter in net.momentum_backbone.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    net.mark_step_finished()
+    data = net.data_preprocessor(batch_with_void_points(), training=True)
+    query, key = data['query'], data['key']
+    p, p_key = embeddings(net, query, key)
+    earlier = []
+    if negatives == 'queue':
+        net.point_queue.bank[3:7] = 0  # void points of an earlier batch
+        earlier = [row for row in net.point_queue.bank.clone() if row.norm() > 0]
+        assert len(earlier) == 36
+
+    def contrasted(b):
+        images = [b] if negatives == 'image' else range(3)
+        own = [p_key[c, j] for c in images for j in range(12) if key['regions'][c, j] >= 0]
+        return own + earlier
+
+    expected = l_c_by_hand(p, p_key, query, key, contrasted)
+    out = net(**data, mode='loss')
+    torch.testing.assert_close(out['l_c'], expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(out['loss'], list(net.projector.parameters())),
+        torch.autograd.grad(expected, list(net.projector.parameters())), rtol=1e-3, atol=1e-6)
+
+
+def test_the_point_queue_takes_the_key_points_in_their_order():
+    net = model(negatives='queue', point_queue_size=40).eval()
+    net.mark_step_finished()
+    data = net.data_preprocessor(batch_with_void_points(), training=True)
+    _, p_key = embeddings(net, data['query'], data['key'])
+    bank = net.point_queue.bank.clone()
+    net(**data, mode='loss')
+    assert torch.equal(net.point_queue.bank, bank)  # until the optimiser has stepped
+    rows = [p_key[b, j] if data['key']['regions'][b, j] >= 0 else torch.zeros(8)
+            for b in range(3) for j in range(12)]
+    state = net.state_dict()
+    assert not all(row.any() for row in rows) and int(state['point_queue.bank_ptr']) == 36
+    torch.testing.assert_close(state['point_queue.bank'][:36], torch.stack(rows))
+    assert torch.equal(state['point_queue.bank'][36:], bank[36:])
+
+
+@pytest.mark.parametrize('strategy', [1, 2, 3])
+def test_symmetric_is_the_mean_of_both_directions(strategy):
+    settings = dict(warmup_epochs=0, strategy=strategy, negatives='queue', point_queue_size=200)
+    one_way = model(**settings).eval()
+    both = model(**settings, symmetric=True).eval()
+    both.load_state_dict(one_way.state_dict())
+    data = one_way.data_preprocessor(batch(), training=True)
+    for net in (one_way, both):
+        net.mark_step_finished()
+    forth = one_way(data['query'], data['key'], mode='loss')
+    back = one_way(data['key'], data['query'], mode='loss')
+    out = both(**data, mode='loss')
+    assert set(out) == set(forth) and {'l_m', 'l_c', 'l_a'} < set(out)
+    assert forth['loss'] != back['loss']
+    for name in out:
+        torch.testing.assert_close(out[name], (forth[name] + back[name]) / 2)
+    # The point queue takes 24 keys of each of 3 images of v', then those of v; the queue 1 of each.
+    state, other = both.state_dict(), one_way.state_dict()
+    assert int(state['queue.bank_ptr']) == 6 and int(state['point_queue.bank_ptr']) == 144
+    for name in ('queue.bank', 'point_queue.bank'):
+        torch.testing.assert_close(state[name], other[name])
+    with torch.no_grad():
+        maps = [both.encode_key(data[side]['image']) for side in ('key', 'query')]
+    keys = torch.cat([F.normalize(m.mean((2, 3)), dim=1) for m in maps])
+    torch.testing.assert_close(state['queue.bank'][:6], keys)
+
+
 def test_warm_up_leaves_out_l_a_and_nothing_else():
     net = model(warmup_epochs=2)
     for epoch, expected in [(0, False), (1, False), (2, True), (9, True)]:
