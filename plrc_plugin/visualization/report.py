@@ -15,7 +15,7 @@ from .affinity import affinity_gallery
 from .curves import Curves
 from .images import read_images
 from .pages import figure_address, jpeg_address, write_page
-from .run import Run, read_run
+from .run import Run, read_runs
 
 COUNTERS = ('epoch', 'iter', 'step', 'time', 'memory')  # of the log; no curves
 IMAGES = 4  # of the gallery
@@ -121,7 +121,7 @@ def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] =
         SettingsError: if a work dir holds no scalars or config, a checkpoint no encoder, an image
             is too small, or the file cannot be written.
     """
-    runs = [read_run(Path(work_dir)) for work_dir in work_dirs]
+    runs = read_runs(work_dirs)
     given = [image for _, image in read_images(images, IMAGES)] if images else None
     rows = summarise(runs)
     write_page(

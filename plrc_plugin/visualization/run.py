@@ -2,7 +2,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -18,7 +18,7 @@ class Run:
     """A run.
 
     Attributes:
-        name: the folder's.
+        name: the folder's; of several runs, with as many folders above it as tell them apart.
         cfg: with which it was last started.
         config: the same as text.
         scalars: of training, over iterations; read-outs of the log among them.
@@ -66,6 +66,24 @@ def read_run(work_dir: Path) -> Run:
                            key=_number),
         pictures=sorted(work_dir.glob('*/vis_data/vis_image/*.png'),
                         key=lambda path: (path.stem.rpartition('_')[0], _number(path))))
+
+
+def read_runs(work_dirs: Sequence[Path]) -> List[Run]:
+    """Reads several work dirs, whose names then differ.
+
+    Raises:
+        SettingsError: as ``read_run``, or if a work dir is given twice.
+    """
+    parts = [Path(work_dir).resolve().parts for work_dir in work_dirs]
+    for i, work_dir in enumerate(work_dirs):
+        if parts[i] in parts[:i]:
+            raise SettingsError(f'{work_dir} is given twice: name each work dir once')
+    runs = [read_run(Path(work_dir)) for work_dir in work_dirs]
+    length = next(n for n in range(1, max(map(len, parts)) + 1)
+                  if len({p[-n:] for p in parts}) == len(parts))
+    for run, path in zip(runs, parts):
+        run.name = Path(*path[-length:]).as_posix()
+    return runs
 
 
 def _number(path: Path) -> int:

@@ -12,9 +12,10 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
 from plrc_plugin.visualization import report
-from plrc_plugin.visualization.run import read_run
+from plrc_plugin.visualization.run import read_run, read_runs
 from conftest import ROOT
 
 LOSSES = [dict(loss=5 - s / 7, l_m=6.1 + s / 3, top1=s / 100, time=0.5 + 0.1 * (s % 2),
@@ -106,6 +107,20 @@ def test_several_runs_are_compared(work_dir, other, tmp_path):
     assert [float(v) for v in table(page, 'results')['loss']] == [LOSSES[-1]['loss']] * 2
     assert table(page, 'differences') == {'optim_wrapper.optimizer.lr': ['0.03', '0.06']}
     assert 'No checkpoint is kept' in page
+
+
+def test_runs_in_folders_of_one_name_are_told_apart(work_dir, tmp_path):
+    folders = [tmp_path / 'plrc' / 'seed0', tmp_path / 'moco' / 'seed0', tmp_path / 'moco' / 'seed1']
+    for folder in folders:
+        shutil.copytree(work_dir, folder, ignore=shutil.ignore_patterns('*.pth'))
+    assert [run.name for run in read_runs(folders[1:])] == ['seed0', 'seed1']
+    names = ['plrc/seed0', 'moco/seed0', 'moco/seed1']
+    assert [run.name for run in read_runs(folders)] == names
+    report.write_report(tmp_path / 'page.html', folders)
+    head = re.search(r'<table id="results">.*?</thead>', (tmp_path / 'page.html').read_text(), re.S)
+    assert re.findall('<th scope="col">(.*?)</th>', head[0]) == ['curve', *names]
+    with pytest.raises(SettingsError, match='seed0 is given twice'):
+        read_runs([folders[0], folders[0] / '..' / 'seed0'])
 
 
 def test_gallery_goes_through_the_checkpoints_kept(work_dir):
