@@ -1,5 +1,6 @@
 """Curves of a pre-training run, from the scalars that mmengine's visualizer wrote."""
 import json
+import warnings
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
@@ -20,7 +21,7 @@ def read_scalars(work_dir: Path) -> Curves:
     """(step, value) of every scalar, over all runs of a work dir; the latest run of a step counts.
 
     Raises:
-        SettingsError: if the folder holds no scalars.
+        SettingsError: if the folder holds no scalars, or damaged ones.
     """
     curves = _read(work_dir, lambda entry: 'loss' in entry)
     if not curves:
@@ -40,13 +41,25 @@ def read_metrics(work_dir: Path) -> Curves:
 def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:
     steps: Dict[int, dict] = {}
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        entries = [json.loads(line) for line in file.read_text().splitlines()]
-        steps.update({entry['step']: entry for entry in entries if wanted(entry)})
+        steps.update({entry['step']: entry for entry in _entries(file) if wanted(entry)})
     curves: Curves = {}
     for step in sorted(steps):
         for name, value in steps[step].items():
             curves.setdefault(name, []).append((step, value))
     return curves
+
+
+def _entries(file: Path) -> List[dict]:
+    """The lines of a file; a last one cut short, by a kill or while it is written, is left out."""
+    entries, lines = [], file.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise SettingsError(f'{file}: line {number} is damaged: remove it') from error
+            warnings.warn(f'{file}: the last line is cut short and left out')
+    return entries
 
 
 def plot_curves(work_dir: Path) -> Figure:

@@ -88,3 +88,15 @@ def test_curves_of_resumed_runs_are_joined(tmp_path):
     assert labels == ['total', 'L_m, image', 'top-1 in the queue']
     with pytest.raises(SettingsError, match='scalars.json'):
         read_scalars(tmp_path / 'none')
+
+
+def test_a_last_line_cut_short_is_left_out_another_is_named(tmp_path):
+    file = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    lines = [json.dumps(dict(step=s, loss=s + .5)) for s in (1, 2, 3)]
+    file.write_text('\n'.join([*lines[:2], lines[2][:9]]))
+    with pytest.warns(UserWarning, match='scalars.json: the last line is cut short'):
+        assert read_scalars(tmp_path)['loss'] == [(1, 1.5), (2, 2.5)]
+    file.write_text('\n'.join([lines[0], lines[1][:9], lines[2]]))
+    with pytest.raises(SettingsError, match='scalars.json: line 2 is damaged: remove it'):
+        read_scalars(tmp_path)
