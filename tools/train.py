@@ -74,8 +74,10 @@ def main():
     from mmengine.runner import Runner
 
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
+    from plrc_plugin.engine import read_without_running
     from plrc_plugin.errors import SettingsError
 
+    read_without_running()
     try:
         cfg = load_config(args)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -10,22 +10,18 @@ from contextlib import contextmanager
 import torch
 from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
-from plrc_plugin.transfer.checkpoint import load_tensors
 
-from .checkpoint_files import read_checkpoint
+from .loading import read_without_running
 
 # Environment variables of each launcher: rank, number of processes, rank on the node.
 _LAUNCHERS = dict(
     pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'))
-
-# Schemes under which mmengine's loaders read files by our means, which never run what is in them.
-_TENSORS, _RESUME = 'tensors_of:', 'resume_from:'
 
 
 @RUNNERS.register_module()
@@ -42,7 +38,7 @@ class PretrainRunner(Runner):
         seed = cfg.get('randomness', {}).get('seed')
         if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
             raise SettingsError(f'randomness.seed must be an integer in [0, 2**32), got {seed!r}')
-        _pretrained_as_tensors(cfg.get('model'))
+        read_without_running()
         with readable_errors('the config'):
             return super().from_cfg(cfg)
 
@@ -97,9 +93,8 @@ class PretrainRunner(Runner):
             super().load_or_resume()
 
     def load_checkpoint(self, filename, *args, **kwargs):
-        scheme = _RESUME if self._resume else _TENSORS
         try:
-            return super().load_checkpoint(scheme + str(filename), *args, **kwargs)
+            return super().load_checkpoint(str(filename), *args, **kwargs)
         except SettingsError as error:
             raise SettingsError(f'load_from: {error}') from error
 
@@ -115,33 +110,6 @@ class PretrainRunner(Runner):
         loader = self.train_dataloader  # made before the checkpoint's seed was known
         if given is None and hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = seed
-
-
-@CheckpointLoader.register_scheme(prefixes=_TENSORS)
-def _load_tensors_only(filename: str, map_location=None) -> dict:
-    if '://' in filename:
-        raise SettingsError(f'{filename}: download the checkpoint first, and give its path')
-    return load_tensors(os.path.expanduser(filename[len(_TENSORS):]))
-
-
-@CheckpointLoader.register_scheme(prefixes=_RESUME)
-def _load_to_resume(filename: str, map_location=None) -> dict:
-    return read_checkpoint(filename[len(_RESUME):], map_location)
-
-
-def _pretrained_as_tensors(model) -> None:
-    """Lets every ``init_cfg=dict(type='Pretrained')`` of a model's config read tensors only."""
-    if isinstance(model, (list, tuple)):
-        for part in model:
-            _pretrained_as_tensors(part)
-    elif isinstance(model, dict):
-        path = model.get('checkpoint')
-        if (model.get('type') in ('Pretrained', 'PretrainedInit') and isinstance(path, str)
-                and ('://' not in path or path.startswith('http'))
-                and not path.startswith(_TENSORS)):
-            model['checkpoint'] = _TENSORS + path
-        for part in model.values():
-            _pretrained_as_tensors(part)
 
 
 @contextmanager

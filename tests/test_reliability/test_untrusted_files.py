@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.runner import CheckpointLoader
 from runs import make_images, tiny_config, train
 
-from plrc_plugin.engine import damage_of
+from plrc_plugin.engine import damage_of, read_without_running
 from plrc_plugin.engine.checkpoint_files import plain_scalars, read_checkpoint
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import MODELS
 
 
 class Payload:
@@ -97,9 +99,24 @@ def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
         runner = train(cfg)
         assert torch.equal(runner.model.projector[0].bias.detach(), torch.full((32, ), 7.))
         assert not (tmp_path / 'ran').exists()
+    for backbone in (dict(pretrained=str(evil)),
+                     dict(init_cfg=dict(type='mmengine.Pretrained', checkpoint=str(evil)))):
+        pytest.importorskip('mmdet.models')
+        MODELS.build(dict(type='mmdet.ResNet', depth=18, **backbone)).init_weights()
+        assert not (tmp_path / 'ran').exists()
     for url in ('http://127.0.0.1:9/weights.pth', 's3://weights.pth'):
         with pytest.raises(SettingsError, match='download the checkpoint first'):
             train(tiny_config(images, tmp_path / 'run', load_from=url))
+
+
+def test_mmengine_hands_on_no_config_of_a_file_with_anything_foreign(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(2)), other=Payload(str(tmp_path / 'ran')),
+                    meta=dict(epoch=0, iter=0, config='0')), path)
+    read_without_running()
+    found = CheckpointLoader.load_checkpoint(str(path))
+    assert 'meta' not in found and found['state_dict']['weight'].sum() == 2
+    assert not (tmp_path / 'ran').exists()
 
 
 def test_scalars_outlive_the_checkpoint_in_either_form(tmp_path):
