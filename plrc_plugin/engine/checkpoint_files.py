@@ -10,11 +10,6 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-try:
-    from numpy._core import multiarray
-except ImportError:  # numpy 1
-    from numpy.core import multiarray
-
 
 class _History:
     """Stands for mmengine's ``HistoryBuffer``, whose own ``__setstate__`` changes its class."""
@@ -30,13 +25,48 @@ def _statistic(owner, name: str) -> str:
     return name
 
 
+class _Type:
+    """Stands for ``numpy.dtype``, numbers alone: an array of objects is one of pointers."""
+
+    def __init__(self, code, *_) -> None:
+        if code not in ('f8', 'f4', 'i8'):
+            raise UnpicklingError(f'it asks for an array of {code!r}')
+        self.dtype = np.dtype(f'<{code}')
+
+    def __setstate__(self, state) -> None:  # all of it is in the code already
+        if state[1] != '<':
+            raise UnpicklingError(f'it asks for an array of byte order {state[1]!r}')
+
+
+class _Array:
+    """Stands for ``numpy.ndarray``."""
+
+    def __init__(self, *_) -> None:
+        self.values = np.empty(0)
+
+    def __setstate__(self, state) -> None:
+        _, shape, kind, _, data = state
+        self.values = np.frombuffer(data, kind.dtype).reshape(shape).copy()
+
+
+def _array(*_) -> _Array:
+    return _Array()
+
+
+def _scalar(kind: _Type, data: bytes):
+    return np.frombuffer(data, kind.dtype)[0].item()
+
+
 # What mmengine's own CheckpointHook writes beside tensors, numbers and text. Nothing of it is
 # looked up by a name that the file chooses.
 _SAFE = [
     (_History, 'mmengine.logging.history_buffer.HistoryBuffer'), (_statistic, 'builtins.getattr'),
-    np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar,
-    type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))
+    (_Array, 'numpy.ndarray'), (_Type, 'numpy.dtype'),
+    *((stand_in, f'numpy.{core}.multiarray.{name}') for core in ('core', '_core')
+      for name, stand_in in dict(_reconstruct=_array, scalar=_scalar).items())
 ]
+# torch 2.6 and later take stand-ins; before, files of our own are read without any.
+_STAND_INS = hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint')
 
 
 def read_checkpoint(path: str, map_location='cpu') -> dict:
@@ -45,9 +75,7 @@ def read_checkpoint(path: str, map_location='cpu') -> dict:
     Raises:
         UnpicklingError: if it holds anything else than tensors, numbers, text and such scalars.
     """
-    safe = torch.serialization.safe_globals(_SAFE) if hasattr(
-        torch.serialization, 'safe_globals') else nullcontext()  # torch 2.4 reads our own without
-    with safe:
+    with torch.serialization.safe_globals(_SAFE) if _STAND_INS else nullcontext():
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     if map_location != 'meta':
         hub = checkpoint.get('message_hub', {})
@@ -70,7 +98,7 @@ def plain_scalars(message_hub: dict) -> None:
 
 def _history(saved) -> HistoryBuffer:
     if isinstance(saved, _History):
-        values, counts = saved._log_history, saved._count_history
+        values, counts = saved._log_history.values, saved._count_history.values
         return HistoryBuffer(values, counts, saved.max_length)
     return HistoryBuffer(saved['values'].cpu().numpy(), saved['counts'].cpu().numpy(),
                          saved['max_length'])

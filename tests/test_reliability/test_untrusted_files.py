@@ -46,6 +46,10 @@ def crafted_checkpoint(path: Path, marker: Path) -> None:
     code = f"__import__('pathlib').Path({str(marker)!r}).touch() or 0"
     pickled = (b'\x80\x02' + names + text('len') + evaluate + b's' + history + text(code)
                + text('0') + b'\x86R.')
+    write_pickled(pickled, path)
+
+
+def write_pickled(pickled: bytes, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({}, buffer)
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, 'w') as target:
@@ -117,6 +121,15 @@ def test_mmengine_hands_on_no_config_of_a_file_with_anything_foreign(tmp_path):
     found = CheckpointLoader.load_checkpoint(str(path))
     assert 'meta' not in found and found['state_dict']['weight'].sum() == 2
     assert not (tmp_path / 'ran').exists()
+
+
+def test_arrays_of_pointers_are_refused(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    data = b'c_codecs\nencode\n' + text('A' * 8) + text('latin1') + b'\x86R'
+    objects = b'cnumpy\ndtype\n' + text('O') + b'\x85R'
+    write_pickled(b'\x80\x02cnumpy\nndarray\n(K\x01\x85' + objects + data + b'tR.', path)
+    with pytest.raises(Exception, match="it asks for an array of 'O'"):
+        read_checkpoint(str(path))
 
 
 def test_scalars_outlive_the_checkpoint_in_either_form(tmp_path):
