@@ -1,5 +1,6 @@
 """Ground-truth regions: instance masks or boxes of a COCO json (Section 4.5.1, Fig. 6)."""
 import json
+from collections import Counter, defaultdict
 from typing import List
 
 import cv2
@@ -27,8 +28,9 @@ class CocoRegions:
         kind (str): 'mask', or 'box' for all pixels of the instances' boxes. Defaults to 'mask'.
 
     Raises:
-        SettingsError: if the json cannot be read, or has no images or instances; at an image, if it
-            is of another size than the json says, or a mask cannot be read.
+        SettingsError: if the json cannot be read, has no images or instances, names an image twice
+            or annotates one that it lacks; at an image, if it is of another size than the json
+            says, or a mask cannot be read.
     """
 
     def __init__(self, ann_file: str, kind: str = 'mask'):
@@ -42,7 +44,10 @@ class CocoRegions:
                 content = json.load(file)
             images = {image['id']: (image['file_name'], image['width'], image['height'])
                       for image in content['images']}
-            shapes = {i: [] for i in images}
+            repeated = {name: [value for value, times in Counter(
+                image[name] for image in content['images']).items() if times > 1]
+                for name in ('id', 'file_name')}
+            shapes = defaultdict(list)
             for annotation in content['annotations']:
                 if not annotation.get('iscrowd'):
                     shapes[annotation['image_id']].append(annotation[field])
@@ -52,7 +57,15 @@ class CocoRegions:
         except KeyError as error:
             raise SettingsError(f'CocoRegions: ann_file={ann_file!r} lacks {error}: name a json in '
                                 "COCO's instance format") from error
-        if not any(shapes.values()):
+        for name, values in repeated.items():
+            if values:
+                raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has several images of '
+                                    f'{name} {values[0]!r}: give each image one entry')
+        unknown = [i for i in shapes if i not in images]
+        if unknown:
+            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has annotations of image_id '
+                                f'{unknown[0]!r}, but no such image: add it or remove them')
+        if not shapes:
             raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has {len(images)} images and '
                                 'no instances: name a json of the images in data_root')
         # One array of bytes: workers share its memory, where they would copy a million objects.
@@ -93,7 +106,7 @@ def one_region_each(masks: List[np.ndarray], height: int, width: int) -> np.ndar
 
 def box_mask(box: list, height: int, width: int) -> np.ndarray:
     """(H, W) bool: the pixels whose centres lie in a box (left, top, width, height)."""
-    left, top, w, h = box
+    left, top, w, h = _finite(box)
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     return ((y >= top) & (y < top + h))[:, None] & ((x >= left) & (x < left + w))
 
@@ -103,17 +116,23 @@ def instance_mask(shape, height: int, width: int) -> np.ndarray:
     if isinstance(shape, list):
         mask = np.zeros((height, width), bool)
         for polygon in shape:
-            fill_polygon(mask, np.array(polygon, float).reshape(-1, 2))
+            fill_polygon(mask, _finite(polygon).reshape(-1, 2))
         return mask
-    if isinstance(shape['counts'], str):
-        mask = _decompressed(shape)
-    else:
-        counts = np.array(shape['counts'], int)
-        values = np.arange(len(counts)) % 2 == 1
-        mask = values.repeat(counts).reshape(shape['size'][::-1]).T
-    if mask.shape != (height, width):
-        raise ValueError(f'its run lengths are of {mask.shape[1]} x {mask.shape[0]} pixels')
-    return mask
+    if list(shape['size']) != [height, width]:
+        raise ValueError(f'its run lengths are of size {shape["size"]}, not {[height, width]}')
+    counts = shape['counts']
+    counts = _decompressed(counts) if isinstance(counts, str) else counts
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f'its run lengths do not add up to {height * width} pixels')
+    values = np.arange(len(counts)) % 2 == 1
+    return values.repeat(counts).reshape(width, height).T
+
+
+def _finite(numbers: list) -> np.ndarray:
+    numbers = np.array(numbers, float)
+    if not np.isfinite(numbers).all():
+        raise ValueError('a coordinate is not finite')
+    return numbers
 
 
 def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:
@@ -129,10 +148,23 @@ def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:
     mask[first[1]:last[1], first[0]:last[0]] |= centres
 
 
-def _decompressed(shape: dict) -> np.ndarray:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise SettingsError('CocoRegions: compressed run lengths need pycocotools: '
-                            'pip install pycocotools') from error
-    return mask.decode(shape).astype(bool)
+def _decompressed(text: str) -> List[int]:
+    """The runs of COCO's compressed form. pycocotools would read beyond malformed text unnoticed.
+
+    A character holds five bits, the lowest first, and whether more follow. From the fourth on, a
+    number is the difference to the run two before.
+    """
+    counts, value, bits = [], 0, 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise ValueError(f'its run lengths have the character {character!r}')
+        value |= (code & 31) << bits
+        bits += 5
+        if not code & 32:
+            value -= (code & 16) << (bits - 4)  # the sign
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value, bits = 0, 0
+    if bits:
+        raise ValueError('its run lengths end within a number')
+    return counts

@@ -317,9 +317,10 @@ def test_polygons_cover_the_pixels_whose_centres_they_contain(seed):
     assert (got & expected).sum() / (got | expected).sum() > 0.96
 
 
-def test_run_lengths(tmp_path):
+@pytest.mark.parametrize('share', [0, 0.002, 0.4, 1])
+def test_run_lengths(share):
     mask_api = pytest.importorskip('pycocotools.mask')
-    mask = np.random.default_rng(0).random((90, 120)) < 0.4
+    mask = np.random.default_rng(0).random((90, 120)) < share
     packed = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
     compressed = dict(size=[90, 120], counts=packed['counts'].decode())
     assert np.array_equal(instance_mask(compressed, 90, 120), mask)
@@ -353,11 +354,33 @@ def test_jsons_that_hold_no_instances(content, message, tmp_path):
 
 @pytest.mark.parametrize('shape', [
     [[1, 2, 3]], dict(size=[9, 9], counts=[81]), dict(size=[90, 120], counts=[5]), 'text', [['x']],
-    [[]]])
+    [[]], [[1, 2, float('nan'), 4, 5, 6]], [[1, 2, float('inf'), 4, 5, 6]],
+    dict(size=[90, 120], counts=[-1, 10801]), dict(size=[90, 120], counts=[10**30]),
+    dict(size=[90, 120], counts='xxx'), dict(size=[90, 120], counts=''),
+    dict(size=[90, 120], counts='0'), dict(size=[90, 120], counts='\u20ac')])
 def test_instances_that_cannot_be_read(shape, tmp_path, image_folder):
     path = write_json(tmp_path / 'a.json', annotations=[dict(image_id=5, segmentation=shape)])
     with pytest.raises(SettingsError, match="an instance of 'a.png' in .*a.json cannot be read"):
         CocoRegions(path)(record(image_folder, 'a.png'))
+
+
+@pytest.mark.parametrize('box', [[1, 2, float('nan'), 4], [float('-inf'), 2, 3, 4], [1, 2, 3], 'x'])
+def test_boxes_that_cannot_be_read(box, tmp_path, image_folder):
+    path = write_json(tmp_path / 'a.json', annotations=[dict(image_id=5, bbox=box)])
+    with pytest.raises(SettingsError, match="an instance of 'a.png' in .*a.json cannot be read"):
+        CocoRegions(path, 'box')(record(image_folder, 'a.png'))
+
+
+@pytest.mark.parametrize('ids, names, image_id, message', [
+    ((5, 5), ('a', 'b'), 5, 'several images of id 5: give each'),
+    ((5, 6), ('a', 'a'), 5, "several images of file_name 'a': give each"),
+    ((5, 6), ('a', 'b'), 9, 'annotations of image_id 9, but no such image: add it')])
+def test_jsons_that_contradict_themselves(ids, names, image_id, message, tmp_path):
+    path = write_json(tmp_path / 'a.json', [dict(id=i, file_name=name, width=9, height=9)
+                                            for i, name in zip(ids, names)],
+                      [dict(image_id=image_id, segmentation=SQUARES[0])])
+    with pytest.raises(SettingsError, match=f"CocoRegions: ann_file='.*a.json' has {message}"):
+        CocoRegions(path)
 
 
 # ---- all of them --------------------------------------------------------------------------
