@@ -19,7 +19,8 @@ def parse_args():
     parser.add_argument('--labels', nargs='+', help='headings of the checkpoints')
     parser.add_argument('--count', type=int, default=40, help='number of images')
     parser.add_argument('--size', type=int,
-                        help="side of the network input (14 of the network's strides)")
+                        help="side of the network input (14 of the network's strides, or 10 or "
+                        '7 where features of many channels need it)')
     parser.add_argument('--out', type=Path, default=Path('explorer.html'))
     args = parser.parse_args()
     args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
@@ -40,12 +41,13 @@ def main():
         images = read_images(args.images, args.count)
         cfg = Config.fromfile(args.config)
         models = [load_encoder(cfg, checkpoint) for checkpoint in args.checkpoints]
-        errors = write_explorer(args.out, images, models, args.labels, args.size)
-    except SettingsError as error:
+        checkpoints = write_explorer(args.out, images, models, args.labels, args.size)
+    except (SettingsError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
-    for label, error in errors.items():
-        print(f'{label}: cosines within {error:.4f} of the network\'s')
+    for shown in checkpoints:
+        print('{label}: {rows} x {cols} cells, cosines within {error:.4f} of the network\'s'
+              .format(**shown))
     print(f'explorer: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')
 
 

@@ -1,6 +1,6 @@
 """A page in which any point of any image can be asked for its affinities (Section 4.4)."""
 from pathlib import Path
-from typing import Iterable, Optional, Sequence, Tuple
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 import cv2
 import matplotlib
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.models.momentum_encoders import last_map
 
 from .pages import base64_text, jpeg_address, write_page
 
 FEATURE_BYTES = 16_000_000  # of all codes of a page: bounds its size and the work of a click
 TOLERANCE = 0.01  # of the cosines shown
+SIDES = 14, 10, 7  # cells of an image, the first whose codes are true enough
 
 
 @torch.no_grad()
@@ -66,9 +67,40 @@ def largest_error(features: Tensor, codes: Tensor, scale: float, anchors: int = 
     return (exact - codes[::step] @ codes.T * scale**2).abs().max().item()
 
 
+def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> List[dict]:
+    """Codes of the features of every network that together fit into a page.
+
+    Args:
+        maps (Sequence[Tensor]): (images, h, w, C) of each network, l2-normalised.
+        labels (Sequence[str]): of the networks.
+
+    Returns:
+        list[dict]: per network its codes and what the page needs to read them; ``error`` is the
+        largest of the cosines.
+
+    Raises:
+        SettingsError: if codes so short that they fit give cosines off by more than 0.01.
+    """
+    encoded = []
+    for label, features in zip(labels, maps):
+        rows, cols, channels = features.shape[1:]
+        features = features.flatten(0, 2)
+        dims = min(channels, max(1, FEATURE_BYTES // (len(maps) * len(features))))
+        codes, scale = quantise(features, dims)
+        error = largest_error(features, codes, scale)
+        if error > TOLERANCE:
+            raise SettingsError(
+                f'the page would show cosines of {label} off by {error:.3f}, as only {dims} of '
+                f'{channels} dimensions fit for {len(features)} cells: give fewer images '
+                '(--count), fewer checkpoints or a smaller --size')
+        encoded.append(dict(label=label, dims=dims, scale=scale, rows=rows, cols=cols, error=error,
+                            codes=base64_text(codes.numpy().tobytes())))
+    return encoded
+
+
 def write_explorer(path: Path, images: Sequence[Tuple[str, np.ndarray]],
                    models: Sequence[nn.Module], labels: Sequence[str],
-                   size: Optional[int] = None) -> dict:
+                   size: Optional[int] = None) -> List[dict]:
     """Writes the page.
 
     Args:
@@ -77,33 +109,30 @@ def write_explorer(path: Path, images: Sequence[Tuple[str, np.ndarray]],
         models (Sequence[nn.Module]): with ``backbone``, ``data_preprocessor`` and ``stride``.
         labels (Sequence[str]): of the models.
         size (int, optional): side to which images are resized for the network. Defaults to 14
-            strides: 448 pixels for a ResNet-50.
+            strides, 448 pixels for a ResNet-50, or as many of 10 and 7 as leave the cosines true.
 
     Returns:
-        dict: per label, the largest error of the cosines shown.
+        list[dict]: of ``encode``.
 
     Raises:
-        SettingsError: if the file cannot be written, or so many cells would need codes so short
-            that cosines are off by more than 0.01.
+        SettingsError: if the file cannot be written, ``size`` is not positive, or so many cells
+            would need codes so short that cosines are off by more than 0.01.
     """
-    checkpoints, errors = [], {}
-    for label, model in zip(labels, models):
-        features = cell_features(model, [image for _, image in images], size or 14 * model.stride)
-        rows, cols, channels = features.shape[1:]
-        features = features.flatten(0, 2)
-        dims = min(channels, FEATURE_BYTES // (len(models) * len(features)))
-        codes, scale = quantise(features, dims)
-        errors[label] = largest_error(features, codes, scale)
-        if errors[label] > TOLERANCE:
-            raise SettingsError(
-                f'the page would show cosines of {label} off by {errors[label]:.3f}, as only '
-                f'{dims} of {channels} dimensions fit for {len(features)} cells: give fewer images '
-                '(--count), fewer checkpoints or a smaller --size')
-        checkpoints.append(dict(label=label, dims=dims, scale=scale, rows=rows, cols=cols,
-                                codes=base64_text(codes.numpy().tobytes())))
+    if size is not None:
+        check_positive_integers('explorer', size=size)
+    pixels = [image for _, image in images]
+    for side in SIDES:
+        maps = [cell_features(model, pixels, size or side * model.stride) for model in models]
+        try:
+            checkpoints = encode(maps, labels)
+            break
+        except SettingsError:
+            if size or side == SIDES[-1]:
+                raise
     colours = matplotlib.colormaps['viridis'](np.arange(256), bytes=True)[:, :3]
     write_page(path, 'explorer.html', data=dict(
-        error=max(errors.values()), colours=colours.tolist(), checkpoints=checkpoints,
+        error=max(c['error'] for c in checkpoints), colours=colours.tolist(),
+        checkpoints=checkpoints,
         images=[dict(name=name, width=image.shape[1], height=image.shape[0],
                      jpeg=jpeg_address(image, 320)) for name, image in images]))
-    return errors
+    return checkpoints

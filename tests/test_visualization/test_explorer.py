@@ -72,9 +72,32 @@ class _Noise(nn.Module):
 def test_forty_images_and_three_checkpoints_stay_below_25_megabytes(tmp_path):
     rng = np.random.default_rng(0)
     noise = [(f'{i}.png', rng.integers(0, 256, (240, 320, 3), np.uint8)) for i in range(40)]
-    errors = explorer.write_explorer(tmp_path / 'page.html', noise, [_Noise()] * 3, list('abc'))
+    written = explorer.write_explorer(tmp_path / 'page.html', noise, [_Noise()] * 3, list('abc'))
     assert (tmp_path / 'page.html').stat().st_size < 25e6
-    assert all(0 < error < explorer.TOLERANCE for error in errors.values())
+    assert all(0 < c['error'] < explorer.TOLERANCE for c in written)
+
+
+class _SlowDecay(_Noise):
+    """512 channels whose variances fall as 1 / rank, a quarter of a ResNet-50's."""
+
+    def backbone(self, images):
+        return super().backbone(images) * torch.arange(1, 513).pow(-.5)[:, None, None]
+
+
+def test_features_of_many_channels_get_fewer_cells_until_their_cosines_are_true(
+        tmp_path, monkeypatch, browser):
+    # A quarter of the channels, images and dimensions that 40 images of a ResNet-50's three have.
+    monkeypatch.setattr(explorer, 'FEATURE_BYTES', explorer.FEATURE_BYTES // 16)
+    images = [(f'{i}.png', pictures()[0][1]) for i in range(10)]
+    written = explorer.write_explorer(tmp_path / 'page.html', images, [_SlowDecay()] * 3,
+                                      list('abc'))
+    assert {c['rows'] for c in written} <= {10, 7}
+    assert all(c['error'] < explorer.TOLERANCE for c in written)
+    browser.open(tmp_path / 'page.html')
+    side = written[0]['rows']
+    assert browser.evaluate('document.getElementById("cells").textContent') == f'{side} × {side}'
+    with pytest.raises(SettingsError, match='of 512 dimensions fit'):  # a size given is kept
+        explorer.write_explorer(tmp_path / 'p.html', images, [_SlowDecay()] * 3, list('abc'), 448)
 
 
 # ---- mistakes
@@ -102,13 +125,14 @@ def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys):
     torch.save(dict(state_dict={'head.weight': torch.zeros(1)}), tmp_path / 'head.pth')
     assert 'holds no encoder' in run(folder, '--checkpoints', tmp_path / 'head.pth')
     assert 'no checkpoint at' in run(folder, '--checkpoints', tmp_path / 'none.pth')
+    assert 'size must be a positive integer' in run(folder, '--checkpoints', 'random', '--size', -5)
     assert 'size=16 is too small' in run(folder, '--checkpoints', 'random', '--size', 16)
     out = tmp_path / 'missing' / 'page.html'
     assert 'cannot be written' in run(folder, '--checkpoints', 'random', '--out', out)
 
 
 def test_too_many_cells_for_true_cosines_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(explorer, 'FEATURE_BYTES', 2 * 3 * 14 * 14 * 2)  # two numbers a cell
+    monkeypatch.setattr(explorer, 'FEATURE_BYTES', 2 * 3 * 7 * 7 * 2)  # two numbers a cell
     with pytest.raises(SettingsError, match='only 2 of 32 dimensions fit .* fewer images'):
         explorer.write_explorer(tmp_path / 'p.html', pictures(), [network(0), network(1)], LABELS)
 
