@@ -41,7 +41,7 @@ def test_means_gains_and_files(tool, tmp_path, monkeypatch):
     write(tmp_path, 'm', {'runs/mocov2/seed0/epoch_2.pth': 6., 'runs/mocov2/seed0/epoch_1.pth': 9.})
     write(tmp_path, 'p', {'runs/plrc/seed0/epoch_2.pth': 7., 'runs/plrc/seed1/epoch_2.pth': 9.})
     rows = tool.read_probes(tmp_path)
-    table = tool.probe_table(rows, tool.METHODS)
+    table = tool.probe_table(rows)
     assert '| random weights | 1 | 5.0 | [r.json](probes/r.json) |' in table
     assert '| MoCo v2 | 1 | 6.0 |' in table  # the last epoch alone
     assert '| PLRC | 2 | 8.0 ± 1.4 |' in table

@@ -17,11 +17,6 @@ METHODS = {
     'random': 'random weights', 'mocov2': 'MoCo v2', 'region': 'region-level contrast',
     'plrc_without_la': 'PLRC without L_a', 'plrc': 'PLRC',
 }
-# Shorter runs, each with one setting of PLRC changed: 3 epochs, L_a from the second.
-VARIATIONS = {
-    'base': 'PLRC', 'points4': 'P = 4', 'points16': 'P = 16', 'beta3': 'beta = .3',
-    'warmup0': 'L_a from the start', 'alpha1': 'no L_a', 'felzenszwalb': 'Felzenszwalb regions',
-}
 # Result of tools/probe.py -> (heading, digits, factor).
 MEASURES = {
     'linear_seg/mIoU': ('linear mIoU', 2, 1), 'knn_seg/mIoU': ('k-NN mIoU', 2, 1),
@@ -70,12 +65,12 @@ def mean_and_spread(values: list, digits: int) -> str:
     return f'{text} ± {stdev(values):.{digits}f}' if len(values) > 1 else text
 
 
-def probe_table(rows: list, methods: dict, folder: str = '') -> str:
+def probe_table(rows: list, folder: str = '') -> str:
     """A line per method, a column per measure, and where the numbers stand."""
     heads = [heading for heading, _, _ in MEASURES.values()]
     lines = ['| | seeds | ' + ' | '.join(heads) + ' | from |',
              '|---|---|' + '---|' * (len(heads) + 1)]
-    for method, label in methods.items():
+    for method, label in METHODS.items():
         last = final(rows, method)
         if last:
             cells = [mean_and_spread([row[3][name] * factor for row in last], digits)
@@ -116,8 +111,7 @@ def run_table(folder: Path) -> str:
         seconds = mean(entry['time'] for entry in read_scalars(file))
         terms = ' | '.join(f'{last[name]:.3f}' if name in last else '' for name in
                            ('l_m', 'l_c', 'l_a', 'top1', 'std'))
-        method = file.stem.split('-')[0]
-        config = f'study_{method if method in METHODS else "plrc"}'
+        config = f'study_{file.stem.split("-")[0]}'
         lines.append(f'| [{file.stem}](runs/{file.name}) | '
                      f'[{config}](../../configs/study/{config}.py) | '
                      f'{last["epoch"] * IMAGES_PER_EPOCH:,} | {32 / seconds:.0f} | {terms} |')
@@ -128,6 +122,7 @@ def transfer_table(file: Path) -> str:
     """The rows that tools/transfer_table.py wrote."""
     with file.open() as lines:
         head, *rows = csv.reader(lines)
+    rows = [[*labels, f'{float(average):.2f}', spread] for *labels, average, spread in rows]
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in
                      (head, ['---'] * len(head), *rows))
 
@@ -183,9 +178,8 @@ def blocks(folder: Path) -> dict:
     """The tables of the page by the names of their blocks."""
     rows = read_probes(folder / 'probes')
     found = dict(
-        probes=probe_table(rows, METHODS), gains=gain_table(rows), runs=run_table(folder / 'runs'),
-        projected=probe_table(read_probes(folder / 'probes' / 'projected'), METHODS, 'projected/'),
-        variations=probe_table(rows, VARIATIONS))
+        probes=probe_table(rows), gains=gain_table(rows), runs=run_table(folder / 'runs'),
+        projected=probe_table(read_probes(folder / 'probes' / 'projected'), 'projected/'))
     for file in sorted((folder / 'transfer').glob('*.csv')):
         found[f'transfer {file.stem}'] = transfer_table(file)
     return found
