@@ -133,6 +133,7 @@ class AtomicCheckpointHook(CheckpointHook):
             path = osp.join(self.out_dir, f'{_BEST}{name}_{self.filename_tmpl.format(step)}'
                             .replace('/', '_'))
             average_running_statistics(_bare(runner.model))
+            check_finite(_bare(runner.model), meta['iter'])
             if is_main_process():
                 self._write(runner, path, meta=meta, save_optimizer=False,
                             save_param_scheduler=False, by_epoch=False)
@@ -143,8 +144,9 @@ class AtomicCheckpointHook(CheckpointHook):
         if replaced and self.last_ckpt is not None and not self._due:
             self._save_checkpoint_with_step(runner, step, meta)  # it has to know the best
         for path in filter(None, replaced):
-            if is_main_process():
-                _remove_if_there(path)
+            name = osp.basename(path)  # the folder stands in a checkpoint, which others may write
+            if is_main_process() and name.startswith(_BEST) and name.endswith('.pth'):
+                _remove_if_there(osp.join(self.out_dir, name))
 
     def _write(self, runner, path: str, **kwargs) -> None:
         folder, name = osp.split(path)
@@ -226,7 +228,13 @@ def _resume_target(runner):
             'for the newest intact one of the work dir.')
     found = newest_intact_checkpoint(runner.work_dir, runner.logger)
     if found is None:
-        runner.logger.warning(f'{runner.work_dir} holds no intact checkpoint: starting anew')
+        unreadable = [path for path in _newest_first(runner.work_dir) if osp.exists(path)]
+        if unreadable:
+            return SettingsError(
+                f'resume: none of the {len(unreadable)} checkpoints of {runner.work_dir} can be '
+                f'used; {unreadable[0]}: {damage_of(unreadable[0])}. Choose another --work-dir, '
+                'or remove them to start anew')
+        runner.logger.warning(f'{runner.work_dir} holds no checkpoint: starting anew')
     return found
 
 

@@ -39,7 +39,8 @@ class CheckSettingsHook(Hook):
                 f'model.warmup_epochs={model.warmup_epochs} of train_cfg.max_epochs='
                 f'{runner.max_epochs}: L_a never takes part. Lower the former, or set '
                 'model.alpha=1')
-        if isinstance(runner.optim_wrapper.optimizer, ZeroRedundancyOptimizer):
+        # OptimWrapperDict has no optimiser of its own.
+        if isinstance(getattr(runner.optim_wrapper, 'optimizer', None), ZeroRedundancyOptimizer):
             raise SettingsError('optim_wrapper.optimizer.type=ZeroRedundancyOptimizer spreads its '
                                 'state over the processes, and a checkpoint would wait for them '
                                 'for ever: use a plain optimiser such as SGD')

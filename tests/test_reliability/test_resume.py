@@ -165,6 +165,14 @@ def test_named_damaged_checkpoint_is_an_error(images, tmp_path):
     assert error.startswith('SettingsError: resume from') and 'cut off, or no checkpoint' in error
 
 
+def test_work_dir_of_damaged_checkpoints_only_is_an_error(images, tmp_path):
+    (tmp_path / 'iter_3.pth').write_bytes(b'PK nothing')
+    error = finish(start(tiny_config(images, tmp_path, resume=True)))
+    assert error.startswith('SettingsError: resume: none of the 1 checkpoints of')
+    assert 'iter_3.pth: it is cut off, or no checkpoint' in error
+    assert (tmp_path / 'iter_3.pth').read_bytes() == b'PK nothing'
+
+
 def test_images_already_seen_are_not_read_again(images, tmp_path):
     cfg = tiny_config(images, tmp_path, **EVERY_ITER)
     assert finish(start(cfg, functools.partial(kill_at, 'pointed at', 1))) == 'killed'
