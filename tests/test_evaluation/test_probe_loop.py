@@ -105,6 +105,19 @@ def test_a_best_checkpoint_is_nothing_to_resume_from(runs):
     assert newest_intact_checkpoint(str(folder)).endswith('epoch_3.pth')
 
 
+def test_a_best_checkpoint_elsewhere_is_not_removed(runs, tmp_path):
+    runner = runs[2]
+    elsewhere = tmp_path / 'best_of_all.pth'
+    elsewhere.touch()
+    hub = runner.message_hub
+    hub.update_info('best_ckpt_affinity/auc', str(elsewhere))
+    hub.update_info('best_score_affinity/auc', -1)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+    hook._save_best_checkpoint(runner, {'linear_seg/mIoU': -1, 'affinity/auc': 0.5})
+    assert hub.get_info('best_score_affinity/auc') == 0.5
+    assert elsewhere.exists()
+
+
 def test_a_full_disk_costs_no_earlier_best(images, cells, tmp_path, monkeypatch):
     from mmengine.runner import Runner
     save, tried = Runner.save_checkpoint, []
