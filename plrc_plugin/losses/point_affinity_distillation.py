@@ -4,6 +4,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.errors import check_positive
 from plrc_plugin.registry import MODELS
 
 from .reduction import (check_temperature, in_full_precision, mean_over_counted,
@@ -95,8 +96,8 @@ class PointAffinityDistillation(nn.Module):
 
     def __init__(self, student_temperature: float = 0.1, teacher_temperature: float = 0.07):
         super().__init__()
-        check_temperature(student_temperature=student_temperature,
-                          teacher_temperature=teacher_temperature)
+        check_positive('PointAffinityDistillation', student_temperature=student_temperature,
+                       teacher_temperature=teacher_temperature)
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
 

@@ -4,6 +4,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.errors import check_positive
 from plrc_plugin.registry import MODELS
 
 from .reduction import (check_temperature, in_full_precision, mean_over_counted,
@@ -95,7 +96,7 @@ class PointRegionContrast(nn.Module):
 
     def __init__(self, temperature: float = 0.2):
         super().__init__()
-        check_temperature(temperature=temperature)
+        check_positive('PointRegionContrast', temperature=temperature)
         self.temperature = temperature
 
     def forward(self, queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,

@@ -4,7 +4,7 @@ from typing import Dict, Tuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import check_shares
 from plrc_plugin.losses import dense_contrast, match_positions
 from plrc_plugin.registry import MODELS
 
@@ -32,8 +32,7 @@ class DenseCL(MomentumContrast):
 
     def __init__(self, *args, dense_weight: float = 0.5, **kwargs):
         super().__init__(*args, **kwargs)
-        if not 0 <= dense_weight <= 1:
-            raise SettingsError(f'DenseCL: dense_weight must lie in [0, 1], got {dense_weight!r}')
+        check_shares('DenseCL', dense_weight=dense_weight)
         self.dense_weight = dense_weight
         self.dense_projector = conv_projector(self.channels, self.embedding_dim)
         self.add_momentum_copy('dense_projector')

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import check_positive
 from plrc_plugin.losses import PixelConsistency, near_pairs
 from plrc_plugin.registry import MODELS
 from plrc_plugin.views import view_to_image
@@ -60,9 +60,7 @@ class PixPro(MomentumEncoders):
 
     def __init__(self, *args, embedding_dim: int = 256, symmetric: bool = True,
                  hidden_dim: int = 2048, threshold: float = 0.7, gamma: float = 2., **kwargs):
-        for name, value in dict(threshold=threshold, gamma=gamma).items():
-            if not value > 0:
-                raise SettingsError(f'PixPro: {name} must be positive, got {value!r}')
+        check_positive('PixPro', threshold=threshold, gamma=gamma)
         self._hidden_dim = hidden_dim
         super().__init__(*args, embedding_dim=embedding_dim, symmetric=symmetric, **kwargs)
         self.threshold = threshold

@@ -52,7 +52,7 @@ class PLRC(MomentumContrast):
         if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
             raise SettingsError('PLRC: warmup_epochs must be an integer >= 0, got '
                                 f'{warmup_epochs!r}')
-        if strategy not in list(STRATEGIES):
+        if type(strategy) is not int or strategy not in STRATEGIES:
             raise SettingsError(f'PLRC: strategy must be one of {list(STRATEGIES)}, '
                                 f'got {strategy!r}')
         if negatives not in NEGATIVES:

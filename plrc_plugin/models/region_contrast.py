@@ -24,10 +24,13 @@ class RegionContrast(PLRC):
         Section 4.5.1, Fig. 5 and 6; lightly's ``DetConSLoss`` has this form without momentum.
     """
 
-    def __init__(self, *args, alpha: float = 1., **kwargs):
+    def __init__(self, *args, alpha: float = 1., strategy: int = 1, **kwargs):
         if alpha != 1:
             raise SettingsError('RegionContrast: affinities of points are not defined for pooled '
                                 f'regions: leave alpha at 1, got {alpha!r}')
+        if strategy != 1:
+            raise SettingsError('RegionContrast: strategies are of distillation, which pooled '
+                                f'regions do not have: leave strategy at 1, got {strategy!r}')
         super().__init__(*args, alpha=1., **kwargs)
 
     def embed(self, projected_map: Tensor, view: dict) -> Tensor:

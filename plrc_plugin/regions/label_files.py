@@ -1,5 +1,6 @@
 """Regions from label maps on disk, one file per image."""
 import os
+import stat
 from typing import Optional, Sequence
 
 import numpy as np
@@ -37,7 +38,7 @@ class LabelFiles:
             raise SettingsError(f'LabelFiles: suffix must end in .png or .npz, got {suffix!r}')
         if root is not None and not os.path.isdir(root):
             raise SettingsError(f'LabelFiles: root={root!r} is not a folder')
-        if isinstance(void, str) or not all(isinstance(i, int) for i in void):
+        if not isinstance(void, (list, tuple)) or not all(isinstance(i, int) for i in void):
             raise SettingsError(f'LabelFiles: void must be a list of ids, got {void!r}')
         self.suffix = suffix
         self.root = root
@@ -80,6 +81,9 @@ def read_labels(path: str) -> np.ndarray:
         SettingsError: if it cannot be read or holds something else.
     """
     try:
+        # A pipe would stall the worker, a device may never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError('not a regular file')
         labels = _read_npz(path) if path.endswith('.npz') else _read_png(path)
     except SettingsError:
         raise

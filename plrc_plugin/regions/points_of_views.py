@@ -58,6 +58,11 @@ class SampleRegionPoints:
         if missing not in ('error', 'grid'):
             raise SettingsError("SampleRegionPoints: missing must be 'error' or 'grid', got "
                                 f'{missing!r}')
+        kind = regions.get('type')
+        if isinstance(kind, str) and REGIONS.get(kind) is None:
+            raise SettingsError(f'SampleRegionPoints: regions.type must be one of '
+                                f'{sorted(REGIONS.module_dict)}, got {kind!r}; a source of your '
+                                'own has to be imported, by custom_imports of the config')
         self.regions = REGIONS.build(regions)
         self.missing = missing
         self.num_regions = num_regions

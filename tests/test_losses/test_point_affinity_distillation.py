@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from plrc_plugin.errors import SettingsError
 from plrc_plugin.losses import (PointAffinityDistillation, point_affinity,
                                 point_affinity_distillation)
 
@@ -104,3 +105,10 @@ def test_module_equals_function():
     module = PointAffinityDistillation(0.2, 0.05)
     assert torch.equal(module(*inputs, key_valid),
                        point_affinity_distillation(*inputs, 0.2, 0.05, key_valid))
+
+
+@pytest.mark.parametrize('name', ['student_temperature', 'teacher_temperature'])
+@pytest.mark.parametrize('value', [0, -1, 'x'])
+def test_the_setting_that_cannot_work_is_named(name, value):
+    with pytest.raises(SettingsError, match=f'PointAffinityDistillation: {name} must be positive'):
+        PointAffinityDistillation(**{name: value})

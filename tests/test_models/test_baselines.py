@@ -74,6 +74,8 @@ def test_region_contrast_pools_up_sampled_maps_over_masks():
         net(query, key, mode='loss')
     with pytest.raises(SettingsError, match='leave alpha at 1'):
         RegionContrast(TRUNK, alpha=0.5)
+    with pytest.raises(SettingsError, match='RegionContrast: .*leave strategy at 1, got 2'):
+        RegionContrast(TRUNK, strategy=2)
 
 
 def test_dense_cl_matches_backbone_features_and_keeps_pooled_keys():
@@ -104,8 +106,9 @@ def test_dense_cl_matches_backbone_features_and_keeps_pooled_keys():
     torch.testing.assert_close(state['dense_queue.bank'][:2],
                                F.normalize(key_map.mean((2, 3)), dim=1))
     torch.testing.assert_close(state['queue.bank'][:2], F.normalize(key_vector, dim=1))
-    with pytest.raises(SettingsError, match='dense_weight must'):
-        DenseCL(TRUNK, queue_size=16, dense_weight=2)
+    for weight in (2, 'x', None):
+        with pytest.raises(SettingsError, match='DenseCL: dense_weight must'):
+            DenseCL(TRUNK, queue_size=16, dense_weight=weight)
 
 
 def test_pix_pro_propagates_and_pairs_bins_that_are_near_in_the_image():
@@ -144,7 +147,7 @@ def test_pix_pro_propagates_and_pairs_bins_that_are_near_in_the_image():
     out = net(query, key, mode='loss')
     torch.testing.assert_close(out['loss'], expected)
     assert out['no_near_pair'] == 0
-    for setting in (dict(threshold=0), dict(gamma=-1), dict(hidden_dim=0)):
+    for setting in (dict(threshold=0), dict(threshold='x'), dict(gamma=-1), dict(hidden_dim=0)):
         with pytest.raises(SettingsError, match=f'PixPro: {next(iter(setting))} must'):
             PixPro(TRUNK, **setting)
 

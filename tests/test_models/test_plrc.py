@@ -319,7 +319,8 @@ def test_projected_map_for_looking():
 
 @pytest.mark.parametrize('setting', [
     dict(alpha=-.1), dict(alpha=1.1), dict(beta=2), dict(warmup_epochs=-1), dict(warmup_epochs=.5),
-    dict(strategy=4), dict(momentum=1.5), dict(temperature=0), dict(queue_size=0),
+    dict(strategy=4), dict(strategy=True), dict(strategy=1.0), dict(momentum=1.5),
+    dict(temperature=0), dict(queue_size=0),
     dict(embedding_dim=-1), dict(queue_size=1.5)])
 def test_settings_that_cannot_work(setting):
     with pytest.raises(SettingsError, match=f'PLRC: {next(iter(setting))} must'):

@@ -13,7 +13,7 @@ from skimage.draw import polygon2mask
 from plrc_plugin.datasets import ImageFolder, collate_views
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.regions import (CocoRegions, LabelFiles, MissingRegions, SegmenterRegions,
-                                 region_map_of_view)
+                                 SampleRegionPoints, region_map_of_view)
 from plrc_plugin.regions import segmenter as segmenter_module
 from plrc_plugin.regions.coco import box_mask, instance_mask, one_region_each
 from plrc_plugin.views import DecodingError, SampleKey, crop_affine, read_image
@@ -98,6 +98,7 @@ def save_png(array):
     ('.png', lambda path: path.write_bytes(b''), 'cannot be read'),
     ('.png', lambda path: Image.new('L', (120, 90)).save(path, 'JPEG'), 'cannot be read'),
     ('.png', lambda path: path.mkdir(), 'cannot be read'),
+    ('.png', os.mkfifo, 'not a regular file'), ('.npz', os.mkfifo, 'not a regular file'),
     ('.npz', lambda path: np.savez(path, np.zeros((90, 120))), 'integers, got float64.*astype'),
     ('.npz', lambda path: np.savez(path, np.full((90, 120), 2**63, np.uint64)),
      'id 9223372036854775808 is beyond int64.*renumber'),
@@ -133,10 +134,17 @@ def test_an_image_is_not_its_own_map(tmp_path):
 
 @pytest.mark.parametrize('setting, message', [
     (dict(suffix='.jpg'), 'suffix must end'), (dict(root='nowhere'), "root='nowhere' is not"),
-    (dict(void='0'), 'void must be'), (dict(void=[.5]), 'void must be')])
+    (dict(void='0'), 'void must be'), (dict(void=None), 'void must be'),
+    (dict(void=0), 'void must be'), (dict(void=[.5]), 'void must be')])
 def test_label_file_settings(setting, message):
     with pytest.raises(SettingsError, match=f'LabelFiles: {message}'):
         LabelFiles(**setting)
+
+
+def test_a_source_that_does_not_exist():
+    with pytest.raises(SettingsError, match="regions.type must be one of .'CocoRegions', .*got "
+                                            "'Grids'; a source of your own .*custom_imports"):
+        SampleRegionPoints(dict(type='Grids'))
 
 
 # ---- the policy, through the loader -------------------------------------------------------
