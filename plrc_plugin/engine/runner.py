@@ -133,6 +133,9 @@ def init_processes_without_gpu(launcher: str) -> None:
     rank, size, local_rank = (os.environ[name] for name in _LAUNCHERS[launcher])
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
     if 'MASTER_ADDR' not in os.environ:
+        if launcher == 'mpi' and os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE', size) != size:
+            raise SettingsError('--launcher mpi on several nodes: set the environment variable '
+                                'MASTER_ADDR to the name of the first node (mpirun -x MASTER_ADDR)')
         os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')

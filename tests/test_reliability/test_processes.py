@@ -217,3 +217,13 @@ def test_processes_with_different_batches_are_refused(images, tmp_path):
     cfg.train_dataloader.sampler.round_up = False
     assert all('SettingsError' in error and 'round_up' in error
                for error in run_processes(cfg, 2))
+
+
+def test_mpi_over_several_nodes_needs_an_address(monkeypatch):
+    monkeypatch.delenv('MASTER_ADDR', raising=False)
+    for name, value in dict(RANK=0, SIZE=4, LOCAL_RANK=0, LOCAL_SIZE=2).items():
+        monkeypatch.setenv(f'OMPI_COMM_WORLD_{name}', str(value))
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, '')  # to be restored
+    with pytest.raises(SettingsError, match='--launcher mpi on several nodes.*MASTER_ADDR'):
+        init_processes_without_gpu('mpi')
