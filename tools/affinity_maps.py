@@ -79,12 +79,14 @@ def chosen_images(args) -> list:
 def main():
     """Loads the networks, draws, and names the pictures; errors are one line, exit code 2."""
     args = parse_args()
-    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.transfer import load_encoder
     from plrc_plugin.views import DecodingError
     from plrc_plugin.visualization.affinity import affinity_gallery
 
     try:
+        check_positive_integers('affinity_maps', size=args.size, per_row=args.per_row,
+                                count=args.count)
         cfg = Config.fromfile(args.config)
         images, points = zip(*chosen_images(args))
         models = [load_encoder(cfg, c, momentum=args.momentum) for c in args.checkpoints]

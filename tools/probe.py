@@ -43,13 +43,14 @@ def main():
     """Extracts, probes, prints a table and writes the numbers."""
     args = parse_args()
     from plrc_plugin.datasets import masked_images
-    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
     from plrc_plugin.transfer import load_encoder
 
     settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
     results = {}
     try:
+        check_positive_integers('probe', batch_size=args.batch_size, seeds=args.seeds)
         cfg = Config.fromfile(args.config)
         fit, score = (masked_images(args.data, args.root, split, args.max_images)
                       for split in ('train', 'val'))

@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import DATASETS, HOOKS
 from plrc_plugin.views import DecodingError, read_image
-from plrc_plugin.visualization.affinity import affinity_gallery, object_centre
+from plrc_plugin.visualization.affinity import affinity_gallery, check_point, object_centre
 
 
 @HOOKS.register_module()
@@ -55,12 +55,14 @@ class AffinityHook(Hook):
             chosen = [masks[i] for i in range(min(self.count, len(masks)))]
             self.images = [image for image, _, _ in chosen]
             self.points = [object_centre(instances) for _, _, instances in chosen]
-            return
-        try:
-            self.images = [read_image(path) for path in self.files]
-        except DecodingError as error:
-            raise SettingsError(f'AffinityHook: images: {error}') from error
-        self.points = [tuple(p) for p in self.points or [(0.5, 0.5)] * len(self.images)]
+        else:
+            try:
+                self.images = [read_image(path) for path in self.files]
+            except DecodingError as error:
+                raise SettingsError(f'AffinityHook: images: {error}') from error
+            self.points = [tuple(p) for p in self.points or [(0.5, 0.5)] * len(self.images)]
+        for image, point in zip(self.images, self.points):  # on every rank, also on resuming
+            check_point(image, point)
 
     def before_train(self, runner) -> None:
         if runner.iter == 0:

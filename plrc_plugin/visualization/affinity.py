@@ -17,6 +17,15 @@ Point = Tuple[float, float]
 MIN_SIDE = 32  # pixels of an image
 
 
+def check_point(image: np.ndarray, point: Point) -> None:
+    """Raises SettingsError if the point lies outside or the image has a side below 32 pixels."""
+    if not all(0 <= coordinate <= 1 for coordinate in point):
+        raise SettingsError(f'point {point} lies outside the image: x and y go from 0 to 1')
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise SettingsError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too small: '
+                            f'each side needs {MIN_SIDE}')
+
+
 @torch.no_grad()
 def affinity_map(model: nn.Module, image: np.ndarray, point: Point, size: int = 896,
                  resolution: int = 56) -> Tensor:
@@ -36,11 +45,7 @@ def affinity_map(model: nn.Module, image: np.ndarray, point: Point, size: int = 
         SettingsError: if the point lies outside the image, the image has a side below 32 pixels, or
             ``size`` leaves the network a single cell.
     """
-    if not all(0 <= coordinate <= 1 for coordinate in point):
-        raise SettingsError(f'point {point} lies outside the image: x and y go from 0 to 1')
-    if min(image.shape[:2]) < MIN_SIDE:
-        raise SettingsError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too small: '
-                            f'each side needs {MIN_SIDE}')
+    check_point(image, point)
     pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
     device = next(model.backbone.parameters()).device
     features = last_map(model.backbone(

@@ -121,3 +121,11 @@ def test_images_that_cannot_be_drawn_end_the_run_before_training(files, points, 
         run(images, tmp_path, dict(type='plrc_plugin.AffinityHook', points=points, size=64,
                                    images=[str(images / name) for name in files]))
     assert not (tmp_path / 'losses_0.txt').exists()
+
+
+def test_points_and_sizes_are_checked_before_the_run_whoever_draws(images, tmp_path):
+    with pytest.raises(SettingsError, match='outside the image'):
+        AffinityHook(images=[str(images / '00.png')], points=[(0, 2)]).before_run(None)
+    cv2.imwrite(str(tmp_path / 'small.png'), np.zeros((20, 40, 3), np.uint8))
+    with pytest.raises(SettingsError, match='40 x 20 pixels is too small'):
+        AffinityHook(images=[str(tmp_path / 'small.png')]).before_run(None)

@@ -165,6 +165,8 @@ def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
     (['scenes/val', '--out', 'maps.gif'], 'end in .png or .pdf'),
     (['--data', 'voc'], 'VOCMasks: there is no list'),
     ([], 'either images or --data'),
+    (['scenes/val', '--size', '0'], 'size must be a positive integer, got 0'),
+    (['scenes/val', '--per-row', '0'], 'per_row must be a positive integer, got 0'),
 ])
 def test_a_mistake_is_one_line(arguments, message, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
@@ -196,6 +198,7 @@ def test_probe_writes_what_the_function_gives(folder, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize('arguments, message', [
+    (['--batch-size', '0'], 'batch_size must be a positive integer, got 0'),
     (['--root', 'nowhere'], 'cannot be read as COCO JSON'),
     (['--out', 'nowhere/probes.json'], 'there is no folder nowhere'),
     (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no encoder'),
