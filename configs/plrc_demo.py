@@ -26,7 +26,7 @@ train_dataloader = dict(
             dict(type='plrc_plugin.SampleRegionPoints', points_per_region=8, resolution=24)
         ]))
 train_cfg = dict(max_epochs=12, val_interval=3)
-default_hooks = dict(logger=dict(interval=10))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(save_best='knn_seg/mIoU'))
 log_processor = dict(window_size=30)
 
 # Every third epoch: probes of the frozen trunk, and affinity maps. See docs/seeing.md.

@@ -108,6 +108,8 @@ def test_of_the_demo(browser, tmp_path, monkeypatch):  # noqa: F811
         'default_hooks.logger.interval': 1, 'model.warmup_epochs': 0, 'model.queue_size': 64})
     cfg.work_dir = str(tmp_path / 'run')
     rows = check_pages(cfg, scenes / 'val', tmp_path, browser, monkeypatch)
+    assert (tmp_path / 'run' / 'best_knn_seg_mIoU_epoch_1.pth').is_file()
+    assert (tmp_path / 'run' / 'last_checkpoint').read_text().endswith('/epoch_1.pth')
     assert {'affinity/auc', 'linear_seg/mIoU', 'knn_seg/mIoU'} <= set(rows)
 
 
