@@ -26,3 +26,19 @@ def test_top1_is_the_share_of_nearest_own_keys():
     queries = torch.stack([keys[0], negatives[0]])
     _, top1 = image_contrast(queries, keys, negatives)
     assert top1 == 0.5
+
+
+@pytest.mark.parametrize('temperature', [0.07, 0.2])
+def test_equals_a_loop(temperature):
+    queries = normalize(torch.randn(4, 6), dim=1).requires_grad_()
+    keys, negatives = normalize(torch.randn(4, 6), dim=1), normalize(torch.randn(9, 6), dim=1)
+    terms = []
+    for query, key in zip(queries, keys):
+        positive = (query @ key / temperature).exp()
+        others = sum((query @ negative / temperature).exp() for negative in negatives)
+        terms.append(-(positive / (positive + others)).log())
+    expected = sum(terms) / 4
+    loss, _ = image_contrast(queries, keys, negatives, temperature)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, queries)[0],
+                               torch.autograd.grad(expected, queries)[0], rtol=1e-4, atol=1e-6)
