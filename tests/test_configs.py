@@ -6,7 +6,6 @@ import math
 import re
 
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner

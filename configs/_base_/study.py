@@ -1,4 +1,4 @@
-# The small study of docs/study.md: what all its methods share. Half-width ResNet-18 of stride 16,
+# The small study of docs/study: what all its methods share. Half-width ResNet-18 of stride 16,
 # views of 112 pixels and so maps of 7 x 7, 13 epochs of 5,000 photographs: 64,896 images seen.
 _base_ = ['./two_views_224.py', './sgd_cosine_200e.py', './plrc_runtime.py']
 

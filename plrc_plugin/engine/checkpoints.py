@@ -7,12 +7,12 @@ from typing import Iterator, Optional
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
+from plrc_plugin.wrapped_models import bare_model
 
 from .checkpoint_files import damage_of, plain_scalars
 
@@ -91,7 +91,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
         # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
         # skipped the step) that no checkpoint holds.
-        stepped = getattr(_bare(runner.model), 'optimizer_stepped',
+        stepped = getattr(bare_model(runner.model), 'optimizer_stepped',
                           runner.optim_wrapper.should_update())
         self._due = not stepped and iteration < runner.max_iters
         if self._due:
@@ -102,8 +102,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
-        average_running_statistics(_bare(runner.model))
-        check_finite(_bare(runner.model), meta['iter'])
+        average_running_statistics(bare_model(runner.model))
+        check_finite(bare_model(runner.model), meta['iter'])
         self.last_ckpt = osp.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         if not is_main_process():
@@ -132,8 +132,8 @@ class AtomicCheckpointHook(CheckpointHook):
                 continue
             path = osp.join(self.out_dir, f'{_BEST}{name}_{self.filename_tmpl.format(step)}'
                             .replace('/', '_'))
-            average_running_statistics(_bare(runner.model))
-            check_finite(_bare(runner.model), meta['iter'])
+            average_running_statistics(bare_model(runner.model))
+            check_finite(bare_model(runner.model), meta['iter'])
             if is_main_process():
                 self._write(runner, path, meta=meta, save_optimizer=False,
                             save_param_scheduler=False, by_epoch=False)
@@ -274,7 +274,3 @@ def _remove_if_there(path: str) -> None:
         os.remove(path)
     except FileNotFoundError:
         pass
-
-
-def _bare(model):
-    return model.module if is_model_wrapper(model) else model

@@ -8,11 +8,11 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.logging import MessageHub
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from plrc_plugin.errors import NonFiniteLossError
 from plrc_plugin.registry import MODELS
+from plrc_plugin.wrapped_models import bare_model
 
 from .seeding import seed_iteration
 
@@ -22,7 +22,7 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
 
     The optimiser has not stepped: the weights are those that met the batch.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner.model)
     model.discard_keys()
     state = model.state_dict()
     spoilt = [name for name, value in state.items()

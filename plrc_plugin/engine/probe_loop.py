@@ -2,12 +2,12 @@
 from typing import Dict
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner import ValLoop
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.evaluation import ProbeCells, cell_features
 from plrc_plugin.registry import LOOPS
+from plrc_plugin.wrapped_models import bare_model
 
 
 @LOOPS.register_module()
@@ -38,8 +38,7 @@ class ProbeLoop(ValLoop):
     def run_iter(self, idx: int, data_batch: Dict) -> None:
         """The features of one batch, handed to the metrics."""
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
-        model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(self.runner.model)
         pixels = data_batch['pixels'].to(model.data_preprocessor.device)
         features = cell_features(model, pixels, self.dataloader.dataset.cells, self.projected,
                                  self.momentum)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.dist import is_distributed
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
+from plrc_plugin.wrapped_models import bare_model
 
 from .loading import read_without_running
 
@@ -79,7 +79,7 @@ class PretrainRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper):
         with readable_errors('optim_wrapper', optim_wrapper):
             wrapper = super().build_optim_wrapper(optim_wrapper)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = bare_model(self.model)
         if hasattr(model, 'watch') and hasattr(wrapper, 'optimizer'):
             model.watch(wrapper.optimizer)
         return wrapper

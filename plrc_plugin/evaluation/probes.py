@@ -1,6 +1,6 @@
 """Probes of frozen features as mmengine metrics: they gather the cells of images to fit on and of
 images to score on, from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
-from typing import Dict, List, Sequence
+from typing import Dict, Sequence
 
 import numpy as np
 import torch

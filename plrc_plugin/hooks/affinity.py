@@ -5,12 +5,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import DATASETS, HOOKS
 from plrc_plugin.views import DecodingError, read_image
 from plrc_plugin.visualization.affinity import affinity_gallery, check_point, object_centre
+from plrc_plugin.wrapped_models import bare_model
 
 
 @HOOKS.register_module()
@@ -75,7 +75,7 @@ class AffinityHook(Hook):
     @master_only
     def draw(self, runner, epoch: int) -> None:
         """Adds the picture of an epoch."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         modes = {module: module.training for module in model.modules()}
         model.eval()
         figure = affinity_gallery(self.images, self.points, [model], [f'epoch {epoch}'], self.size)

@@ -1,13 +1,13 @@
 """Settings that are each fine and cannot work together, found before the first iteration."""
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import HOOKS
 from plrc_plugin.views import TwoViews
+from plrc_plugin.wrapped_models import bare_model
 
 
 @HOOKS.register_module()
@@ -27,7 +27,7 @@ class CheckSettingsHook(Hook):
         check_positive_integers('log_processor', window_size=runner.log_processor.window_size)
         if not isinstance(runner.cfg.get('train_dataloader'), dict):
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         if (getattr(model, 'alpha', 1) < 1 and model.warmup_epochs
                 and isinstance(runner.train_loop, IterBasedTrainLoop)):
             raise SettingsError(f'model.warmup_epochs={model.warmup_epochs} counts epochs, and '
@@ -68,7 +68,7 @@ class CheckSettingsHook(Hook):
                 'train_dataloader.batch_size')
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         if not hasattr(model, 'queue'):
             return
         keys, batch = len(model.queue.bank), runner.train_dataloader.batch_size * get_world_size()

@@ -4,10 +4,10 @@ from numbers import Real
 from typing import Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
+from plrc_plugin.wrapped_models import bare_model
 
 _CURVES = dict(linear=lambda x: x, cosine=lambda x: (1 - math.cos(math.pi * x)) / 2)
 
@@ -49,17 +49,17 @@ class ScheduleHook(Hook):
         self.curve = _CURVES[curve]
 
     def before_train(self, runner) -> None:
-        value = _bare(runner.model)
+        value = bare_model(runner.model)
         for name in self.attribute.split('.'):
             value = getattr(value, name, None)
         if not isinstance(value, Real):
             raise SettingsError(f'ScheduleHook: attribute={self.attribute!r} is no number of '
-                                f'{type(_bare(runner.model)).__name__}; try momentum')
+                                f'{type(bare_model(runner.model)).__name__}; try momentum')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
         owner, _, name = self.attribute.rpartition('.')
         value = self.value_at(runner.iter / len(runner.train_dataloader), runner.max_epochs)
-        setattr(_bare(runner.model).get_submodule(owner), name, value)
+        setattr(bare_model(runner.model).get_submodule(owner), name, value)
         runner.message_hub.update_scalar(f'train/{name}', value)
 
     def value_at(self, epoch: float, max_epochs: int) -> float:
@@ -67,7 +67,3 @@ class ScheduleHook(Hook):
         last = max_epochs if self.end_epoch is None else self.end_epoch
         passed = (epoch - self.begin_epoch) / max(last - self.begin_epoch, 1e-9)
         return self.start + (self.end - self.start) * self.curve(min(max(passed, 0), 1))
-
-
-def _bare(model):
-    return model.module if is_model_wrapper(model) else model

@@ -4,13 +4,13 @@ from functools import partial, wraps
 from typing import Sequence, Union
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
+from plrc_plugin.wrapped_models import bare_model
 
 
 @HOOKS.register_module()
@@ -41,7 +41,7 @@ class TrunkOptionsHook(Hook):
         self.compile = compile
 
     def before_run(self, runner) -> None:
-        modules = dict(_bare(runner.model).named_modules())
+        modules = dict(bare_model(runner.model).named_modules())
         for name in self.recompute:
             if name not in modules:
                 raise SettingsError(f'TrunkOptionsHook: recompute names {name!r}, which the model '
@@ -50,7 +50,7 @@ class TrunkOptionsHook(Hook):
 
     def before_train(self, runner) -> None:
         if self.compile is not False:
-            model, options = _bare(runner.model), {} if self.compile is True else self.compile
+            model, options = bare_model(runner.model), {} if self.compile is True else self.compile
             for trunk in (model.backbone, getattr(model, 'momentum_backbone', None)):
                 if trunk is not None:
                     trunk.compile(**options)
@@ -84,7 +84,3 @@ def _running_statistics_held(module: nn.Module):
     finally:
         for norm, state in zip(norms, kept):
             norm.momentum, norm.num_batches_tracked = state
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

@@ -5,7 +5,6 @@ from typing import Dict, List
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,14 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..engine.checkpoints import damage_of
 from ..errors import SettingsError
 from ..registry import HOOKS
+from ..wrapped_models import bare_model
 from .checkpoint import read_trunk
 
 # Every place of a detector or segmenter that continues the trunk.
 PLACES = ('backbone', 'roi_head.shared_head')
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 @torch.no_grad()
@@ -109,7 +105,7 @@ class LoadTrunk(Hook):
         else:
             trunk, prefix = read_trunk(path)
             print_log('\n  '.join([f'trunk of {path} (under {prefix!r}):']
-                                  + load_trunk(_unwrap(runner.model), trunk)), 'current')
+                                  + load_trunk(bare_model(runner.model), trunk)), 'current')
 
 
 @HOOKS.register_module()
@@ -141,7 +137,7 @@ class PreciseBN(Hook):
         loop = runner.train_loop
         if (runner.iter + 1) % loop.val_interval and runner.iter + 1 != loop.max_iters:
             return
-        model = _unwrap(runner.model)
+        model = bare_model(runner.model)
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
         kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
         for norm in norms:

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
-from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import DATASETS
 from plrc_plugin.transfer import load_encoder
 from plrc_plugin.views import read_image
