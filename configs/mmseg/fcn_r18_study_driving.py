@@ -1,6 +1,6 @@
 """FCN on driving frames in the Cityscapes layout with the study's trunk: 92 to train, 34 to test.
 
-The Cityscapes protocol made small: half-width ResNet-18, crops of 193. Cost: 600 steps of 4 crops.
+The Cityscapes protocol made small: half-width ResNet-18, crops of 193. Cost: 400 steps of 4 crops.
 No row of the paper.
 
   mim train plrc_plugin configs/mmseg/fcn_r18_study_driving.py \
@@ -34,7 +34,7 @@ val_dataloader = dict(
         pipeline={{_base_.val_dataloader.dataset.pipeline}}))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_iters=600, val_interval=600)
+train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=600, milestones=[420, 540])
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=400, milestones=[280, 360])
 ]
