@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import (DataDependentOutputException, FakeTen
                                            FakeTensorMode)
 
 import plrc_plugin  # noqa: F401
+from plrc_plugin.regions import sample_region_points
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8, strides=(1, 2, 2, 1))
 PLRC = dict(type='plrc_plugin.PLRC', backbone=TRUNK, queue_size=64, warmup_epochs=0)
@@ -75,6 +76,14 @@ def test_forward_of_a_step_on_fake_cuda(name, amp):
         assert value.dtype == torch.float32 and value.shape == ()
     assert losses['loss'].requires_grad
     assert all(x.device.type == 'cuda' for x in (*model.parameters(), *model.buffers()))
+
+
+def test_regions_and_points_are_drawn_on_fake_cuda():
+    with FakeTensorMode():
+        regions, points = sample_region_points(
+            torch.zeros(3, 14, 14, dtype=torch.int32, device='cuda'), 16, 4)
+    assert regions.device.type == points.device.type == 'cuda'
+    assert regions.shape == (3, 16) and points.shape == (3, 16, 4, 2)
 
 
 @pytest.mark.parametrize('fault, error', [
