@@ -87,13 +87,13 @@ def sample_region_points(region_map: Array, num_regions: int, points_per_region:
     of_image = run.reshape(begins.shape)
     lowest, highest = of_image[:, :1] + (labels[:, :1] < 0), of_image[:, -1:]
 
-    draws = _draw((batch, num_regions, 1 + points_per_region), generator, labels)
-    drawn = lowest + draws[..., 0] % (highest - lowest + 1).clip(1)
+    drawn = lowest + _draw_below(highest - lowest + 1, (batch, num_regions), generator)
     drawn = xp.minimum(drawn, highest)  # the void one, where there is no other
     first = xp.searchsorted(run, drawn)
     size = xp.searchsorted(run, drawn, side='right') - first
     regions = labels.reshape(-1)[first].clip(VOID)
-    cells = order.reshape(-1)[first[..., None] + draws[..., 1:] % size[..., None]]
+    offset = _draw_below(size[..., None], (batch, num_regions, points_per_region), generator)
+    cells = order.reshape(-1)[first[..., None] + offset]
     points = xp.stack([cells % resolution, cells // resolution], -1)
     return regions, (xp.asarray(points, dtype=xp.float32) + 0.5) / resolution
 
@@ -108,8 +108,9 @@ def _sort(rows: Array) -> Tuple[Array, Array]:
     return rows.take(in_batch).astype(np.int64, copy=False), order
 
 
-def _draw(shape: Tuple[int, ...], generator, like: Array) -> Array:
-    """Integers uniform in [0, 2^62): modulo a number of cells they are uniform to 1 in 10^15."""
-    if isinstance(like, Tensor):
-        return torch.randint(1 << 62, shape, generator=generator, device=like.device)
-    return (generator or np.random.default_rng()).integers(1 << 62, size=shape)
+def _draw_below(bound: Array, shape: Tuple[int, ...], generator) -> Array:
+    """Uniform integers in [0, bound). Below 1, 24 bits times a bound of fewer never round up."""
+    if isinstance(bound, Tensor):
+        return (torch.rand(shape, generator=generator, device=bound.device) * bound).long()
+    rng = generator or np.random.default_rng()
+    return (rng.random(shape, dtype=np.float32) * bound).astype(np.int64)
