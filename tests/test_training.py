@@ -1,5 +1,6 @@
 """Whole runs through mmengine's runner, from the shipped configs."""
 import json
+import math
 import os
 
 import pytest
@@ -68,10 +69,35 @@ def test_same_run_whatever_the_number_of_workers(image_folder, tmp_path, monkeyp
         assert (a['loss'], a['l_c'], a['l_m']) == (b['loss'], b['l_c'], b['l_m'])
 
 
+@pytest.mark.parametrize('name', ['plrc', 'mocov2', 'regioncontrast', 'densecl', 'pixpro'])
+def test_every_objective_trains_alike_on_views_augmented_on_the_device(name, image_folder, tmp_path,
+                                                                      monkeypatch):
+    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
+    logs = []
+    for where in ('loader', 'device'):
+        cfg = config(f'{name}_in1k.py', tmp_path / where, **{
+            'train_cfg.max_epochs': 1, 'train_dataloader.dataset.pipeline.0.photometric': where})
+        if name == 'pixpro':
+            del cfg.model['queue_size']
+        if name == 'plrc':
+            cfg.model.warmup_epochs = 0
+        logs.append(train(cfg)[1])
+    assert len(logs[0]) == len(logs[1]) == 3
+    for entries in zip(*logs):
+        assert entries[0].keys() == entries[1].keys()
+        assert all(math.isfinite(value) for value in entries[1].values())
+    for term, value in logs[0][0].items():  # views differ by rounding, weights after a step by more
+        if term == 'loss' or term.startswith('l_'):
+            assert logs[1][0][term] == pytest.approx(value, rel=0.02, abs=2e-3)
+
+
 @pytest.mark.parametrize('options, message', [
     ({'train_dataloader.dataset.pipeline.0.size': 16}, 'size=16 is smaller than the stride 32'),
     ({'train_cfg': dict(type='IterBasedTrainLoop', max_iters=2, _delete_=True)},
      'warmup_epochs=30 counts epochs.*ResumableTrainLoop'),
+    ({'train_dataloader.dataset.pipeline.0.photometric': 'device',
+      'model.data_preprocessor': dict(type='BaseDataPreprocessor')},
+     "photometric='device'.*ViewsPreprocessor.*is a BaseDataPreprocessor"),
     ({'train_dataloader.batch_size': 1}, 'batch_size=1 .* nothing to shuffle.*shuffle_bn=False'),
     ({'train_dataloader.batch_size': 7}, 'do not fill one batch of 7.*lower'),
     ({'train_dataloader.dataset.data_root': 'nowhere'}, "data_root='nowhere' does not exist"),

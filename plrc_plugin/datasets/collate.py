@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from plrc_plugin.registry import FUNCTIONS
+from plrc_plugin.views import DeviceAugmentation
 
 
 @FUNCTIONS.register_module()
@@ -15,7 +16,8 @@ def collate_views(samples: List[dict]) -> dict:
         dict: ``query`` and ``key``, each a dict with ``pixels`` (B, H, W, 3) uint8 RGB, ``affine``
         (B, 2, 3) float32, ``size`` (B, 2) float32, the images' width and height, and, where the
         pipeline draws points, ``regions`` (B, M) int64, ``points`` (B, M, 2) float32 and, where it
-        keeps them, ``region_map`` (B, R, R) int64; ``paths``, the B files; ``skipped``, (path,
+        keeps them, ``region_map`` (B, R, R) int64, and where the device augments, ``augmentation``,
+        a :class:`~plrc_plugin.views.DeviceAugmentation`; ``paths``, the B files; ``skipped``, (path,
         reason) of the files that could not be read and were replaced; ``regions_missing``, those of
         the B files that the region source knows nothing of.
     """
@@ -26,6 +28,9 @@ def collate_views(samples: List[dict]) -> dict:
             pixels=torch.from_numpy(np.stack([view.pixels for view in views])),
             affine=torch.from_numpy(np.stack([view.affine for view in views]).astype(np.float32)),
             size=torch.tensor([sample['size'] for sample in samples], dtype=torch.float32))
+        if views[0].augmentation is not None:
+            batch[name]['augmentation'] = DeviceAugmentation(*(
+                torch.from_numpy(np.stack(x)) for x in zip(*(view.augmentation for view in views))))
         if 'region_points' in samples[0]:
             drawn = [sample['region_points'][v] for sample in samples]
             batch[name]['regions'] = torch.stack([d.regions for d in drawn])

@@ -5,6 +5,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
+from plrc_plugin.models import ViewsPreprocessor
 from plrc_plugin.registry import HOOKS
 from plrc_plugin.views import TwoViews
 from plrc_plugin.wrapped_models import bare_model
@@ -15,9 +16,10 @@ class CheckSettingsHook(Hook):
     """Checks data and model against each other before the run.
 
     Raises:
-        SettingsError: for views smaller than the network's stride, a batch of one with shuffled
-            batch normalisation, a data set smaller than one batch, a warm-up in epochs without
-            epochs, a sharded optimiser, and processes of different numbers of images.
+        SettingsError: for views smaller than the network's stride or that nobody would augment, a
+            batch of one with shuffled batch normalisation, a data set smaller than one batch, a
+            warm-up in epochs without epochs, a sharded optimiser, and processes of different
+            numbers of images.
     """
 
     def before_run(self, runner) -> None:
@@ -52,6 +54,13 @@ class CheckSettingsHook(Hook):
                 f'TwoViews: size={views[0].size} is smaller than the stride {model.stride} of the '
                 f'backbone: set size to at least {2 * model.stride}, or lower the backbone\'s '
                 'strides')
+        if (views and views[0].photometric == 'device'
+                and not isinstance(model.data_preprocessor, ViewsPreprocessor)):
+            raise SettingsError(
+                "TwoViews: photometric='device' leaves jitter, greyscale and blur to the model's "
+                'ViewsPreprocessor, and model.data_preprocessor is a '
+                f"{type(model.data_preprocessor).__name__}: use photometric='loader', or a "
+                'subclass of ViewsPreprocessor')
         if loader.batch_size * get_world_size() == 1 and model.shuffle_bn:
             raise SettingsError(
                 'train_dataloader.batch_size=1 on one process leaves nothing to shuffle, and batch '

@@ -1,18 +1,20 @@
 """From a batch of uint8 views to normalised images on the device."""
-from typing import Sequence
+from typing import Optional, Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from plrc_plugin.registry import MODELS
+from plrc_plugin.views import DeviceAugmentation, augment
 
 
 @MODELS.register_module()
 class ViewsPreprocessor(BaseDataPreprocessor):
     """Moves a batch of :func:`~plrc_plugin.datasets.collate_views` and adds ``image`` to its views.
 
-    Pixels travel as uint8, a quarter of the bytes, and are normalised where they arrive.
+    Pixels travel as uint8, a quarter of the bytes, and are normalised where they arrive; before,
+    with ``TwoViews(photometric='device')``, they are augmented.
 
     Args:
         mean (Sequence[float]): of R, G, B in [0, 255]. Defaults to ImageNet's.
@@ -32,10 +34,13 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         data = dict(data)
         for name in ('query', 'key'):
             view = self.cast_data(data[name])
-            view['image'] = self.normalise(view.pop('pixels'))
+            view['image'] = self.normalise(view.pop('pixels'), view.pop('augmentation', None))
             data[name] = view
         return data
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalise(self, pixels: Tensor,
+                  augmentation: Optional[DeviceAugmentation] = None) -> Tensor:
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
+        if augmentation is not None:
+            images = augment(images, augmentation).contiguous(memory_format=self.memory_format)
         return images.sub_(self.mean).div_(self.std)

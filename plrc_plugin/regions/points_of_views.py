@@ -11,7 +11,7 @@ from plrc_plugin.views.randomness import stream
 
 from .grid import GridRegions
 from .labels import MissingRegions, as_labels
-from .sampling import generator_from, region_map_of_view, sample_region_points
+from .sampling import region_map_of_view, sample_region_points
 
 
 class RegionPoints(NamedTuple):
@@ -72,15 +72,16 @@ class SampleRegionPoints:
 
     def __call__(self, results: dict) -> dict:
         label_map = self._labels(results)
-        affines = torch.from_numpy(np.stack([view.affine for view in results['views']]))
+        affines = np.stack([view.affine for view in results['views']])
         region_maps = region_map_of_view(label_map, affines, self.resolution)
         regions, points = sample_region_points(
-            region_maps, self.num_regions, self.points_per_region,
-            generator_from(stream(results['sample_key'], 'points')))
-        regions = regions.repeat_interleave(self.points_per_region, dim=1)
+            region_maps.numpy(), self.num_regions, self.points_per_region,
+            stream(results['sample_key'], 'points'))
+        regions = regions.repeat(self.points_per_region, axis=1)
         results['region_points'] = [
-            RegionPoints(r, p, region_map if self.keep_region_map else None)
-            for r, p, region_map in zip(regions, points.flatten(1, 2), region_maps)
+            RegionPoints(torch.from_numpy(ids), torch.from_numpy(positions.reshape(-1, 2)),
+                         region_map if self.keep_region_map else None)
+            for ids, positions, region_map in zip(regions, points, region_maps)
         ]
         return results
 

@@ -1,11 +1,12 @@
 """From label maps to regions and points (Section 3.2)."""
-from typing import Optional, Tuple
+from typing import Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
 VOID = -1
+Array = Union[Tensor, np.ndarray]
 
 
 def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Tensor:
@@ -21,7 +22,7 @@ def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Te
         Tensor: (..., R, R) int64, negative where void or outside the image.
     """
     # In numpy, as torch takes twice as long for operations this small.
-    labels = np.asarray(label_map)
+    labels = np.ascontiguousarray(label_map)
     height, width = labels.shape
     affine = np.asarray(affine, dtype=np.float64)
     (a, b, c), (d, e, f) = np.moveaxis(affine, (-2, -1), (0, 1))[..., None, None]
@@ -29,26 +30,32 @@ def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Te
     # when picking from the cropped and flipped label image; rounding must not decide.
     across = (np.arange(resolution) + 0.5) / resolution + 1e-9
     down = across[:, None]
-    x, y = a * across + b * down + c, d * across + e * down + f
-    columns = (x * width).astype(np.int64).clip(0, width - 1)
-    rows = (y * height).astype(np.int64).clip(0, height - 1)
+    x, y = a * across + c, e * down + f  # of a crop: one row, one column
+    if b.any() or d.any():
+        x, y = x + b * down, y + d * across
+    columns = np.minimum((x * width).astype(np.int64), width - 1)
+    rows = np.minimum((y * height).astype(np.int64), height - 1)
     outside = (x < 0) | (x > 1) | (y < 0) | (y > 1)
-    seen = labels[rows, columns].astype(np.int64)
-    return torch.from_numpy(np.where(outside, VOID, seen))
+    seen = labels.take(rows * width + columns, mode='clip').astype(np.int64)
+    seen[outside] = VOID
+    return torch.from_numpy(seen)
 
 
-def sample_region_points(region_map: Tensor, num_regions: int, points_per_region: int,
-                         generator: Optional[torch.Generator] = None) -> Tuple[Tensor, Tensor]:
+def sample_region_points(region_map: Array, num_regions: int, points_per_region: int,
+                         generator: Union[torch.Generator, np.random.Generator, None] = None
+                         ) -> Tuple[Array, Array]:
     """Draws regions of a view, and points of each region.
 
     N of the view's valid (present, not void) regions are drawn uniformly with repetition, whatever
     their sizes; then P cells of each, uniformly with repetition among the region's cells.
 
     Args:
-        region_map (Tensor): (B, R, R) int, negative = void.
+        region_map (Tensor | np.ndarray): (B, R, R) int, negative = void. Of an array the results
+            are arrays: for an image or two, torch's calls cost twice numpy's.
         num_regions (int): N.
         points_per_region (int): P.
-        generator (torch.Generator, optional): source of randomness, on the map's device.
+        generator (torch.Generator | np.random.Generator, optional): source of randomness: for a
+            tensor torch's, on its device, for an array numpy's.
 
     Returns:
         tuple[Tensor, Tensor]: region ids, (B, N) int64, and points, (B, N, P, 2) float32, the
@@ -61,41 +68,49 @@ def sample_region_points(region_map: Tensor, num_regions: int, points_per_region
     if num_regions < 1 or points_per_region < 1:
         raise ValueError('num_regions and points_per_region must be at least 1, got '
                          f'{num_regions} and {points_per_region}')
-    if region_map.dim() != 3 or region_map.shape[1] != region_map.shape[2]:
+    if region_map.ndim != 3 or region_map.shape[1] != region_map.shape[2]:
         raise ValueError(f'region_map must be (B, R, R), got {tuple(region_map.shape)}')
-    if region_map.is_floating_point():
+    if 'float' in str(region_map.dtype):
         raise ValueError(f'region_map must hold integers, got {region_map.dtype}')
+    # What follows is written once for both kinds, and without shapes that depend on values, for
+    # which a device would make the host wait.
+    xp = np if isinstance(region_map, np.ndarray) else torch
     batch, resolution, _ = region_map.shape
-    cells = resolution * resolution
 
-    # Sorted by label, the cells of a region stand in one run; void ones come first.
-    labels, order = region_map.reshape(batch, cells).long().sort(dim=1, stable=True)
-    starts_run = torch.ones_like(labels, dtype=torch.bool)
-    starts_run[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    run = (starts_run & (labels >= 0)).cumsum(1)  # 0 for void, then 1, 2, ... region by region
-    num_valid = run[:, -1:]
+    # Sorted by label, the cells of a region stand in one run. Runs are counted over the batch; void
+    # cells come first in their image and count as one.
+    labels, order = _sort(region_map.reshape(batch, resolution * resolution))
+    begins = labels >= 0
+    begins[:, 1:] &= labels[:, 1:] != labels[:, :-1]
+    begins[:, 0] = True
+    run = begins.reshape(-1).cumsum(0)
+    of_image = run.reshape(begins.shape)
+    lowest, highest = of_image[:, :1] + (labels[:, :1] < 0), of_image[:, -1:]
 
-    drawn = 1 + _draw_below(num_valid, (batch, num_regions), generator)
-    first = torch.searchsorted(run, drawn)
-    end = torch.searchsorted(run, drawn, right=True)
-    regions = labels.gather(1, first.clamp(max=cells - 1)).masked_fill(num_valid == 0, VOID)
-
-    size = (end - first).unsqueeze(2)
-    offset = _draw_below(size, (batch, num_regions, points_per_region), generator)
-    chosen = (first.unsqueeze(2) + offset).clamp(max=cells - 1)
-    chosen = order.gather(1, chosen.flatten(1)).view_as(chosen)
-    points = torch.stack([chosen % resolution, chosen.div(resolution, rounding_mode='floor')], -1)
-    return regions, (points.float() + 0.5) / resolution
-
-
-def _draw_below(bound: Tensor, shape: Tuple[int, ...],
-                generator: Optional[torch.Generator]) -> Tensor:
-    """Uniform integers in [0, bound); 0 where the bound is 0. No synchronisation with the host."""
-    uniform = torch.rand(shape, generator=generator, device=bound.device)
-    # In float32 a number just below 1 times the bound can round up to the bound.
-    return torch.minimum((uniform * bound).long(), bound - 1).clamp(min=0)
+    drawn = lowest + _draw_below(highest - lowest + 1, (batch, num_regions), generator)
+    drawn = xp.minimum(drawn, highest)  # the void one, where there is no other
+    first = xp.searchsorted(run, drawn)
+    size = xp.searchsorted(run, drawn, side='right') - first
+    regions = labels.reshape(-1)[first].clip(VOID)
+    offset = _draw_below(size[..., None], (batch, num_regions, points_per_region), generator)
+    cells = order.reshape(-1)[first[..., None] + offset]
+    points = xp.stack([cells % resolution, cells // resolution], -1)
+    return regions, (xp.asarray(points, dtype=xp.float32) + 0.5) / resolution
 
 
-def generator_from(rng: np.random.Generator) -> torch.Generator:
-    """A torch generator that continues a numpy one."""
-    return torch.Generator().manual_seed(int(rng.integers(1 << 63)))
+def _sort(rows: Array) -> Tuple[Array, Array]:
+    """Each row of (B, C) integers in ascending order, and where each came from; int64."""
+    if isinstance(rows, Tensor):
+        return rows.long().sort(dim=1, stable=True)
+    narrow = rows.astype(np.int16)  # 16 bits are sorted by radix, and few ids need more
+    order = (narrow if (narrow == rows).all() else rows).argsort(axis=1, kind='stable')
+    in_batch = order + rows.shape[1] * np.arange(len(rows))[:, None]
+    return rows.take(in_batch).astype(np.int64, copy=False), order
+
+
+def _draw_below(bound: Array, shape: Tuple[int, ...], generator) -> Array:
+    """Uniform integers in [0, bound). Below 1, 24 bits times a bound of fewer never round up."""
+    if isinstance(bound, Tensor):
+        return (torch.rand(shape, generator=generator, device=bound.device) * bound).long()
+    rng = generator or np.random.default_rng()
+    return (rng.random(shape, dtype=np.float32) * bound).astype(np.int64)

@@ -5,15 +5,27 @@ distributions are those of torchvision's transforms of the same names; OpenCV do
 is several times faster than Pillow on one core.
 """
 import math
-from typing import Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 # Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 Box = Tuple[int, int, int, int]
+Jitter = List[Tuple[str, float]]
+
+
+class Photometric(NamedTuple):
+    """What is drawn for the colours and the sharpness of a view.
+
+    ``jitter``, adjustments and their amounts in order, none if there is no jitter; ``grey``,
+    whether colour is taken away; ``blur_sigma`` in pixels, 0 = no blur.
+    """
+    jitter: Jitter
+    grey: bool
+    blur_sigma: float
 
 
 def random_crop_box(rng: np.random.Generator, width: int, height: int,
@@ -57,29 +69,37 @@ def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the grey image."""
-    matrix = factor * np.eye(3, dtype=np.float32) + (1 - factor) * _LUMA
+    matrix = factor * np.eye(3, dtype=np.float32) + (1 - factor) * LUMA
     return cv2.transform(image, matrix)
 
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
     """Turn the hue by ``shift``, a share of the circle."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 256 steps: uint8 goes round
-    hsv[..., 0] += np.uint8(int(shift * 255) % 256)  # as torchvision rounds
+    hsv[..., 0] += np.uint8(hue_steps(shift))
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
-def color_jitter(rng: np.random.Generator, image: np.ndarray, brightness: float, contrast: float,
-                 saturation: float, hue: float) -> np.ndarray:
+def hue_steps(shift: float) -> int:
+    """A share of the circle in 256 steps, as torchvision rounds."""
+    return int(shift * 255) % 256
+
+
+def draw_jitter(rng: np.random.Generator, brightness: float, contrast: float, saturation: float,
+                hue: float) -> Jitter:
     """The four adjustments in random order, factors uniform in 1 ± strength, hue in ± strength."""
-    adjustments = (
-        (adjust_brightness, rng.uniform(max(0, 1 - brightness), 1 + brightness)),
-        (adjust_contrast, rng.uniform(max(0, 1 - contrast), 1 + contrast)),
-        (adjust_saturation, rng.uniform(max(0, 1 - saturation), 1 + saturation)),
-        (adjust_hue, rng.uniform(-hue, hue)),
-    )
-    for i in rng.permutation(4):
-        adjust, amount = adjustments[i]
-        image = adjust(image, amount)
+    amounts = [(name, rng.uniform(max(0, 1 - strength), 1 + strength)) for name, strength in
+               (('brightness', brightness), ('contrast', contrast), ('saturation', saturation))]
+    amounts.append(('hue', rng.uniform(-hue, hue)))
+    return [amounts[i] for i in rng.permutation(4)]
+
+
+def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
+    """The adjustments, in their order."""
+    adjust = dict(brightness=adjust_brightness, contrast=adjust_contrast,
+                  saturation=adjust_saturation, hue=adjust_hue)
+    for name, amount in jitter:
+        image = adjust[name](image, amount)
     return image
 
 
@@ -88,7 +108,20 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
+def gaussian_kernel(sigma: float) -> np.ndarray:
+    """(2 r + 1, 1) float64, r the next integer to 3 ``sigma``; (1, 1) of 0."""
+    return cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma)
+
+
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Blur of standard deviation ``sigma`` pixels."""
-    kernel = cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma)
+    kernel = gaussian_kernel(sigma)
     return cv2.sepFilter2D(image, -1, kernel, kernel)  # cv2.GaussianBlur takes twice as long
+
+
+def apply(image: np.ndarray, drawn: Photometric) -> np.ndarray:
+    """Jitter, greyscale and blur."""
+    image = color_jitter(image, drawn.jitter)
+    if drawn.grey:
+        image = to_grey(image)
+    return gaussian_blur(image, drawn.blur_sigma) if drawn.blur_sigma else image

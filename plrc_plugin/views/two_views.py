@@ -1,5 +1,5 @@
 """Two augmented views of an image, and where they lie in it (Section 4.1: MoCo v2's recipe)."""
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -9,6 +9,7 @@ from plrc_plugin.registry import TRANSFORMS
 
 from . import augmentation as aug
 from .decoding import ImageFile
+from .device_augmentation import DeviceAugmentation, for_device
 from .geometry import crop_affine
 from .randomness import SampleKey, stream
 
@@ -17,9 +18,11 @@ cv2.setNumThreads(0)
 
 
 class View(NamedTuple):
-    """A view: (size, size, 3) uint8 RGB pixels and the (2, 3) affine map to the image."""
+    """A view: (size, size, 3) uint8 RGB pixels, the (2, 3) affine map to the image, and what is
+    left to do to the pixels on the device."""
     pixels: np.ndarray
     affine: np.ndarray
+    augmentation: Optional[DeviceAugmentation] = None
 
 
 @TRANSFORMS.register_module()
@@ -39,6 +42,9 @@ class TwoViews:
         blur_sigma (Sequence[float]): range, in pixels of the view. Defaults to (0.1, 2).
         blur_prob (float): defaults to 0.5.
         flip_prob (float): defaults to 0.5.
+        photometric (str): where jitter, greyscale and blur are done, here, ``'loader'``, or by the
+            model's ``ViewsPreprocessor`` on its ``'device'``, where the loader is too slow for it.
+            What is drawn is the same. Defaults to 'loader'.
 
     Adds ``results['views']``, a list of two :class:`View`, query first, and ``results['size']``,
     the image's (width, height).
@@ -51,7 +57,7 @@ class TwoViews:
                  ratio: Sequence[float] = (3 / 4, 4 / 3),
                  jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1), jitter_prob: float = 0.8,
                  grey_prob: float = 0.2, blur_sigma: Sequence[float] = (0.1, 2.0),
-                 blur_prob: float = 0.5, flip_prob: float = 0.5):
+                 blur_prob: float = 0.5, flip_prob: float = 0.5, photometric: str = 'loader'):
         if not isinstance(size, int) or size < 1:
             raise SettingsError(f'TwoViews: size must be a positive integer, got {size!r}')
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
@@ -65,12 +71,16 @@ class TwoViews:
             raise SettingsError(f'TwoViews: blur_sigma must be 0 < low <= high, got {blur_sigma!r}')
         check_shares('TwoViews', jitter_prob=jitter_prob, grey_prob=grey_prob, blur_prob=blur_prob,
                      flip_prob=flip_prob)
+        if photometric not in ('loader', 'device'):
+            raise SettingsError("TwoViews: photometric must be 'loader' or 'device', got "
+                                f'{photometric!r}')
         self.size = size
         self.scale, self.ratio = scale, ratio
         self.jitter, self.jitter_prob = jitter, jitter_prob
         self.grey_prob = grey_prob
         self.blur_sigma, self.blur_prob = blur_sigma, blur_prob
         self.flip_prob = flip_prob
+        self.photometric = photometric
 
     def __call__(self, results: dict) -> dict:
         file = ImageFile(results['img_path'])
@@ -91,18 +101,25 @@ class TwoViews:
         height, width = image.shape[:2]
         if (width, height) != tuple(full_size):
             box = _scaled(box, width / full_size[0], height / full_size[1])
-        pixels = aug.crop_and_resize(image, box, self.size)
-        if rng.random() < self.jitter_prob:
-            pixels = aug.color_jitter(rng, pixels, *self.jitter)
-        if rng.random() < self.grey_prob:
-            pixels = aug.to_grey(pixels)
-        if rng.random() < self.blur_prob:
-            pixels = aug.gaussian_blur(pixels, rng.uniform(*self.blur_sigma))
+        drawn = self._draw_photometric(rng)
         flip = bool(rng.random() < self.flip_prob)
+        pixels = aug.crop_and_resize(image, box, self.size)
+        augmentation = None
+        if self.photometric == 'device':
+            augmentation = for_device(drawn, self.blur_sigma[1])
+        else:
+            pixels = aug.apply(pixels, drawn)
         if flip:
             pixels = cv2.flip(pixels, 1)
         left, top, w, h = box
-        return View(pixels, crop_affine(left / width, top / height, w / width, h / height, flip))
+        affine = crop_affine(left / width, top / height, w / width, h / height, flip)
+        return View(pixels, affine, augmentation)
+
+    def _draw_photometric(self, rng: np.random.Generator) -> aug.Photometric:
+        return aug.Photometric(
+            jitter=(aug.draw_jitter(rng, *self.jitter) if rng.random() < self.jitter_prob else []),
+            grey=bool(rng.random() < self.grey_prob),
+            blur_sigma=rng.uniform(*self.blur_sigma) if rng.random() < self.blur_prob else 0)
 
 
 def _scaled(box: aug.Box, x: float, y: float) -> aug.Box:

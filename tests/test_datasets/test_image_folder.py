@@ -78,7 +78,9 @@ def loader(folder, workers, epoch=0):
     return DataLoader(dataset, 2, sampler=sampler, num_workers=workers, collate_fn=collate_views)
 
 
-def test_batches_do_not_depend_on_workers_and_epochs_differ(image_folder):
+@pytest.mark.parametrize('photometric', ['loader', 'device'])
+def test_batches_do_not_depend_on_workers_and_epochs_differ(image_folder, photometric, monkeypatch):
+    monkeypatch.setitem(PIPELINE[0], 'photometric', photometric)
     one, two = list(loader(image_folder, 0)), list(loader(image_folder, 2))
     for a, b in zip(one, two):
         assert a['paths'] == b['paths']
@@ -87,6 +89,9 @@ def test_batches_do_not_depend_on_workers_and_epochs_differ(image_folder):
                                      points=(2, 6, 2)).items():
                 assert a[name][field].shape == shape
                 assert torch.equal(a[name][field], b[name][field])
+            assert ('augmentation' in a[name]) == (photometric == 'device')
+            for numbers in zip(a[name].get('augmentation', ()), b[name].get('augmentation', ())):
+                assert torch.equal(*numbers)
     pixels = {}
     for epoch in range(2):
         for batch in loader(image_folder, 0, epoch):

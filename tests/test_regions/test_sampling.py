@@ -9,20 +9,36 @@ from plrc_plugin.views import SampleKey, View, crop_affine
 from plrc_plugin.errors import SettingsError
 
 
+def draw(kind, region_map, num_regions, points_per_region, seed=0):
+    """Of a tensor, or of an array with numpy's generator; tensors either way."""
+    if kind == 'tensor':
+        return sample_region_points(region_map, num_regions, points_per_region,
+                                    torch.Generator().manual_seed(seed))
+    drawn = sample_region_points(region_map.numpy(), num_regions, points_per_region,
+                                 np.random.default_rng(seed))
+    assert all(isinstance(x, np.ndarray) for x in drawn)
+    return tuple(map(torch.from_numpy, drawn))
+
+
+both_kinds = pytest.mark.parametrize('kind', ['tensor', 'array'])
+
+
 def cells_of(points, resolution):
     return (points * resolution - 0.5).round().long()
 
 
+@both_kinds
 @pytest.mark.parametrize('seed', range(5))
-def test_points_lie_in_their_region_and_regions_are_valid(seed):
-    g = torch.Generator().manual_seed(seed)
-    maps = torch.randint(-2, 4, (3, 9, 9), generator=g)
-    maps[1] = -1
-    maps[2, 4, 4] = 1000  # a region of a single cell
-    regions, points = sample_region_points(maps, 50, 7, g)
-    assert regions.shape == (3, 50) and points.shape == (3, 50, 7, 2)
+def test_points_lie_in_their_region_and_regions_are_valid(kind, seed):
+    maps = torch.randint(-2, 4, (4, 9, 9), generator=torch.Generator().manual_seed(seed))
+    maps[1] = -2
+    maps[2, 4, 4] = 1 << 40  # a region of a single cell
+    maps[3] = 5
+    regions, points = draw(kind, maps, 50, 7, seed)
+    assert regions.shape == (4, 50) and points.shape == (4, 50, 7, 2)
+    assert regions.dtype == torch.int64 and points.dtype == torch.float32
     assert (regions[1] == VOID).all() and not points.isnan().any()
-    for b in (0, 2):
+    for b in (0, 2, 3):
         valid = set(maps[b][maps[b] >= 0].tolist())
         assert set(regions[b].tolist()) == valid  # 50 draws meet each of at most 5
         x, y = cells_of(points[b], 9).unbind(-1)
@@ -31,13 +47,14 @@ def test_points_lie_in_their_region_and_regions_are_valid(seed):
         torch.testing.assert_close(points[b], centres.float())
 
 
-def test_regions_uniform_whatever_their_size_and_cells_uniform_within():
+@both_kinds
+def test_regions_uniform_whatever_their_size_and_cells_uniform_within(kind):
     region_map = torch.zeros(1, 8, 8, dtype=torch.long)
     region_map[0, :, 4:] = 1
     region_map[0, 0, 0] = 2  # 1 cell against 31 and 32
     region_map[0, 7, 7] = -1
     draws = 40_000
-    regions, points = sample_region_points(region_map, draws, 1)
+    regions, points = draw(kind, region_map, draws, 1)
     counts = regions[0].bincount(minlength=3) / draws
     assert (counts - 1 / 3).abs().max() < 0.015  # six standard deviations
     x, y = cells_of(points[0, :, 0][regions[0] == 1], 8).unbind(-1)
@@ -49,19 +66,72 @@ def test_regions_uniform_whatever_their_size_and_cells_uniform_within():
     assert chi2 < 70  # 30 degrees of freedom: passed by chance with probability 1 - 4e-5
 
 
-def test_draws_follow_the_generator():
+@both_kinds
+def test_draws_of_a_region_are_independent(kind):
+    """Pairs of cells, and of a region and the one drawn after it, are as frequent as any other."""
+    region_map = torch.arange(4).view(1, 2, 2).repeat(1, 2, 2)  # four regions of four cells
+    regions, points = draw(kind, region_map, 20_000, 2)
+    x, y = cells_of(points[0], 4).unbind(-1)
+    cell = y * 4 + x
+    for a, b, kinds in [(regions[0, 1:], regions[0, :-1], 16), (cell[:, 0], cell[:, 1], 64)]:
+        counts = (16 * a + b).bincount()
+        counts = counts[counts > 0]
+        expected = counts.sum() / kinds
+        assert len(counts) == kinds
+        assert ((counts - expected)**2 / expected).sum() < kinds + 6 * (2 * kinds)**0.5
+
+
+@both_kinds
+def test_draws_follow_the_generator(kind):
     region_map = torch.arange(16).view(1, 4, 4)
-    draw = [sample_region_points(region_map, 5, 3, torch.Generator().manual_seed(s))
-            for s in (1, 1, 2)]
-    assert torch.equal(draw[0][1], draw[1][1]) and not torch.equal(draw[0][1], draw[2][1])
+    drawn = [draw(kind, region_map, 5, 3, seed) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0][1], drawn[1][1]) and not torch.equal(drawn[0][1], drawn[2][1])
 
 
-def test_largest_uniform_number_stays_inside(monkeypatch):
-    monkeypatch.setattr(torch, 'rand', lambda shape, **_: torch.full(shape, 1 - 2**-24))
-    region_map = torch.zeros(1, 56, 56, dtype=torch.long)
-    region_map[0, 0, 0] = -1
-    regions, points = sample_region_points(region_map, 2, 2)
-    assert (regions == 0).all() and (points == 55.5 / 56).all()
+class Numbers:
+    """In place of a generator, and of torch.rand: the given number, or those of a numpy stream."""
+
+    def __init__(self, number=None):
+        self.number, self.rng = number, np.random.Generator(np.random.PCG64(0))
+
+    def random(self, shape, dtype=np.float32):
+        return self.rng.random(shape, dtype) if self.number is None else np.full(
+            shape, self.number, dtype)
+
+    def rand(self, shape, **_):
+        return torch.from_numpy(self.random(shape))
+
+
+def draw_with(numbers, kind, region_map, num_regions, points_per_region, monkeypatch):
+    monkeypatch.setattr(torch, 'rand', numbers.rand)
+    monkeypatch.setattr(np.random, 'default_rng', lambda seed=None: numbers)
+    return draw(kind, region_map, num_regions, points_per_region)
+
+
+@both_kinds
+@pytest.mark.parametrize('number', [0, 1 - 2**-24])
+def test_smallest_and_largest_random_number_stay_inside(kind, number, monkeypatch):
+    """Whatever the other images of the batch are."""
+    maps = torch.full((3, 56, 56), VOID)
+    inside = maps[1].view(-1)[5:-7]
+    inside[:] = torch.arange(len(inside)) % 64  # of 64 regions, as many cells each but a few
+    regions, points = draw_with(Numbers(number), kind, maps, 2, 2, monkeypatch)
+    assert (regions[[0, 2]] == VOID).all()
+    region = 63 if number else 0
+    assert (regions[1] == region).all()
+    x, y = cells_of(points[1], 56).unbind(-1)
+    cells = 5 + (inside == region).nonzero()[:, 0]
+    assert (y * 56 + x == cells[-1 if number else 0]).all()
+
+
+def test_arrays_and_tensors_agree_given_the_same_numbers(monkeypatch):
+    """Of labels within 16 bits and beyond, which are sorted in other ways."""
+    maps = torch.randint(-3, 9, (6, 7, 7))
+    for region_map in (maps, maps * 5000, maps.int()):
+        drawn = [draw_with(Numbers(), kind, region_map, 9, 5, monkeypatch)
+                 for kind in ('tensor', 'array')]
+        for a, b in zip(*drawn):
+            assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize('region_map, counts, message', [
@@ -74,6 +144,8 @@ def test_largest_uniform_number_stays_inside(monkeypatch):
 def test_bad_input(region_map, counts, message):
     with pytest.raises(ValueError, match=message):
         sample_region_points(region_map, *counts)
+    with pytest.raises(ValueError, match=message):
+        sample_region_points(region_map.numpy(), *counts)
 
 
 @pytest.mark.parametrize('flip', [False, True])
@@ -90,6 +162,24 @@ def test_view_ids_equal_cropping_and_flipping_the_label_image(flip, left, top, s
     assert torch.equal(got, crop[cells][:, cells])
     if side == resolution:
         assert torch.equal(got, crop)
+
+
+@pytest.mark.parametrize('linear', [[[.5, .2], [-.3, .6]], [[-.4, .1], [0, .7]], [[0, .8], [-.7, 0]],
+                                    [[1.3, 0], [0, .4]]])
+def test_ids_of_any_affine_map_are_those_under_the_cells_centres(linear):
+    """Turned, sheared, on their side, and wider than the image; two views in one call."""
+    labels = torch.randint(-1, 1000, (37, 53))
+    affines = torch.tensor([[row + [shift] for row, shift in zip(linear, shifts)]
+                            for shifts in [(.3, .25), (.713, .411)]], dtype=torch.float64)
+    got = region_map_of_view(labels, affines, 9)
+    for region_map, affine in zip(got, affines):
+        for row in range(9):
+            for column in range(9):
+                centre = torch.tensor([(column + .5) / 9, (row + .5) / 9, 1], dtype=torch.float64)
+                x, y = (affine @ centre).tolist()
+                inside = 0 <= x <= 1 and 0 <= y <= 1
+                expected = labels[int(y * 37), int(x * 53)] if inside else VOID
+                assert region_map[row, column] == expected
 
 
 def test_grid_regions_over_the_original_image():

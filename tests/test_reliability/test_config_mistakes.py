@@ -35,6 +35,7 @@ MISTAKES = {
     'model.backbone.strides': st.just((1, 2)) | st.just((1, 2, 3, 0)) | words,
     **{VIEWS + name: no_share for name in ('jitter_prob', 'grey_prob', 'blur_prob', 'flip_prob')},
     VIEWS + 'size': no_count, VIEWS + 'unknown_setting': words, VIEWS + 'type': unknown,
+    VIEWS + 'photometric': unknown | no_number,
     VIEWS + 'scale': st.just((1, 0.2)) | st.just((0, 1)) | st.just((0.2, 2)) | no_number,
     VIEWS + 'ratio': st.just((2, 1)) | st.just((-1, 1)) | no_number,
     VIEWS + 'jitter': st.just((.4, .4, .4)) | st.just((.4, .4, .4, .9)) | st.just((-1, 0, 0, 0)),

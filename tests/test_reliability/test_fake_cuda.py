@@ -8,6 +8,8 @@ from torch._subclasses.fake_tensor import (DataDependentOutputException, FakeTen
                                            FakeTensorMode)
 
 import plrc_plugin  # noqa: F401
+from plrc_plugin.regions import sample_region_points
+from plrc_plugin.views import DeviceAugmentation
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8, strides=(1, 2, 2, 1))
 PLRC = dict(type='plrc_plugin.PLRC', backbone=TRUNK, queue_size=64, warmup_epochs=0)
@@ -33,7 +35,12 @@ def view(device, batch=4, size=64, points=32):
                 points=torch.rand(batch, points, 2, device=device),
                 regions=torch.arange(points, device=device).expand(batch, -1) // 4,
                 region_map=torch.randint(0, 8, (batch, 14, 14), device=device),
-                size=torch.full((batch, 2), 64., device=device))
+                size=torch.full((batch, 2), 64., device=device),
+                augmentation=DeviceAugmentation(
+                    before=torch.rand(batch, 3, 3, device=device),
+                    after=torch.rand(batch, 4, 3, device=device),
+                    hue=torch.arange(-1., batch - 1, device=device),
+                    blur=torch.full((batch, 7), 1 / 13, device=device)))
 
 
 def step(model, device):
@@ -75,6 +82,14 @@ def test_forward_of_a_step_on_fake_cuda(name, amp):
         assert value.dtype == torch.float32 and value.shape == ()
     assert losses['loss'].requires_grad
     assert all(x.device.type == 'cuda' for x in (*model.parameters(), *model.buffers()))
+
+
+def test_regions_and_points_are_drawn_on_fake_cuda():
+    with FakeTensorMode():
+        regions, points = sample_region_points(
+            torch.zeros(3, 14, 14, dtype=torch.int32, device='cuda'), 16, 4)
+    assert regions.device.type == points.device.type == 'cuda'
+    assert regions.shape == (3, 16) and points.shape == (3, 16, 4, 2)
 
 
 @pytest.mark.parametrize('fault, error', [

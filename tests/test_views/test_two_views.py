@@ -217,7 +217,7 @@ def test_streams_of_different_purposes_differ():
     dict(size=0), dict(size=2.5), dict(scale=(0, 1)), dict(scale=(.5, .2)), dict(scale=(.2, 1.1)),
     dict(ratio=(2, 1)), dict(jitter=(.4, .4, .4)), dict(jitter=(.4, .4, .4, .6)),
     dict(jitter=(-1, 0, 0, 0)), dict(blur_sigma=(0, 1)), dict(flip_prob=1.5), dict(grey_prob=-.1),
-    dict(jitter_prob=2), dict(blur_prob=-1)])
+    dict(jitter_prob=2), dict(blur_prob=-1), dict(photometric='gpu')])
 def test_settings_that_cannot_work(setting):
     with pytest.raises(SettingsError, match=f'TwoViews: {next(iter(setting))}'):
         TwoViews(**setting)
