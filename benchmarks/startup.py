@@ -86,17 +86,23 @@ class ListOfNames(Dataset):
 
 
 def worker_memory(data: Dataset, epochs: int, batch: int, collate_fn=None) -> list:
-    """Memory of a loader's worker that it shares with no one, in MB, after each epoch."""
+    """Memory of a loader's worker that it shares with no one, in MB: after the first batch, and
+    after each epoch."""
     sampler = KeyedSampler(data, seed=0)
     loader = DataLoader(data, batch, sampler=sampler, num_workers=1, persistent_workers=True,
                         multiprocessing_context='fork', collate_fn=collate_fn)
     memory = []
+
+    def record():
+        worker, = multiprocessing.active_children()
+        memory.append(psutil.Process(worker.pid).memory_full_info().uss / 1e6)
+
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         for _ in loader:
-            pass
-        worker, = multiprocessing.active_children()
-        memory.append(psutil.Process(worker.pid).memory_full_info().uss / 1e6)
+            if not memory:
+                record()
+        record()
     return memory
 
 
@@ -135,7 +141,7 @@ def main() -> None:
                'seconds from the command to the end of the first iteration', TARGET),
           'Memory of a loader\'s worker that it shares with no process (USS), in MB. Names alone: '
           f'all {count:,} of them are handed out in every epoch, and no image is opened.\n\n'
-          + table(['worker', *(f'after epoch {i + 1}' for i in range(args.epochs))],
+          + table(['worker', 'after a batch', *(f'after epoch {i + 1}' for i in range(args.epochs))],
                   [[name, *row] for name, row in memory.items()]))
 
 
