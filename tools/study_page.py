@@ -23,8 +23,7 @@ VARIATIONS = {
     'plrc': 'PLRC: P = 8, β = .7, L_a from epoch 3, 4 x 4 grid',
     'plrc_late': 'L_a from epoch 5', 'plrc_half': 'no L_a, L_c at .35',
     'plrc_without_la': 'no L_a, L_c at .7', 'plrc_beta3': 'β = .3', 'plrc_p1': 'P = 1',
-    'plrc_p16': 'P = 16', 'plrc_one_region': 'one region, the image',
-    'plrc_segments': 'segments for regions',
+    'plrc_one_region': 'one region, the image', 'plrc_segments': 'segments for regions',
 }
 VARIATION_EPOCHS = 6
 # Result of tools/probe.py -> (heading, digits, factor).
