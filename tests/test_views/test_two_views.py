@@ -1,4 +1,6 @@
 """The augmentation against torchvision's, and what a view says of where it lies."""
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,23 @@ def test_drawn_strengths_follow_torchvision(tmp_path, photo, monkeypatch):
         + [float(transforms.GaussianBlur.get_params(.1, 2.))] for _ in range(1500)))
     for name, theirs in zip(names, expected):
         assert distance(drawn[name], theirs) < 0.071, name  # by chance once in 1000
+
+
+def test_shares_and_orders_are_the_recipes():
+    """Jitter, grey and blur as often as asked, independently, and jitter in any order."""
+    count = 6000
+    drawn = [TwoViews()._draw_photometric(stream(SampleKey(0, 0, i), 'view'))
+             for i in range(count)]
+    done = np.array([(bool(d.jitter), d.grey, d.blur_sigma > 0) for d in drawn], dtype=float)
+    expected = np.array([0.8, 0.2, 0.5])
+    error = (expected * (1 - expected) / count)**0.5
+    assert (np.abs(done.mean(0) - expected) < 4 * error).all()
+    correlation = np.corrcoef(done.T)[np.triu_indices(3, 1)]
+    assert np.abs(correlation).max() < 4 / count**0.5
+    orders = Counter(tuple(name for name, _ in d.jitter) for d in drawn if d.jitter)
+    each = sum(orders.values()) / 24
+    assert len(orders) == 24
+    assert sum((n - each)**2 / each for n in orders.values()) < 60  # of 23 degrees: once in 30,000
 
 
 @pytest.mark.parametrize('sigma', [0.3, 0.7, 1.3, 2.0])
