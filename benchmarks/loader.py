@@ -34,8 +34,8 @@ def ours(paths, size, points=True, photometric='loader', normalise=None):
 
 
 def lightlys(paths, size):
-    """Two views as normalised tensors. By default jitter of .4, .4, .4, .1 with probability .8, grey
-    .2, blur of 0.1 to 2 pixels .5 and crops of 20 to 100%: the distribution of ours."""
+    """Two views as normalised tensors. Its defaults are the distribution of ours: jitter of .4, .4,
+    .4, .1 with probability .8, grey .2, blur of 0.1 to 2 pixels .5, crops of 20 to 100%."""
     transform = MoCoV2Transform(input_size=size)
 
     def load():
