@@ -6,15 +6,16 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import cv2
 import torch
+from matplotlib.figure import Figure
 
 from plrc_plugin.datasets.scenes import make_scenes
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ROOT / 'docs' / 'benchmarks'
+PAGES = Path(os.environ.get('PLRC_BENCH_PAGES', ROOT / 'docs' / 'benchmarks'))
 
 
 class Cost(NamedTuple):
@@ -60,9 +61,14 @@ def interleaved(cases: Dict[str, Callable[[], object]], rounds: int) -> Dict[str
     return costs
 
 
+def columns_median(rows: Sequence[Sequence[float]]) -> List[float]:
+    """Of each column."""
+    return [statistics.median(column) for column in zip(*rows)]
+
+
 def median(costs: Sequence[Cost]) -> Cost:
     """Of each column."""
-    return Cost(*map(statistics.median, zip(*costs)))
+    return Cost(*columns_median(costs))
 
 
 def paired_ratio(costs: Sequence[Cost], others: Sequence[Cost]) -> Cost:
@@ -79,6 +85,28 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return '\n'.join('| ' + ' | '.join(map(cell, line)) + ' |' for line in lines)
 
 
+def save(figure: Figure, name: str, alt: str) -> str:
+    """Writes a picture beside the pages, and returns the Markdown that shows it."""
+    PAGES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PAGES / f'{name}.png', dpi=80)
+    return f'![{alt}]({name}.png)'
+
+
+def bars(name: str, values: Dict[str, float], axis: str, target: Optional[float] = None) -> str:
+    """A picture of horizontal bars, the target a dashed line."""
+    figure = Figure(figsize=(7, 0.6 + 0.35 * len(values)), layout='constrained')
+    axes = figure.add_subplot()
+    drawn = axes.barh(list(values), list(values.values()), height=0.6)
+    axes.bar_label(drawn, fmt='%.3g', padding=3)
+    if target is not None:
+        axes.axvline(target, color='black', linestyle='--', label=f'target {target:g}')
+        axes.legend(fontsize=8)
+    axes.margins(x=0.1)
+    axes.invert_yaxis()
+    axes.set_xlabel(axis)
+    return save(figure, name, axis)
+
+
 def machine() -> str:
     """One line: processor, cores, threads, versions, load."""
     with open('/proc/cpuinfo') as file:
@@ -92,7 +120,9 @@ def machine() -> str:
 
 
 def write(name: str, title: str, *sections: str) -> None:
-    """Writes ``docs/benchmarks/<name>.md``, with command and machine, and prints it."""
+    """Writes ``<name>.md``, with command and machine, and prints it.
+
+    It goes to ``docs/benchmarks``, or where the variable ``PLRC_BENCH_PAGES`` says."""
     arguments = ' '.join(['photographs' if Path(a).is_dir() else a for a in sys.argv[1:]])
     text = '\n\n'.join([
         f'# {title}', f'`python benchmarks/{name}.py {arguments}`'.replace(' `', '`'), *sections,

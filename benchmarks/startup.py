@@ -1,99 +1,148 @@
 """From the command to the first iteration over very many file names, and memory over epochs."""
+import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import psutil
+from torch.utils.data import DataLoader, Dataset
 
-from report import ROOT, arguments, photos, table, write
+from plrc_plugin.datasets import ImageFolder, KeyedSampler, collate_views
 
-CONFIG = ROOT / 'configs' / 'plrc_in1k.py'
+from report import ROOT, arguments, bars, columns_median, photos, table, write
+
+TARGET = 30  # seconds
+PHASES = ('Python, imports', 'config, model, hooks', 'file names',
+          'worker, first batch', 'first iteration')
+# Runs a script as Python would, and prints when each phase is over.
+CLOCK = """
+import os, runpy, sys, time
+from unittest import mock
+began = float(sys.argv[1])
+sys.argv = sys.argv[2:]
+def over():
+    print('over', time.time() - began, flush=True)
+def then(function):
+    def call(*args, **kwargs):
+        result = function(*args, **kwargs)
+        over()
+        return result
+    return call
+import plrc_plugin.datasets.image_folder as names
+from plrc_plugin.engine import PretrainRunner, ResumableTrainLoop
+over()
+PretrainRunner.from_cfg = then(PretrainRunner.from_cfg)
+names.image_index = then(names.image_index)
+iteration = ResumableTrainLoop.run_iter
+def run_iter(*args):
+    over()
+    iteration(*args)
+    over()
+    os._exit(0)
+ResumableTrainLoop.run_iter = run_iter
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
-def make_tree(root: str, photo: str, folders: int, per_folder: int) -> None:
+def make_tree(root: Path, photo: str, folders: int, per_folder: int) -> None:
     """Links to one photograph, in a past that lets the list of them be remembered."""
     for f in range(folders):
-        folder = os.path.join(root, f'n{f:08d}')
-        os.mkdir(folder)
+        folder = root / f'n{f:08d}'
+        folder.mkdir(parents=True)
         for i in range(per_folder):
-            os.symlink(photo, os.path.join(folder, f'n{f:08d}_{i:05d}.JPEG'))
+            os.symlink(photo, f'{folder}/n{f:08d}_{i:05d}.JPEG')
         os.utime(folder, (0, 0))
     os.utime(root, (0, 0))
 
 
-def first_iteration(root: str, work: str) -> tuple:
-    """Seconds by the clock and of CPU from the command to the log of iteration 1."""
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(CONFIG), '--work-dir', work,
-               '--cfg-options', 'model.backbone.depth=18', 'train_dataloader.num_workers=1',
-               f'train_dataloader.dataset.data_root={root}', 'train_dataloader.batch_size=8',
-               'default_hooks.logger.interval=1']
-    environment = dict(os.environ, XDG_CACHE_HOME=os.path.join(work, '..', 'cache'))
-    start = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if re.search(r'Epoch\(train\)\s+\[1\]\[\s*1/', line):
-                spent = psutil.Process(process.pid).cpu_times()
-                wall = time.perf_counter() - start
-                process.terminate()
-                return wall, spent.user + spent.system
-    raise RuntimeError('no first iteration:\n' + ''.join(lines[-30:]))
+def first_iteration(root: Path, work: Path, cache: Path) -> list:
+    """Seconds by the clock that each phase takes, from the command on."""
+    command = ['tools/train.py', 'configs/plrc_in1k.py', '--work-dir', str(work), '--cfg-options',
+               'model.backbone.depth=18', 'train_dataloader.num_workers=1',
+               'train_dataloader.batch_size=8', f'train_dataloader.dataset.data_root={root}']
+    output = subprocess.run([sys.executable, '-c', CLOCK, str(time.time()), *command], cwd=ROOT,
+                            env=dict(os.environ, XDG_CACHE_HOME=str(cache)), text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+    ends = [float(line.split()[1]) for line in output.splitlines() if line.startswith('over ')]
+    if len(ends) != len(PHASES):
+        raise RuntimeError(f'no first iteration:\n{output[-3000:]}')
+    return [end - start for start, end in zip([0, *ends], ends)]
 
 
-MEMORY = """
-import os, sys, psutil
-from torch.utils.data import DataLoader
-from plrc_plugin.datasets import ImageFolder, KeyedSampler
-data = ImageFolder(sys.argv[1], pipeline=[lambda record: len(record['img_path'])])
-sampler = KeyedSampler(data, seed=0)
-loader = DataLoader(data, 1024, sampler=sampler, num_workers=1, persistent_workers=True,
-                    multiprocessing_context='fork')
-for epoch in range(int(sys.argv[2])):
-    sampler.set_epoch(epoch)
-    for _ in loader: pass
-    worker, = [p for p in psutil.Process().children() if 'python' in p.name()]
-    print(worker.memory_full_info().uss / 1e6, flush=True)
-"""
+class ListOfNames(Dataset):
+    """What data sets usually keep: a Python list of strings."""
+
+    def __init__(self, data: ImageFolder):
+        self.names = [data.get_data_info(i)['img_path'] for i in range(len(data))]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, key):
+        return len(self.names[key.index])
 
 
-def worker_memory(root: str, epochs: int) -> list:
-    """Memory of a loader's worker that it shares with no one, in MB, after each epoch."""
-    output = subprocess.run([sys.executable, '-c', MEMORY, root, str(epochs)], check=True,
-                            text=True, capture_output=True).stdout
-    return [float(line) for line in output.split()]
+def worker_memory(data: Dataset, epochs: int, batch: int, collate_fn=None) -> list:
+    """Memory of a loader's worker that it shares with no one, in MB: after the first batch, and
+    after each epoch."""
+    sampler = KeyedSampler(data, seed=0)
+    loader = DataLoader(data, batch, sampler=sampler, num_workers=1, persistent_workers=True,
+                        multiprocessing_context='fork', collate_fn=collate_fn)
+    memory = []
+
+    def record():
+        worker, = multiprocessing.active_children()
+        memory.append(psutil.Process(worker.pid).memory_full_info().uss / 1e6)
+
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for _ in loader:
+            if not memory:
+                record()
+        record()
+    return memory
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=2)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument('--folders', type=int, default=1000)
     parser.add_argument('--per-folder', type=int, default=1280)
-    parser.add_argument('--epochs', type=int, default=3)
+    parser.add_argument('--epochs', type=int, default=4)
+    parser.add_argument('--read', type=int, default=200, help='images that are also decoded')
     args = parser.parse_args()
     source = photos(args.photos)
-    photo = next(os.path.join(folder, name) for folder, _, names in os.walk(source)
-                 for name in names if name.endswith('.jpg'))
+    photo = ImageFolder(source, pipeline=[lambda record: record['img_path']])[0]
     with tempfile.TemporaryDirectory() as place:
-        root = os.path.join(place, 'images')
-        os.mkdir(root)
+        root, work, cache = (Path(place, name) for name in ('images', 'work', 'cache'))
         make_tree(root, os.path.abspath(photo), args.folders, args.per_folder)
-        rows = []
-        for number in range(args.rounds):
-            rows.append(['listed' if number == 0 else 'remembered', *first_iteration(
-                root, os.path.join(place, f'run{number}'))])
-        memory = worker_memory(root, args.epochs)
-    count = args.folders * args.per_folder
+        listed = first_iteration(root, work, cache)
+        remembered = columns_median([first_iteration(root, work, cache)
+                                     for _ in range(args.rounds)])
+        names = ImageFolder(str(root), pipeline=[lambda record: len(record['img_path'])])
+        count = len(names)
+        views = ImageFolder(source, indices=args.read, pipeline=[
+            dict(type='plrc_plugin.TwoViews', size=224),
+            dict(type='plrc_plugin.SampleRegionPoints')])
+        memory = {
+            'names alone, as here': worker_memory(names, args.epochs, 1024),
+            'names alone, a Python list': worker_memory(ListOfNames(names), args.epochs, 1024),
+            f'{len(views)} images read': worker_memory(views, args.epochs, 32, collate_views)}
+    runs = {'listed anew': listed, f'remembered, median of {args.rounds}': remembered}
     write('startup', f'Start-up over {count:,} file names',
-          'From the command to the log of the first iteration of `configs/plrc_in1k.py` with '
-          'ResNet-18, batch 8, imports and model included. Target: 30 s.',
-          table(['file names', 'wall, s', 'CPU of the main process, s'], rows),
-          'Memory of a loader\'s worker that is its own (USS) while it hands out every name once '
-          'per epoch, images not read:\n\n' + table(
-              ['after epoch', 'MB'], [[i + 1, m] for i, m in enumerate(memory)]))
+          'Seconds by the clock from the command to the end of the first iteration of '
+          '`configs/plrc_in1k.py`, with ResNet-18, batch 8 and one worker. The names are links to '
+          f'one photograph in {args.folders} folders. Target: {TARGET} s, remembered.',
+          table(['file names', *PHASES, 'in all'],
+                [[name, *run, sum(run)] for name, run in runs.items()]),
+          bars('startup', {name: sum(run) for name, run in runs.items()},
+               'seconds from the command to the end of the first iteration', TARGET),
+          'Memory of a loader\'s worker that it shares with no process (USS), in MB. Names alone: '
+          f'all {count:,} of them are handed out in every epoch, and no image is opened.\n\n'
+          + table(['worker', 'after a batch', *(f'after epoch {i + 1}' for i in range(args.epochs))],
+                  [[name, *row] for name, row in memory.items()]))
 
 
 if __name__ == '__main__':

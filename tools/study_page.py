@@ -15,8 +15,17 @@ from matplotlib.figure import Figure
 
 METHODS = {
     'random': 'random weights', 'mocov2': 'MoCo v2', 'region': 'region-level contrast',
-    'plrc_without_la': 'PLRC without L_a', 'plrc': 'PLRC',
+    'plrc_without_la': 'PLRC without L_a', 'plrc_half': 'PLRC without L_a, L_c at .35',
+    'plrc': 'PLRC',
 }
+# Compared after VARIATION_EPOCHS, where the runs of the short configs end.
+VARIATIONS = {
+    'plrc': 'PLRC: P = 8, β = .7, L_a from epoch 3, 4 x 4 grid',
+    'plrc_late': 'L_a from epoch 5', 'plrc_half': 'no L_a, L_c at .35',
+    'plrc_without_la': 'no L_a, L_c at .7', 'plrc_beta3': 'β = .3', 'plrc_p1': 'P = 1',
+    'plrc_one_region': 'one region, the image', 'plrc_segments': 'segments for regions',
+}
+VARIATION_EPOCHS = 6
 # Result of tools/probe.py -> (heading, digits, factor).
 MEASURES = {
     'linear_seg/mIoU': ('linear mIoU', 2, 1), 'knn_seg/mIoU': ('k-NN mIoU', 2, 1),
@@ -59,25 +68,37 @@ def final(rows: list, method: str) -> list:
     return [row for row in found if row[2] == most]
 
 
+def of_variations(rows: list) -> dict:
+    """The rows after VARIATION_EPOCHS by the label of their variation, one per seed."""
+    images = VARIATION_EPOCHS * IMAGES_PER_EPOCH
+    found = {label: [row for row in rows if row[0] == method and row[2] == images]
+             for method, label in VARIATIONS.items()}
+    return {label: of_label for label, of_label in found.items() if of_label}
+
+
 def mean_and_spread(values: list, digits: int) -> str:
     """'mean ± standard deviation' where there are several values."""
     text = f'{mean(values):.{digits}f}'
     return f'{text} ± {stdev(values):.{digits}f}' if len(values) > 1 else text
 
 
-def probe_table(rows: list, folder: str = '') -> str:
-    """A line per method, a column per measure, and where the numbers stand."""
+def probe_table(groups: dict, folder: str = '') -> str:
+    """A line per label of ``groups``, {label: rows, one per seed}, a column per measure, and where
+    the numbers stand."""
     heads = [heading for heading, _, _ in MEASURES.values()]
     lines = ['| | seeds | ' + ' | '.join(heads) + ' | from |',
              '|---|---|' + '---|' * (len(heads) + 1)]
-    for method, label in METHODS.items():
-        last = final(rows, method)
-        if last:
-            cells = [mean_and_spread([row[3][name] * factor for row in last], digits)
-                     for name, (_, digits, factor) in MEASURES.items()]
-            files = ', '.join(f'[{row[4]}](probes/{folder}{row[4]})' for row in last)
-            lines.append(f'| {label} | {len(last)} | ' + ' | '.join(cells) + f' | {files} |')
+    for label, rows in groups.items():
+        cells = [mean_and_spread([row[3][name] * factor for row in rows], digits)
+                 for name, (_, digits, factor) in MEASURES.items()]
+        files = ', '.join(f'[{row[4]}](probes/{folder}{row[4]})' for row in rows)
+        lines.append(f'| {label} | {len(rows)} | ' + ' | '.join(cells) + f' | {files} |')
     return '\n'.join(lines)
+
+
+def of_methods(rows: list) -> dict:
+    """The last rows by the label of their method."""
+    return {label: final(rows, method) for method, label in METHODS.items() if final(rows, method)}
 
 
 def gain_table(rows: list) -> str:
@@ -133,28 +154,45 @@ def plot_probes(rows: list) -> Figure:
     figure = Figure(figsize=(15, 3.8), layout='constrained')
     for axes, name in zip(figure.subplots(1, len(shown)), shown):
         for number, (method, label) in enumerate(METHODS.items()):
-            runs = sorted({row[1] for row in rows if row[0] == method})
-            for seed in runs:
+            seeds = sorted({row[1] for row in rows if row[0] == method})
+            for seed in seeds:
                 curve = sorted((row[2], row[3][name]) for row in rows if row[:2] == (method, seed))
                 if method == 'random':
                     axes.axhline(curve[0][1], color='grey', linestyle=':', label=label)
                     continue
-                axes.plot(*zip(*curve), color=f'C{number}', alpha=1 if seed == 0 else 0.4,
-                          marker='.', label=label if seed == 0 else None)
+                first = seed == seeds[0]
+                axes.plot(*zip(*curve), color=f'C{number}', alpha=1 if first else 0.4,
+                          marker='.', label=label if first else None)
         axes.set(title=MEASURES[name][0], xlabel='images seen')
         axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
 
+def plot_variations(groups: dict) -> Figure:
+    """Each variation's numbers as dots, a dot per seed; the band is PLRC's range."""
+    shown = ('linear_seg/mIoU', 'knn_seg/mIoU', 'affinity/auc', 'affinity/auc_same_offset')
+    figure = Figure(figsize=(15, 0.6 + 0.4 * len(groups)), layout='constrained')
+    for axes, name in zip(figure.subplots(1, len(shown), sharey=True), shown):
+        for row, found in enumerate(groups.values()):
+            values = [numbers[name] for _, _, _, numbers, _ in found]
+            axes.plot(values, [row] * len(values), 'o', color='C0' if row == 0 else 'C1')
+            if row == 0:
+                axes.axvspan(min(values), max(values), alpha=0.15)
+        axes.set(title=MEASURES[name][0], yticks=range(len(groups)), yticklabels=groups)
+        axes.grid(alpha=0.3)
+    axes.invert_yaxis()
+    return figure
+
+
 def plot_losses(folder: Path) -> Figure:
-    """L_m, L_c and L_a of the runs with seed 0."""
+    """L_m, L_c, L_a and top-1 of the first seed of each method."""
     figure = Figure(figsize=(15, 3.8), layout='constrained')
     for axes, name in zip(figure.subplots(1, 4), ('l_m', 'l_c', 'l_a', 'top1')):
         for number, (method, label) in enumerate(METHODS.items()):
-            file = folder / f'{method}-seed0.json'
-            curve = [(e['step'] * 32, e[name]) for e in read_scalars(file) if name in e] \
-                if file.exists() else []
+            files = sorted(folder.glob(f'{method}-seed*.json'))[:1]
+            curve = [(e['step'] * 32, e[name]) for file in files for e in read_scalars(file)
+                     if name in e]
             if curve:
                 axes.plot(*zip(*curve), color=f'C{number}', label=label)
         axes.set(title=name, xlabel='images seen')
@@ -177,20 +215,24 @@ def refresh(page: str, blocks: dict) -> str:
 def blocks(folder: Path) -> dict:
     """The tables of the page by the names of their blocks."""
     rows = read_probes(folder / 'probes')
+    projected = of_methods(read_probes(folder / 'probes' / 'projected'))
     found = dict(
-        probes=probe_table(rows), gains=gain_table(rows), runs=run_table(folder / 'runs'),
-        projected=probe_table(read_probes(folder / 'probes' / 'projected'), 'projected/'))
+        probes=probe_table(of_methods(rows)), gains=gain_table(rows),
+        variations=probe_table(of_variations(rows)), runs=run_table(folder / 'runs'),
+        projected=probe_table(projected, 'projected/'))
     for file in sorted((folder / 'transfer').glob('*.csv')):
         found[f'transfer {file.stem}'] = transfer_table(file)
     return found
 
 
 def main():
-    """Writes README.md, probes.png and losses.png."""
+    """Writes README.md, probes.png, variations.png and losses.png."""
     folder = parse_args().folder
     page = folder / 'README.md'
     page.write_text(refresh(page.read_text(), blocks(folder)))
-    plot_probes(read_probes(folder / 'probes')).savefig(folder / 'probes.png', dpi=80)
+    rows = read_probes(folder / 'probes')
+    plot_probes(rows).savefig(folder / 'probes.png', dpi=80)
+    plot_variations(of_variations(rows)).savefig(folder / 'variations.png', dpi=80)
     plot_losses(folder / 'runs').savefig(folder / 'losses.png', dpi=80)
 
 

@@ -4,7 +4,6 @@ from typing import Dict, Sequence
 
 import numpy as np
 import torch
-from lightly.utils.benchmarking import knn_predict
 from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric, Evaluator
 from torch import Tensor, nn
@@ -188,6 +187,9 @@ def knn_labels(queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, 
 
     Neighbours by cosine, their votes weighted by exp(cosine / .07): lightly's ``knn_predict``.
     """
+    # It brings pytorch_lightning, two seconds of every start that most runs have no use for.
+    from lightly.utils.benchmarking import knn_predict
+
     bank = F.normalize(bank, dim=1).T.contiguous()
     return torch.cat([
         knn_predict(F.normalize(part, dim=1), bank, labels, num_classes, min(k, len(labels)),

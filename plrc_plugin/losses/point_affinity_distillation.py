@@ -58,10 +58,11 @@ def point_affinity(queries: Tensor, keys: Tensor, temperature: float,
     Returns:
         Tensor: (B, M, K), log-softmax over the last axis.
     """
-    logits = queries @ keys.transpose(1, 2) / temperature
+    bias = queries.new_zeros(1)
     if key_valid is not None:
         # Finite, so that an image without any valid key stays free of NaN.
-        logits = logits.masked_fill(~key_valid.unsqueeze(1), -1e9)
+        bias = torch.where(key_valid, 0.0, -1e9).to(queries.dtype).unsqueeze(1)
+    logits = torch.baddbmm(bias, queries / temperature, keys.transpose(1, 2))
     return logits.log_softmax(2)
 
 
@@ -79,7 +80,7 @@ def _distillation_per_image(student_queries: Tensor, student_keys: Tensor,
                                  key_valid).exp()
     if key_valid is not None:
         valid = valid & key_valid.any(1, keepdim=True)
-    cross_entropy = -torch.einsum('bmk,bmk->bm', teacher, student)
+    cross_entropy = -(teacher * student).sum(2)
     num_anchors = valid.sum(1)
     values = (cross_entropy * valid).sum(1) / num_anchors.clamp(min=1)
     return values, num_anchors > 0

@@ -72,7 +72,7 @@ def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, ke
         void = (key_regions < 0).unsqueeze(1)
         lse = (queries @ keys.transpose(1, 2) / temperature).masked_fill(void, -1e9).logsumexp(2)
     # The numerators summed over k need the sum of a region's keys only, not each similarity.
-    positives = torch.einsum('bmd,bmd->bm', queries, pairs @ keys) / temperature
+    positives = (queries * (pairs @ keys)).sum(2) / temperature
     num_pairs = pairs_of_query.sum(1)
     values = (pairs_of_query * lse - positives).sum(1) / num_pairs.clamp(min=1)
     return values, num_pairs > 0
