@@ -108,9 +108,9 @@ def main() -> None:
     write('loader', 'Loader: images per second and core',
           f'{len(paths)} JPEG files, the first of {width} × {height}, two views of {args.size}, '
           f'decode included, one process; medians of {args.rounds} rounds in turns. Target: 3 '
-          'times lightly. Pixels leave ours as uint8, to be normalised on the device; lightly normalises '
-          "in the loader. 'On the device' is the loader's part alone: crop, resize, flip, regions "
-          'and points, and the drawing of what the device is to do.',
+          'times lightly. Pixels leave ours as uint8, to be normalised on the device; lightly '
+          "normalises in the loader. 'On the device' is the loader's part alone: crop, resize, "
+          'flip, regions and points, and the drawing of what the device is to do.',
           table(['loader', 'images per CPU second', 'times lightly (CPU)', 'times lightly (wall)'],
                 rows),
           bars('loader', {name: ratio for name, _, ratio, _ in rows},
