@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from plrc_plugin.losses.similarity import similarity_logsumexp
 
-from report import Cost, arguments, cost_of, median, paired_ratio, table, write
+from report import Cost, arguments, bars, cost_of, median, paired_ratio, table, write
 
 TEMPERATURE = 0.2
 
@@ -74,12 +74,15 @@ def main() -> None:
             results[function.__name__] = result
     value, gradient = (abs(a - b).max() for a, b in zip(results['tiled'], results['matrix']))
     scale = abs(results['matrix'][1]).max()
-    rows = [[name, *median(costs[name]), *paired_ratio(costs[name], costs['matrix']),
+    ratios = {name: paired_ratio(costs[name], costs['matrix']) for name in costs}
+    rows = [[name, *median(costs[name]), *ratios[name],
              float(max(peaks[name]))] for name in costs]
     write('loss_memory', 'Memory of L_c',
           f'Denominators of {args.queries} queries against {args.keys} keys of {args.dim}, float32, '
           f'forward and backward, each run in a process of its own, {args.rounds} in turns. '
           'Medians; the largest peak. Target: below 200 MB, ratio at most 1.',
+          bars('loss_memory', {name: float(max(peaks[name])) for name in peaks},
+               'peak memory beside the inputs, MB', target=200),
           table(['form', 'wall, s', 'CPU, s', 'wall ÷ matrix', 'CPU ÷ matrix',
                  'peak memory beside the inputs, MB'], rows),
           f'Largest difference of a value: {value:.1e}; of a gradient: {gradient:.1e}, where the '

@@ -2,16 +2,20 @@
 import torch
 from mmengine.optim import OptimWrapper
 from torch.profiler import profile
+from torch.utils.flop_counter import FlopCounterMode
 
 import plrc_plugin  # noqa: F401
 from plrc_plugin.datasets import ImageFolder, collate_views
 from plrc_plugin.registry import MODELS
 from plrc_plugin.views import SampleKey
 
-from report import arguments, interleaved, median, paired_ratio, photos, table, write
+from report import arguments, bars, interleaved, median, paired_ratio, photos, table, write
 
-# name: depth, size, batch, largest ratio aimed at
-SETTINGS = {'R18, 128, batch 32': (18, 128, 32, 1.25), 'R50, 224, batch 8': (50, 224, 8, 1.07)}
+# What no implementation of PLRC can leave out: MoCo v2's passes, and a projection of each position.
+LIMIT = 'MoCo v2, projected everywhere'
+# name: depth, size, batch, threads, largest ratio aimed at
+SETTINGS = {'R18, 128, batch 32, one core': (18, 128, 32, 1, 1.25),
+            'R50, 224, batch 8, two cores': (50, 224, 8, 2, 1.07)}
 
 
 def batch(folder: str, size: int, count: int) -> dict:
@@ -21,21 +25,32 @@ def batch(folder: str, size: int, count: int) -> dict:
     return collate_views([data[SampleKey(0, 0, i)] for i in range(count)])
 
 
-def trainer(kind: str, depth: int, data: dict, **settings):
-    """A function that trains one step on the batch."""
+def trainer(kind: str, depth: int, data: dict, everywhere: bool = False, **settings):
+    """A function that trains one step on the batch; ``everywhere``: the projector of MoCo v2 acts
+    before the spatial mean, as PLRC's has to, and not after it."""
     torch.manual_seed(0)
     model = MODELS.build(dict(type=f'plrc_plugin.{kind}', **settings,
                               backbone=dict(type='plrc_plugin.ResNet', depth=depth)))
+    if everywhere:
+        model.project = lambda features, projector: projector(features)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
     wrapper = OptimWrapper(optimizer)
     return lambda: model.train_step(data, wrapper)
 
 
 def trainers(depth: int, data: dict) -> dict:
-    """PLRC with all its terms, in its warm-up without L_a, and MoCo v2."""
+    """PLRC with all its terms, in its warm-up without L_a, its limit, and MoCo v2."""
     return {'PLRC': trainer('PLRC', depth, data, warmup_epochs=0),
             'PLRC in its warm-up': trainer('PLRC', depth, data, alpha=0.5, warmup_epochs=1),
+            LIMIT: trainer('MomentumContrast', depth, data, everywhere=True),
             'MoCo v2': trainer('MomentumContrast', depth, data)}
+
+
+def flops(step) -> int:
+    """Of the convolutions and matrix products of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 def most_expensive(step, count: int = 12) -> str:
@@ -52,21 +67,29 @@ def main() -> None:
     parser = arguments(__doc__, rounds=7)
     parser.add_argument('--settings', nargs='+', default=list(SETTINGS))
     args = parser.parse_args()
-    rows, profiles = [], []
+    rows, profiles, pictures = [], [], []
     for name in args.settings:
-        depth, size, count, target = SETTINGS[name]
+        depth, size, count, threads, target = SETTINGS[name]
+        torch.set_num_threads(threads)
         cases = trainers(depth, batch(photos(args.photos), size, count))
         costs = interleaved(cases, args.rounds)
-        for case in cases:
-            cost, ratio = median(costs[case]), paired_ratio(costs[case], costs['MoCo v2'])
+        products = {case: flops(step) for case, step in cases.items()}
+        ratios = {case: paired_ratio(costs[case], costs['MoCo v2']) for case in cases}
+        for case, ratio in ratios.items():
+            cost = median(costs[case])
             rows.append([name, case, cost.wall, cost.cpu, ratio.wall, ratio.cpu,
-                         target if case == 'PLRC' else ''])
+                         products[case] / products['MoCo v2'], target if case == 'PLRC' else ''])
+        pictures.append(bars(f'step_r{depth}', {case: ratio.cpu for case, ratio in ratios.items()},
+                             f'{name}: CPU seconds of a step ÷ MoCo v2', target))
         profiles.append(f'Where PLRC spends a step, {name}:\n\n' + most_expensive(cases['PLRC']))
     write('step', 'Step: PLRC beside MoCo v2',
           f'Medians of {args.rounds} rounds in turns; ratios are medians of the ratios within a '
-          'round. CPU seconds leave out what other programs of the machine took.',
+          'round. CPU seconds leave out what other programs of the machine took. Products: '
+          'multiplications and additions of convolutions and matrix products, counted by torch. '
+          f'*{LIMIT}* is the limit: MoCo v2 whose projector acts at every position, as PLRC\'s '
+          'has to.', *pictures,
           table(['setting', 'model', 'wall, s', 'CPU, s', 'wall ÷ MoCo v2', 'CPU ÷ MoCo v2',
-                 'target'], rows), *profiles)
+                 'products ÷ MoCo v2', 'target'], rows), *profiles)
 
 
 if __name__ == '__main__':
