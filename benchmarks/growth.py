@@ -1,10 +1,9 @@
 """How cost grows: batch, points, crop, loader workers, processes; measured beside theory."""
 import os
 import tempfile
-import time
 
-import matplotlib
 import torch
+from matplotlib.figure import Figure
 from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch.nn.functional import normalize
@@ -15,10 +14,7 @@ from plrc_plugin.datasets import ImageFolder, KeyedSampler, collate_views
 from plrc_plugin.losses import point_region_contrast
 from plrc_plugin.registry import MODELS
 
-from report import PAGES, arguments, interleaved, median, photos, table, write
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402
+from report import arguments, interleaved, median, photos, save, table, write
 
 
 def views(batch, size=128, points=256):
@@ -35,9 +31,8 @@ def build(kind='PLRC', **settings):
                              backbone=dict(type='plrc_plugin.ResNet', depth=18)))
 
 
-def step(data, model=None):
+def step(data, model):
     """A function that runs forward and backward."""
-    model = model or build(warmup_epochs=0)
 
     def run():
         model.zero_grad()
@@ -58,18 +53,14 @@ def cpu_seconds(cases, rounds):
     return {name: median(costs).cpu for name, costs in interleaved(cases, rounds).items()}
 
 
-def images_per_second(folder, workers, count=192):
-    """Of a loader, by the clock, after its workers have started."""
+def images_per_second(folder, workers, count, rounds):
+    """Of a loader, by the clock, after its workers have started: the median of some epochs."""
     data = ImageFolder(folder, indices=count, pipeline=[
         dict(type='plrc_plugin.TwoViews', size=224), dict(type='plrc_plugin.SampleRegionPoints')])
     loader = DataLoader(data, 16, sampler=KeyedSampler(data), num_workers=workers,
                         collate_fn=collate_views, persistent_workers=workers > 0)
-    for batch in loader:
-        pass
-    start = time.perf_counter()
-    for batch in loader:
-        pass
-    return count / (time.perf_counter() - start)
+    costs = interleaved({'epoch': lambda: [None for _ in loader]}, rounds)['epoch']
+    return len(data) / median(costs).wall
 
 
 def process(rank, size, store, rounds, results):
@@ -94,30 +85,36 @@ def of_processes(size, rounds):
 
 def main() -> None:
     parser = arguments(__doc__, rounds=3)
+    for name, sizes in dict(batches=(2, 4, 8, 16), points=(64, 256, 1024, 4096),
+                            crops=(64, 96, 128, 192), processes=(1, 2, 4)).items():
+        parser.add_argument(f'--{name}', type=int, nargs='+', default=sizes)
+    parser.add_argument('--images', type=int, default=192, help='of the loader')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rounds = args.rounds
-    batches, points, sizes = (2, 4, 8, 16), (64, 256, 1024, 4096), (64, 96, 128, 192)
-    moco = build('MomentumContrast')
+    rounds, batches, points, crops = args.rounds, args.batches, args.points, args.crops
+    workers = [w for w in (1, 2, 4, 8, 16) if w <= max(os.cpu_count(), 2)]
+    moco, plrc = build('MomentumContrast'), build(warmup_epochs=0)
     folder = photos(args.photos)
     # title, x axis, y axis, {curve: (measured, slope in theory)}
     panels = [
         ('Batch, P·N = 256', 'images', 'CPU s', {
             'step of MoCo v2': (cpu_seconds({b: step(views(b), moco) for b in batches}, rounds), 1),
+            'step of PLRC': (cpu_seconds({b: step(views(b), plrc) for b in batches}, rounds), 1),
             'L_c alone': (cpu_seconds({b: contrast(b, 256) for b in batches}, rounds), 2)}),
         ('Points per view, batch 4', 'P·N', 'CPU s', {
-            'step of PLRC': (cpu_seconds({p: step(views(4, points=p)) for p in points}, rounds),
-                             None),
+            'step of PLRC': (
+                cpu_seconds({p: step(views(4, points=p), plrc) for p in points}, rounds), None),
             'L_c alone': (cpu_seconds({p: contrast(4, p) for p in points}, rounds), 2)}),
         ('Crop, batch 4, P·N = 256', 'pixels', 'CPU s', {
-            'step of PLRC': (cpu_seconds({s: step(views(4, s)) for s in sizes}, rounds), 2)}),
+            'step of PLRC': (cpu_seconds({s: step(views(4, s), plrc) for s in crops}, rounds), 2)}),
         ('Loader', 'workers', 'images/s', {
-            'two views of 224': ({w: images_per_second(folder, w) for w in (1, 2, 4)}, 1)}),
+            'two views of 224': (
+                {w: images_per_second(folder, w, args.images, rounds) for w in workers}, 1)}),
         ('Processes, 4 images each', 'processes', 'CPU s per process and step', {
-            'step of PLRC': ({n: of_processes(n, rounds) for n in (1, 2, 4)}, 0)}),
+            'step of PLRC': ({n: of_processes(n, rounds) for n in args.processes}, 0)}),
     ]
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3),
-                                layout='constrained')
+    figure = Figure(figsize=(3.2 * len(panels), 3), layout='constrained')
+    axes = figure.subplots(1, len(panels))
     rows = []
     for axis, (title, x_name, y_name, curves) in zip(axes, panels):
         for name, (measured, slope) in curves.items():
@@ -134,13 +131,14 @@ def main() -> None:
         axis.set_xticks(xs, xs, minor=False)
         axis.minorticks_off()
         axis.legend(fontsize=7)
-    PAGES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PAGES / 'growth.png', dpi=80)
     write('growth', 'Growth',
           f'Forward and backward of ResNet-18 unless said otherwise; medians of {rounds} rounds in '
           'turns. The last column but one is the slope, on logarithmic axes, between the last two '
-          f'points. This machine has {os.cpu_count()} cores: workers beyond them add nothing.',
-          '![Cost against size](growth.png)',
+          'points. In theory a step of PLRC is linear in the batch but for L_c, and a constant plus '
+          'L_c in the points. A process costs the same however many there are, but for what it '
+          f'says to the others; with more of them than the {os.cpu_count()} cores of this machine '
+          'they displace each other in its caches.',
+          save(figure, 'growth', 'Cost against size'),
           table(['panel', 'curve', 'measured', 'unit', 'slope', 'in theory'], rows))
 
 

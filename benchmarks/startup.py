@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument('--folders', type=int, default=1000)
     parser.add_argument('--per-folder', type=int, default=1280)
     parser.add_argument('--epochs', type=int, default=4)
-    parser.add_argument('--read', type=int, default=200, help='images that are also decoded')
+    parser.add_argument('--read', type=int, default=192, help='images that are also decoded')
     args = parser.parse_args()
     source = photos(args.photos)
     photo = ImageFolder(source, pipeline=[lambda record: record['img_path']])[0]
