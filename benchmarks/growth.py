@@ -127,7 +127,8 @@ def main() -> None:
             got = float((logs[1, 1] - logs[1, 0]) / (logs[0, 1] - logs[0, 0]))
             rows.append([title, name, ', '.join(f'{x}: {y:.3g}' for x, y in measured.items()),
                          y_name, got, '' if slope is None else slope])
-        axis.set(title=title, xlabel=x_name, ylabel=y_name)
+        low, high = axis.get_ylim()
+        axis.set(title=title, xlabel=x_name, ylabel=y_name, ylim=(low / 2, high * 2))
         axis.set_xticks(xs, xs, minor=False)
         axis.minorticks_off()
         axis.legend(fontsize=7)
