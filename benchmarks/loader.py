@@ -4,7 +4,6 @@ import os
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-import matplotlib.pyplot as plt
 import torch
 from lightly.transforms import MoCoV2Transform
 from PIL import Image
@@ -14,7 +13,7 @@ from plrc_plugin.regions import SampleRegionPoints
 from plrc_plugin.views import ImageFile, SampleKey, TwoViews, read_image
 from plrc_plugin.views import augmentation
 
-from report import (PAGES, arguments, cost_of, interleaved, median, paired_ratio, photos, table,
+from report import (arguments, bars, cost_of, interleaved, median, paired_ratio, photos, table,
                     write)
 
 
@@ -34,8 +33,8 @@ def ours(paths, size, points=True, photometric='loader', normalise=None):
 
 
 def lightlys(paths, size):
-    """Two views as normalised tensors. By default jitter of .4, .4, .4, .1 with probability .8, grey
-    .2, blur of 0.1 to 2 pixels .5 and crops of 20 to 100%: the distribution of ours."""
+    """Two views as normalised tensors. Its defaults are the distribution of ours: jitter of .4, .4,
+    .4, .1 with probability .8, grey .2, blur of 0.1 to 2 pixels .5, crops of 20 to 100%."""
     transform = MoCoV2Transform(input_size=size)
 
     def load():
@@ -84,17 +83,6 @@ def breakdown(paths, size) -> str:
         ['the rest: random streams, flips, Python', 1000 * rest / len(paths), 100 * rest / total]])
 
 
-def plot(speeds) -> None:
-    """Images per CPU second of each loader, beside the page."""
-    figure, axes = plt.subplots(figsize=(8, 0.4 * len(speeds) + 0.8), layout='constrained')
-    axes.bar_label(axes.barh(list(speeds), list(speeds.values())), fmt='%.0f', padding=3)
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.set_xlabel('images per CPU second')
-    PAGES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PAGES / 'loader.png', dpi=100)
-
-
 def main() -> None:
     parser = arguments(__doc__, rounds=7)
     parser.add_argument('--images', type=int, default=100)
@@ -116,17 +104,17 @@ def main() -> None:
     for name in cases:
         ratio = paired_ratio(reference, costs[name])
         rows.append([name, len(paths) / median(costs[name]).cpu, ratio.cpu, ratio.wall])
-    plot({name: speed for name, speed, *_ in rows})
     width, height = Image.open(paths[0]).size
     write('loader', 'Loader: images per second and core',
           f'{len(paths)} JPEG files, the first of {width} × {height}, two views of {args.size}, '
-          f'decode included, one process; medians of {args.rounds} rounds in turns. Target: 3 times '
-          'lightly. Pixels leave ours as uint8, to be normalised on the device; lightly normalises '
-          "in the loader. 'On the device' is the loader's part alone: crop, resize, flip, regions "
-          'and points, and the drawing of what the device is to do.',
+          f'decode included, one process; medians of {args.rounds} rounds in turns. Target: 3 '
+          'times lightly. Pixels leave ours as uint8, to be normalised on the device; lightly '
+          "normalises in the loader. 'On the device' is the loader's part alone: crop, resize, "
+          'flip, regions and points, and the drawing of what the device is to do.',
           table(['loader', 'images per CPU second', 'times lightly (CPU)', 'times lightly (wall)'],
                 rows),
-          '![Images per CPU second](loader.png)',
+          bars('loader', {name: ratio for name, _, ratio, _ in rows},
+               "images per CPU second ÷ lightly's", target=3),
           'Where our time goes:\n\n' + breakdown(paths, args.size))
 
 

@@ -17,9 +17,9 @@ def collate_views(samples: List[dict]) -> dict:
         (B, 2, 3) float32, ``size`` (B, 2) float32, the images' width and height, and, where the
         pipeline draws points, ``regions`` (B, M) int64, ``points`` (B, M, 2) float32 and, where it
         keeps them, ``region_map`` (B, R, R) int64, and where the device augments, ``augmentation``,
-        a :class:`~plrc_plugin.views.DeviceAugmentation`; ``paths``, the B files; ``skipped``, (path,
-        reason) of the files that could not be read and were replaced; ``regions_missing``, those of
-        the B files that the region source knows nothing of.
+        a :class:`~plrc_plugin.views.DeviceAugmentation`; ``paths``, the B files; ``skipped``,
+        (path, reason) of the files that could not be read and were replaced; ``regions_missing``,
+        those of the B files that the region source knows nothing of.
     """
     batch = {}
     for v, name in enumerate(('query', 'key')):

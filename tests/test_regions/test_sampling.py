@@ -164,8 +164,8 @@ def test_view_ids_equal_cropping_and_flipping_the_label_image(flip, left, top, s
         assert torch.equal(got, crop)
 
 
-@pytest.mark.parametrize('linear', [[[.5, .2], [-.3, .6]], [[-.4, .1], [0, .7]], [[0, .8], [-.7, 0]],
-                                    [[1.3, 0], [0, .4]]])
+@pytest.mark.parametrize('linear', [[[.5, .2], [-.3, .6]], [[-.4, .1], [0, .7]],
+                                    [[0, .8], [-.7, 0]], [[1.3, 0], [0, .4]]])
 def test_ids_of_any_affine_map_are_those_under_the_cells_centres(linear):
     """Turned, sheared, on their side, and wider than the image; two views in one call."""
     labels = torch.randint(-1, 1000, (37, 53))
