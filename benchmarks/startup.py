@@ -141,7 +141,8 @@ def main() -> None:
                'seconds from the command to the end of the first iteration', TARGET),
           'Memory of a loader\'s worker that it shares with no process (USS), in MB. Names alone: '
           f'all {count:,} of them are handed out in every epoch, and no image is opened.\n\n'
-          + table(['worker', 'after a batch', *(f'after epoch {i + 1}' for i in range(args.epochs))],
+          + table(['worker', 'after a batch',
+                   *(f'after epoch {i + 1}' for i in range(args.epochs))],
                   [[name, *row] for name, row in memory.items()]))
 
 

@@ -60,12 +60,13 @@ def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, ke
              & (query_regions.unsqueeze(2) >= 0)).to(queries.dtype)
     pairs_of_query = pairs.sum(2)
     if inter_image:
-        contrasted, valid = keys.flatten(0, 1), key_regions.flatten() >= 0
-        if negatives is not None:
-            contrasted = torch.cat([contrasted, negatives.to(keys.dtype)])
-            valid = torch.cat([valid, negatives.any(1)])
         rows = _rows_with(pairs_of_query.flatten())
-        lse = similarity_logsumexp(queries.flatten(0, 1)[rows], contrasted, temperature, valid)
+        counted = queries.flatten(0, 1)[rows]
+        lse = similarity_logsumexp(counted, keys.flatten(0, 1), temperature,
+                                   key_regions.flatten() >= 0)
+        if negatives is not None:  # apart: one tensor of both would be a copy of a long queue
+            lse = torch.logaddexp(lse, similarity_logsumexp(
+                counted, negatives.to(keys.dtype), temperature, negatives.any(1)))
         lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows, ), lse)
         lse = lse.view_as(pairs_of_query)
     else:

@@ -6,11 +6,13 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: F401
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.losses import (image_contrast, point_affinity_distillation,
                                 point_region_contrast)
-from plrc_plugin.models import PLRC, MomentumContrast
+from plrc_plugin.models import PLRC, KeyQueue, MomentumContrast
 from plrc_plugin.registry import MODELS
 from plrc_plugin.regions import GridRegions, region_map_of_view, sample_region_points
 from plrc_plugin.views import crop_affine
@@ -282,6 +284,45 @@ def test_moving_average_and_queue_once_per_optimiser_step_before_the_key_pass(ac
     bank = net.state_dict()['queue.bank']
     assert torch.equal(bank[:9 * accumulate], torch.cat(keys))
     assert len(data) == 4
+
+
+class Storages(TorchDispatchMode):
+    """Keeps the storages of tensors of at least some size that operators return."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.found = size, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.note, result)
+        return result
+
+    def note(self, tensor):
+        if tensor.numel() >= self.size:
+            self.found.add(tensor.untyped_storage().data_ptr())
+
+
+@pytest.mark.parametrize('kind, kwargs', [
+    (PLRC, {}), (PLRC, dict(negatives='queue', point_queue_size=2**15, warmup_epochs=0)),
+    (MomentumContrast, {})])
+def test_no_step_copies_the_queue(kind, kwargs):
+    net = kind(TRUNK, embedding_dim=32, queue_size=2**15, **kwargs)
+    wrapper = OptimWrapper(torch.optim.SGD(net.parameters(), 0.1))
+    banks = {queue.bank.data_ptr() for queue in net.children() if isinstance(queue, KeyQueue)}
+    net.train_step(batch(), wrapper)
+    with Storages(2**15 * 32) as large:
+        net.train_step(batch(), wrapper)
+    assert large.found == banks
+
+
+def test_a_copy_of_the_queue_is_noticed():
+    bank = torch.randn(16, 4)
+    with Storages(16 * 4) as large:
+        bank.T @ torch.ones(16, 1)
+        assert large.found == {bank.data_ptr()}
+        bank.clone()
+    assert len(large.found) == 2
 
 
 def test_mocov2_pools_before_its_projector():
