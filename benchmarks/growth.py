@@ -92,7 +92,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rounds, batches, points, crops = args.rounds, args.batches, args.points, args.crops
-    workers = [w for w in (1, 2, 4, 8, 16) if w <= max(os.cpu_count(), 2)]
+    cores = len(os.sched_getaffinity(0))
+    workers = [w for w in (1, 2, 4, 8, 16) if w <= max(cores, 2)]
     moco, plrc = build('MomentumContrast'), build(warmup_epochs=0)
     folder = photos(args.photos)
     # title, x axis, y axis, {curve: (measured, slope in theory)}
@@ -103,7 +104,7 @@ def main() -> None:
             'L_c alone': (cpu_seconds({b: contrast(b, 256) for b in batches}, rounds), 2)}),
         ('Points per view, batch 4', 'P·N', 'CPU s', {
             'step of PLRC': (
-                cpu_seconds({p: step(views(4, points=p), plrc) for p in points}, rounds), None),
+                cpu_seconds({p: step(views(4, points=p), plrc) for p in points}, rounds), 2),
             'L_c alone': (cpu_seconds({p: contrast(4, p) for p in points}, rounds), 2)}),
         ('Crop, batch 4, P·N = 256', 'pixels', 'CPU s', {
             'step of PLRC': (cpu_seconds({s: step(views(4, s), plrc) for s in crops}, rounds), 2)}),
@@ -137,7 +138,7 @@ def main() -> None:
           'turns. The last column but one is the slope, on logarithmic axes, between the last two '
           'points. In theory a step of PLRC is linear in the batch but for L_c, and a constant '
           'plus L_c in the points. A process costs the same however many there are, but for what it '
-          f'says to the others; with more of them than the {os.cpu_count()} cores of this machine '
+          f'says to the others; with more of them than the {cores} cores of this machine '
           'they displace each other in its caches.',
           save(figure, 'growth', 'Cost against size'),
           table(['panel', 'curve', 'measured', 'unit', 'slope', 'in theory'], rows))

@@ -1,6 +1,4 @@
 """Images per second and core of the loader beside lightly's, decode included, and where it goes."""
-import glob
-import os
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
@@ -9,6 +7,7 @@ from lightly.transforms import MoCoV2Transform
 from PIL import Image
 
 from plrc_plugin.models import ViewsPreprocessor
+from plrc_plugin.datasets import ImageFolder
 from plrc_plugin.regions import SampleRegionPoints
 from plrc_plugin.views import ImageFile, SampleKey, TwoViews, read_image
 from plrc_plugin.views import augmentation
@@ -88,8 +87,8 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=100)
     parser.add_argument('--size', type=int, default=224)
     args = parser.parse_args()
-    paths = sorted(glob.glob(os.path.join(photos(args.photos), '**', '*.jpg'),
-                             recursive=True))[:args.images]
+    data = ImageFolder(photos(args.photos), pipeline=[lambda record: record['img_path']])
+    paths = [data[i] for i in range(min(args.images, len(data)))]
     cases = {'plrc_plugin, views, regions, points': ours(paths, args.size),
              'plrc_plugin, the same, normalised too': ours(
                  paths, args.size, normalise=ViewsPreprocessor().normalise),
@@ -106,7 +105,7 @@ def main() -> None:
         rows.append([name, len(paths) / median(costs[name]).cpu, ratio.cpu, ratio.wall])
     width, height = Image.open(paths[0]).size
     write('loader', 'Loader: images per second and core',
-          f'{len(paths)} JPEG files, the first of {width} × {height}, two views of {args.size}, '
+          f'{len(paths)} files, the first of {width} × {height}, two views of {args.size}, '
           f'decode included, one process; medians of {args.rounds} rounds in turns. Target: 3 '
           'times lightly. Pixels leave ours as uint8, to be normalised on the device; lightly '
           "normalises in the loader. 'On the device' is the loader's part alone: crop, resize, "

@@ -46,6 +46,12 @@ def trainers(depth: int, data: dict) -> dict:
             'MoCo v2': trainer('MomentumContrast', depth, data)}
 
 
+def spread(costs: list, others: list) -> str:
+    """Smallest and largest ratio of CPU seconds within a round."""
+    ratios = [cost.cpu / other.cpu for cost, other in zip(costs, others)]
+    return f'{min(ratios):.2f}, {max(ratios):.2f}'
+
+
 def flops(step) -> int:
     """Of the convolutions and matrix products of a step."""
     def in_place(_, rows, columns, **kwargs):  # torch's counter would pass over addmm_
@@ -81,7 +87,7 @@ def main() -> None:
         ratios = {case: paired_ratio(costs[case], costs['MoCo v2']) for case in cases}
         for case, ratio in ratios.items():
             cost = median(costs[case])
-            rows.append([name, case, cost.wall, cost.cpu, ratio.wall, ratio.cpu,
+            rows.append([name, case, cost.wall, cost.cpu, ratio.wall, ratio.cpu, spread(costs[case], costs['MoCo v2']),
                          products[case] / products['MoCo v2'], target if case == 'PLRC' else ''])
         pictures.append(bars(f'step_r{depth}', {case: ratio.cpu for case, ratio in ratios.items()},
                              f'{name}: CPU seconds of a step ÷ MoCo v2', target))
@@ -93,7 +99,7 @@ def main() -> None:
           f'*{LIMIT}* is the limit: MoCo v2 whose projector acts at every position, as PLRC\'s '
           'has to.', *pictures,
           table(['setting', 'model', 'wall, s', 'CPU, s', 'wall ÷ MoCo v2', 'CPU ÷ MoCo v2',
-                 'products ÷ MoCo v2', 'target'], rows), *profiles)
+                 'least, most of the rounds', 'products ÷ MoCo v2', 'target'], rows), *profiles)
 
 
 if __name__ == '__main__':

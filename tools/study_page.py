@@ -21,7 +21,7 @@ METHODS = {
 # Compared after VARIATION_EPOCHS, where the runs of the short configs end.
 VARIATIONS = {
     'plrc': 'PLRC: P = 8, β = .7, L_a from epoch 3, 4 x 4 grid',
-    'plrc_late': 'L_a from epoch 5', 'plrc_half': 'no L_a, L_c at .35',
+    'mocov2': 'MoCo v2', 'plrc_late': 'L_a from epoch 5', 'plrc_half': 'no L_a, L_c at .35',
     'plrc_without_la': 'no L_a, L_c at .7', 'plrc_beta3': 'β = .3', 'plrc_p1': 'P = 1',
     'plrc_one_region': 'one region, the image', 'plrc_segments': 'segments for regions',
 }
