@@ -100,7 +100,7 @@ def bars(name: str, values: Dict[str, float], axis: str, target: Optional[float]
     axes.bar_label(drawn, fmt='%.3g', padding=3)
     if target is not None:
         axes.axvline(target, color='black', linestyle='--', label=f'target {target:g}')
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc='lower right', bbox_to_anchor=(1, 1))
     axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.set_xlabel(axis)
