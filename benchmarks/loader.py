@@ -6,8 +6,8 @@ import torch
 from lightly.transforms import MoCoV2Transform
 from PIL import Image
 
-from plrc_plugin.models import ViewsPreprocessor
 from plrc_plugin.datasets import ImageFolder
+from plrc_plugin.models import ViewsPreprocessor
 from plrc_plugin.regions import SampleRegionPoints
 from plrc_plugin.views import ImageFile, SampleKey, TwoViews, read_image
 from plrc_plugin.views import augmentation

@@ -108,9 +108,14 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
+def blur_radius(sigma: float) -> int:
+    """Pixels on either side that a blur reads: the integer nearest to 3 ``sigma``."""
+    return round(3 * sigma)
+
+
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """(2 r + 1, 1) float64, r the next integer to 3 ``sigma``; (1, 1) of 0."""
-    return cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma)
+    """(2 r + 1, 1) float64, r the :func:`blur_radius`; (1, 1) of 0."""
+    return cv2.getGaussianKernel(2 * blur_radius(sigma) + 1, sigma)
 
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:

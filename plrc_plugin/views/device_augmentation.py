@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import LUMA, Photometric, gaussian_kernel, hue_steps
+from .augmentation import LUMA, Photometric, blur_radius, gaussian_kernel, hue_steps
 
 Array = Union[np.ndarray, Tensor]
 
@@ -45,13 +45,12 @@ def for_device(drawn: Photometric, largest_sigma: float) -> DeviceAugmentation:
         else:
             (before if hue < 0 else after).append(_STEPS[name](amount))
     after += [_GREY] * drawn.grey
-    blur = np.zeros(len(gaussian_kernel(largest_sigma)) // 2 + 1, dtype=np.float32)
-    kernel = gaussian_kernel(drawn.blur_sigma)[:, 0]
-    blur[:len(kernel) // 2 + 1] = kernel[len(kernel) // 2:]
+    blur, radius = np.zeros(blur_radius(largest_sigma) + 1), blur_radius(drawn.blur_sigma)
+    blur[:radius + 1] = gaussian_kernel(drawn.blur_sigma)[radius:, 0]
     return DeviceAugmentation(
         np.array(before + [_IDENTITY] * (3 - len(before)), dtype=np.float32),
         np.array(after + [_IDENTITY] * (4 - len(after)), dtype=np.float32),
-        np.array(hue, dtype=np.float32), blur)
+        np.array(hue, dtype=np.float32), blur.astype(np.float32))
 
 
 def augment(images: Tensor, augmentation: DeviceAugmentation) -> Tensor:
@@ -63,7 +62,7 @@ def augment(images: Tensor, augmentation: DeviceAugmentation) -> Tensor:
 
     Returns:
         Tensor: likewise. Differs from what the loader would have made by the rounding of ties and
-        of kernels: by a level or two.
+        of kernels, by a level or two, and of hues, by 7 at most.
     """
     for step in augmentation.before.unbind(1):
         images = _mix(images, step)
