@@ -49,6 +49,15 @@ def test_means_gains_and_files(tool, tmp_path, monkeypatch):
     assert '| PLRC | 3.00 |' in tool.gain_table(rows)
 
 
+def test_variations_are_compared_at_one_moment(tool, tmp_path):
+    write(tmp_path, 'p', {'runs/plrc/seed0/epoch_6.pth': 7., 'runs/plrc/seed0/epoch_13.pth': 9.,
+                          'runs/plrc/seed2/epoch_6.pth': 6., 'runs/plrc_p1/seed2/epoch_2.pth': 5.})
+    write(tmp_path, 'l', {'runs/plrc_late/seed2/epoch_6.pth': 8.})
+    found = tool.of_variations(tool.read_probes(tmp_path))
+    values = {label: [row[3]['linear_seg/mIoU'] for row in rows] for label, rows in found.items()}
+    assert values == {tool.VARIATIONS['plrc']: [7., 6.], tool.VARIATIONS['plrc_late']: [8.]}
+
+
 def test_a_page_without_its_block_is_an_error(tool):
     with pytest.raises(SystemExit, match='one block <!-- runs -->'):
         tool.refresh('nothing', dict(runs='table'))
