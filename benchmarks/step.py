@@ -87,7 +87,8 @@ def main() -> None:
         ratios = {case: paired_ratio(costs[case], costs['MoCo v2']) for case in cases}
         for case, ratio in ratios.items():
             cost = median(costs[case])
-            rows.append([name, case, cost.wall, cost.cpu, ratio.wall, ratio.cpu, spread(costs[case], costs['MoCo v2']),
+            rows.append([name, case, cost.wall, cost.cpu, ratio.wall, ratio.cpu,
+                         spread(costs[case], costs['MoCo v2']),
                          products[case] / products['MoCo v2'], target if case == 'PLRC' else ''])
         pictures.append(bars(f'step_r{depth}', {case: ratio.cpu for case, ratio in ratios.items()},
                              f'{name}: CPU seconds of a step ÷ MoCo v2', target))
