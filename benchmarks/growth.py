@@ -137,7 +137,8 @@ def main() -> None:
           f'Forward and backward of ResNet-18 unless said otherwise; medians of {rounds} rounds in '
           'turns. The last column but one is the slope, on logarithmic axes, between the last two '
           'points. In theory a step of PLRC is linear in the batch but for L_c, and in the '
-          'points a constant plus L_c and L_a, both quadratic. A process costs the same however many there are, but for what it '
+          'points a constant plus L_c and L_a, both quadratic. A process costs the same however '
+          'many there are, but for what it '
           f'says to the others; with more of them than the {cores} cores of this machine '
           'they displace each other in its caches.',
           save(figure, 'growth', 'Cost against size'),
