@@ -4,17 +4,18 @@ import tempfile
 
 import torch
 from matplotlib.figure import Figure
+from report import arguments, interleaved, median, photos, save, table, write
 from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from plrc_plugin.datasets import ImageFolder, KeyedSampler, collate_views
-from plrc_plugin.losses import point_region_contrast
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.samplers import KeyedSampler
+from plrc_plugin.losses.point_region_contrast import point_region_contrast
 from plrc_plugin.registry import MODELS
-
-from report import arguments, interleaved, median, photos, save, table, write
 
 
 def views(batch, size=128, points=256):

@@ -5,15 +5,15 @@ from unittest import mock
 import torch
 from lightly.transforms import MoCoV2Transform
 from PIL import Image
+from report import arguments, bars, cost_of, interleaved, median, paired_ratio, photos, table, write
 
-from plrc_plugin.datasets import ImageFolder
-from plrc_plugin.models import ViewsPreprocessor
-from plrc_plugin.regions import SampleRegionPoints
-from plrc_plugin.views import ImageFile, SampleKey, TwoViews, read_image
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.images.decoding import ImageFile, read_image
+from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
+from plrc_plugin.randomness import SampleKey
+from plrc_plugin.regions.sample_points import SampleRegionPoints
 from plrc_plugin.views import augmentation
-
-from report import (arguments, bars, cost_of, interleaved, median, paired_ratio, photos, table,
-                    write)
+from plrc_plugin.views.two_views import TwoViews
 
 
 def ours(paths, size, points=True, photometric='loader', normalise=None):

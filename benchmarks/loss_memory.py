@@ -5,11 +5,10 @@ import os
 import resource
 
 import torch
+from report import Cost, arguments, bars, cost_of, median, paired_ratio, table, write
 from torch.nn.functional import normalize
 
 from plrc_plugin.losses.similarity import similarity_logsumexp
-
-from report import Cost, arguments, bars, cost_of, median, paired_ratio, table, write
 
 TEMPERATURE = 0.2
 

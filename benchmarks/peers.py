@@ -14,14 +14,15 @@ from lightly.models.modules import DenseCLProjectionHead, MoCoProjectionHead
 from lightly.models.utils import deactivate_requires_grad, select_most_similar, update_momentum
 from lightly.transforms import DenseCLTransform, MoCoV2Transform
 from mmengine.optim import OptimWrapper
+from report import Cost, arguments, bars, cost_of, median, paired_ratio, photos, table, write
 from torch import nn
 from torch.utils.data import DataLoader
 
 import plrc_plugin  # noqa: F401
-from plrc_plugin.datasets import ImageFolder, KeyedSampler, collate_views
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.samplers import KeyedSampler
 from plrc_plugin.registry import MODELS
-
-from report import Cost, arguments, bars, cost_of, median, paired_ratio, photos, table, write
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18)
 QUEUE = 4096

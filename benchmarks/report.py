@@ -12,7 +12,7 @@ import cv2
 import torch
 from matplotlib.figure import Figure
 
-from plrc_plugin.datasets.scenes import make_scenes
+from plrc_plugin.datasets.scenes.writing import make_scenes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path(os.environ.get('PLRC_BENCH_PAGES', ROOT / 'docs' / 'benchmarks'))

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import psutil
+from report import ROOT, arguments, bars, columns_median, photos, table, write
 from torch.utils.data import DataLoader, Dataset
 
-from plrc_plugin.datasets import ImageFolder, KeyedSampler, collate_views
-
-from report import ROOT, arguments, bars, columns_median, photos, table, write
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.samplers import KeyedSampler
 
 TARGET = 30  # seconds
 PHASES = ('Python, imports', 'config, model, hooks', 'file names',

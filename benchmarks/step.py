@@ -1,15 +1,15 @@
 """A training step of PLRC beside one of MoCo v2: same trunk, images, optimiser, in turns."""
 import torch
 from mmengine.optim import OptimWrapper
+from report import arguments, bars, interleaved, median, paired_ratio, photos, table, write
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import plrc_plugin  # noqa: F401
-from plrc_plugin.datasets import ImageFolder, collate_views
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import MODELS
-from plrc_plugin.views import SampleKey
-
-from report import arguments, bars, interleaved, median, paired_ratio, photos, table, write
 
 # What no implementation of PLRC can leave out: MoCo v2's passes, and a projection of each position.
 LIMIT = 'MoCo v2, projected everywhere'

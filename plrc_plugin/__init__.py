@@ -10,8 +10,18 @@ except ImportError as error:
         "installed: pip install 'plrc_plugin[onedl]' for the maintained one, or "
         "'plrc_plugin[openmmlab]' for OpenMMLab's own") from error
 
-from . import (datasets, engine, evaluation, hooks, losses, models, regions,  # noqa: F401
-               transfer, views)
-from .version import __version__
+from plrc_plugin import (  # noqa: E402, F401
+    checkpoints,
+    datasets,
+    engine,
+    evaluation,
+    images,
+    losses,
+    models,
+    regions,
+    transfer,
+    views,
+)
+from plrc_plugin.version import __version__  # noqa: E402
 
 __all__ = ['__version__']

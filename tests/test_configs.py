@@ -6,11 +6,11 @@ import math
 import re
 
 import pytest
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
 
-from conftest import ROOT
 from plrc_plugin.registry import MODELS
 
 CONFIGS = sorted(p for p in (ROOT / 'configs').rglob('*.py')

@@ -5,11 +5,11 @@ import os
 
 import pytest
 import torch
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from plrc_plugin.errors import SettingsError
-from conftest import ROOT
 
 TINY = {
     'model.backbone.depth': 18, 'model.backbone.base_channels': 4, 'model.queue_size': 32,

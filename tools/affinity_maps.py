@@ -53,11 +53,10 @@ def parse_args():
 
 def chosen_images(args) -> list:
     """(image, point) of each image to draw."""
-    from plrc_plugin.datasets import masked_images
+    from plrc_plugin.datasets.masked_images import masked_images
     from plrc_plugin.errors import SettingsError
+    from plrc_plugin.images.decoding import EXTENSIONS, read_image
     from plrc_plugin.registry import DATASETS
-    from plrc_plugin.views import read_image
-    from plrc_plugin.views.decoding import EXTENSIONS
     from plrc_plugin.visualization.affinity import object_centre
 
     if args.data:
@@ -79,9 +78,9 @@ def chosen_images(args) -> list:
 def main():
     """Loads the networks, draws, and names the pictures; errors are one line, exit code 2."""
     args = parse_args()
+    from plrc_plugin.checkpoints.encoder import load_encoder
     from plrc_plugin.errors import SettingsError, check_positive_integers
-    from plrc_plugin.transfer import load_encoder
-    from plrc_plugin.views import DecodingError
+    from plrc_plugin.images.decoding import DecodingError
     from plrc_plugin.visualization.affinity import affinity_gallery
 
     try:

@@ -32,8 +32,8 @@ def parse_args():
 def main():
     """Loads the networks and writes the page; what cannot work ends in one line, exit code 2."""
     args = parse_args()
+    from plrc_plugin.checkpoints.encoder import load_encoder
     from plrc_plugin.errors import SettingsError
-    from plrc_plugin.transfer import load_encoder
     from plrc_plugin.visualization.explorer import write_explorer
     from plrc_plugin.visualization.images import read_images
 

@@ -6,8 +6,9 @@
 import argparse
 import sys
 
+from plrc_plugin.checkpoints.export import TARGETS, export_trunk
+from plrc_plugin.checkpoints.trunk import read_trunk
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.transfer import TARGETS, export_trunk, read_trunk
 
 
 def parse_args():

@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from plrc_plugin.datasets.scenes import make_scenes
+from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.errors import SettingsError
 
 

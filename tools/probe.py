@@ -42,10 +42,11 @@ def parse_args():
 def main():
     """Extracts, probes, prints a table and writes the numbers."""
     args = parse_args()
-    from plrc_plugin.datasets import masked_images
+    from plrc_plugin.checkpoints.encoder import load_encoder
+    from plrc_plugin.datasets.masked_images import masked_images
     from plrc_plugin.errors import SettingsError, check_positive_integers
-    from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
-    from plrc_plugin.transfer import load_encoder
+    from plrc_plugin.evaluation.cells import ProbeCells
+    from plrc_plugin.evaluation.probes import evaluate_encoder
 
     settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
     results = {}

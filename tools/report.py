@@ -22,7 +22,7 @@ def main():
     args = parse_args()
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
     from plrc_plugin.errors import SettingsError
-    from plrc_plugin.views import DecodingError
+    from plrc_plugin.images.decoding import DecodingError
     from plrc_plugin.visualization.report import write_report
 
     out = args.out or args.work_dirs[0] / 'report.html'

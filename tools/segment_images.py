@@ -36,7 +36,7 @@ class CountedRegions(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int):
-        from plrc_plugin.views import DecodingError
+        from plrc_plugin.images.decoding import DecodingError
 
         name = self.images.get_data_info(index)['img_path']
         try:
@@ -49,7 +49,8 @@ class CountedRegions(Dataset):
 def segment_all(cfg: Config, workers: int) -> None:
     """Fills the cache, and says how many regions an image has."""
     from plrc_plugin.errors import SettingsError, check_positive_integers
-    from plrc_plugin.regions import SampleRegionPoints, SegmenterRegions
+    from plrc_plugin.regions.sample_points import SampleRegionPoints
+    from plrc_plugin.regions.segmenter import SegmenterRegions
     from plrc_plugin.registry import DATASETS
 
     check_positive_integers('segment_images', workers=workers)

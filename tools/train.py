@@ -74,7 +74,7 @@ def main():
     from mmengine.runner import Runner
 
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
-    from plrc_plugin.engine import read_without_running
+    from plrc_plugin.checkpoints.mmengine_loader import read_without_running
     from plrc_plugin.errors import SettingsError
 
     read_without_running()

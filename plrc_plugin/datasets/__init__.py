@@ -1,9 +1,9 @@
 """Images for pre-training, and images with masks for probes."""
-from .collate import collate_views
-from .generated_scenes import GeneratedScenes
-from .image_folder import ImageFolder
-from .masked_images import COCOMasks, MaskedImage, VOCMasks, masked_images
-from .samplers import KeyedSampler
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.masked_images import COCOMasks, MaskedImage, VOCMasks, masked_images
+from plrc_plugin.datasets.samplers import KeyedSampler
+from plrc_plugin.datasets.scenes import GeneratedScenes
 
 __all__ = [
     'COCOMasks', 'GeneratedScenes', 'ImageFolder', 'KeyedSampler', 'MaskedImage', 'VOCMasks',

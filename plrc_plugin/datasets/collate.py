@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from plrc_plugin.registry import FUNCTIONS
-from plrc_plugin.views import DeviceAugmentation
+from plrc_plugin.views.device_augmentation import DeviceAugmentation
 
 
 @FUNCTIONS.register_module()

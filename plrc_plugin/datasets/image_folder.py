@@ -5,11 +5,10 @@ from typing import Optional, Union
 from mmengine.dataset import BaseDataset
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.decoding import EXTENSIONS, DecodingError
+from plrc_plugin.images.file_index import image_index
+from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import DATASETS
-from plrc_plugin.views.decoding import EXTENSIONS, DecodingError
-from plrc_plugin.views.randomness import SampleKey, stream
-
-from .file_index import image_index
 
 _REMEDY = ('Set it with --cfg-options train_dataloader.dataset.data_root=<folder> or, in the '
            'configs shipped here, with the environment variable that their head names.')

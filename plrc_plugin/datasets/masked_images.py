@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.regions.coco import instance_mask
+from plrc_plugin.images.coco_masks import instance_mask
+from plrc_plugin.images.decoding import read_image
 from plrc_plugin.registry import DATASETS
-from plrc_plugin.views import read_image
 
 VOID = 255
 VOC_CLASSES = (

@@ -4,8 +4,8 @@ from typing import Iterator
 
 from mmengine.dataset import DefaultSampler
 
+from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATA_SAMPLERS
-from plrc_plugin.views.randomness import SampleKey
 
 
 @DATA_SAMPLERS.register_module()

@@ -1,15 +1,16 @@
-"""How a run is driven: its loop, its checkpoints, its processes and its precision."""
-from .checkpoints import AtomicCheckpointHook, damage_of, newest_intact_checkpoint
-from .loading import read_without_running
-from .loops import ResumableTrainLoop
-from .non_finite import NonFiniteLossError, replay
-from .precision import MixedPrecisionOptimWrapper
-from .probe_loop import ProbeLoop
-from .runner import PretrainRunner
-from .seeding import seed_iteration
+"""How a run is driven: its loop, its hooks, its processes and its precision."""
+from plrc_plugin.checkpoints import damage_of, newest_intact_checkpoint, read_without_running
+from plrc_plugin.engine import hooks
+from plrc_plugin.engine.loops import ResumableTrainLoop
+from plrc_plugin.engine.non_finite import replay
+from plrc_plugin.engine.precision import MixedPrecisionOptimWrapper
+from plrc_plugin.engine.probe_loop import ProbeLoop
+from plrc_plugin.engine.runner import PretrainRunner
+from plrc_plugin.engine.seeding import seed_iteration
+from plrc_plugin.errors import NonFiniteLossError
 
 __all__ = [
-    'AtomicCheckpointHook', 'MixedPrecisionOptimWrapper', 'NonFiniteLossError', 'PretrainRunner',
-    'ProbeLoop', 'ResumableTrainLoop', 'damage_of', 'newest_intact_checkpoint',
-    'read_without_running', 'replay', 'seed_iteration'
+    'MixedPrecisionOptimWrapper', 'NonFiniteLossError', 'PretrainRunner', 'ProbeLoop',
+    'ResumableTrainLoop', 'damage_of', 'hooks', 'newest_intact_checkpoint', 'read_without_running',
+    'replay', 'seed_iteration'
 ]

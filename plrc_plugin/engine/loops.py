@@ -4,11 +4,10 @@ from itertools import islice
 from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
+from plrc_plugin.engine.non_finite import NonFiniteLossError, dump_step
+from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import check_positive_integers
 from plrc_plugin.registry import LOOPS
-
-from .non_finite import NonFiniteLossError, dump_step
-from .seeding import seed_iteration
 
 # mmengine copies a scalar's whole history at each step: a million steps make that 40 ms.
 MIN_LOG_HISTORY = 10000

@@ -10,11 +10,10 @@ from mmengine.dist import get_rank
 from mmengine.logging import MessageHub
 from torch import Tensor
 
+from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import NonFiniteLossError
 from plrc_plugin.registry import MODELS
 from plrc_plugin.wrapped_models import bare_model
-
-from .seeding import seed_iteration
 
 
 def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteLossError:

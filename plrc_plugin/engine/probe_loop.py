@@ -5,7 +5,8 @@ import torch
 from mmengine.runner import ValLoop
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.evaluation import ProbeCells, cell_features
+from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.models.reading import cell_features
 from plrc_plugin.registry import LOOPS
 from plrc_plugin.wrapped_models import bare_model
 

@@ -11,11 +11,10 @@ import torch
 from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
+from plrc_plugin.checkpoints.mmengine_loader import read_without_running
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.wrapped_models import bare_model
-
-from .loading import read_without_running
 
 # Environment variables of each launcher: rank, number of processes, rank on the node.
 _LAUNCHERS = dict(

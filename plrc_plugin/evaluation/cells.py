@@ -3,15 +3,10 @@ from typing import Dict
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
-from plrc_plugin.models.momentum_encoders import last_map
+from plrc_plugin.regions import VOID
 from plrc_plugin.registry import DATASETS
-
-VOID = -1
 
 
 def majority(mask: np.ndarray, cells: int, void: int) -> np.ndarray:
@@ -75,25 +70,3 @@ class ProbeCells:
             instances=majority(instances, self.cells, void=-1), fit=fit)
 
 
-@torch.no_grad()
-def cell_features(model: nn.Module, pixels: Tensor, cells: int, projected: bool = False,
-                  momentum: bool = False) -> Tensor:
-    """Features of each cell: the trunk's last map, projected or not, interpolated bilinearly.
-
-    Args:
-        model: in evaluation mode, with ``backbone``, ``projector`` and ``data_preprocessor``.
-        pixels: (B, S, S, 3) uint8 RGB, on the model's device.
-        cells: per side.
-        projected: apply the projector at each position; for contrast of whole images too, which
-            otherwise pools first.
-        momentum: of ``momentum_backbone`` and ``momentum_projector``.
-
-    Returns:
-        (B, C, cells, cells) float32.
-    """
-    prefix = 'momentum_' if momentum else ''
-    images = model.data_preprocessor.normalise(pixels)
-    features = last_map(getattr(model, f'{prefix}backbone')(images))
-    if projected:
-        features = getattr(model, f'{prefix}projector')(features)
-    return F.interpolate(features.float(), (cells, cells), mode='bilinear', align_corners=False)

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from plrc_plugin.errors import check_positive_integers
+from plrc_plugin.evaluation.affinity_quality import image_quality
+from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.evaluation.linear_probe import class_iou, confusion_matrix, fit_linear
+from plrc_plugin.models.reading import cell_features
 from plrc_plugin.registry import METRICS
-
-from .affinity_quality import image_quality
-from .cells import ProbeCells, cell_features
-from .linear_probe import class_iou, confusion_matrix, fit_linear
 
 KNN_TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / t), as in DINO's evaluation
 

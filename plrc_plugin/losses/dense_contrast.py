@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .reduction import check_temperature, in_full_precision
-from .similarity import similarity_logsumexp
+from plrc_plugin.losses.reduction import check_temperature, in_full_precision
+from plrc_plugin.losses.similarity import similarity_logsumexp
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .reduction import check_temperature, in_full_precision
+from plrc_plugin.losses.reduction import check_temperature, in_full_precision
 
 
 @in_full_precision

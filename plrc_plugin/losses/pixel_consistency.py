@@ -4,9 +4,12 @@ from typing import Tuple
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.losses.reduction import (
+    in_full_precision,
+    mean_over_counted,
+    mean_over_counted_of_all_ranks,
+)
 from plrc_plugin.registry import MODELS
-
-from .reduction import in_full_precision, mean_over_counted, mean_over_counted_of_all_ranks
 
 
 def pixel_consistency(queries: Tensor, keys: Tensor, pairs: Tensor) -> Tensor:

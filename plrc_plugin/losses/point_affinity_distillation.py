@@ -5,10 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from plrc_plugin.errors import check_positive
+from plrc_plugin.losses.reduction import (
+    check_temperature,
+    in_full_precision,
+    mean_over_counted,
+    mean_over_counted_of_all_ranks,
+)
 from plrc_plugin.registry import MODELS
-
-from .reduction import (check_temperature, in_full_precision, mean_over_counted,
-                        mean_over_counted_of_all_ranks)
 
 
 def point_affinity_distillation(student_queries: Tensor, student_keys: Tensor,

@@ -5,11 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from plrc_plugin.errors import check_positive
+from plrc_plugin.losses.reduction import (
+    check_temperature,
+    in_full_precision,
+    mean_over_counted,
+    mean_over_counted_of_all_ranks,
+)
+from plrc_plugin.losses.similarity import similarity_logsumexp
 from plrc_plugin.registry import MODELS
-
-from .reduction import (check_temperature, in_full_precision, mean_over_counted,
-                        mean_over_counted_of_all_ranks)
-from .similarity import similarity_logsumexp
 
 
 def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,

@@ -1,16 +1,16 @@
 """Encoders and the models that compose them with the losses."""
-from .backbones import ResNet, TorchvisionTrunk
-from .dense_cl import DenseCL
-from .embedding import embed_points, embed_regions
-from .key_queue import KeyQueue
-from .momentum_contrast import MomentumContrast
-from .momentum_encoders import MomentumEncoders
-from .pix_pro import PixPro
-from .plrc import PLRC
-from .projector import conv_projector
-from .region_contrast import RegionContrast
-from .strategies import STRATEGIES
-from .views_preprocessor import ViewsPreprocessor
+from plrc_plugin.models.backbones import ResNet, TorchvisionTrunk
+from plrc_plugin.models.dense_cl import DenseCL
+from plrc_plugin.models.distillation import STRATEGIES
+from plrc_plugin.models.embedding import embed_points, embed_regions
+from plrc_plugin.models.encoder_pair import MomentumEncoders
+from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.models.moco import MomentumContrast
+from plrc_plugin.models.pix_pro import PixPro
+from plrc_plugin.models.plrc import PLRC
+from plrc_plugin.models.pooled_regions import RegionContrast
+from plrc_plugin.models.projector import conv_projector
+from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 
 __all__ = [
     'DenseCL', 'KeyQueue', 'MomentumContrast', 'MomentumEncoders', 'PLRC', 'PixPro',

@@ -5,13 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from plrc_plugin.errors import check_shares
-from plrc_plugin.losses import dense_contrast, match_positions
+from plrc_plugin.losses.dense_contrast import dense_contrast, match_positions
+from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.models.moco import MomentumContrast
+from plrc_plugin.models.projector import conv_projector
+from plrc_plugin.models.reading import last_map
 from plrc_plugin.registry import MODELS
-
-from .key_queue import KeyQueue
-from .momentum_contrast import MomentumContrast
-from .momentum_encoders import last_map
-from .projector import conv_projector
 
 
 @MODELS.register_module()

@@ -3,8 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from plrc_plugin.views import read_points
-from plrc_plugin.views.reading import cell_weights
+from plrc_plugin.models.reading import cell_weights, read_points
 
 
 def embed_points(projected_map: Tensor, points: Tensor) -> Tensor:

@@ -6,12 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plrc_plugin.errors import check_positive
-from plrc_plugin.losses import PixelConsistency, near_pairs
+from plrc_plugin.losses.pixel_consistency import PixelConsistency, near_pairs
+from plrc_plugin.models.encoder_pair import MomentumEncoders, spread
 from plrc_plugin.registry import MODELS
-from plrc_plugin.views import view_to_image
-from plrc_plugin.views.geometry import cell_centres
-
-from .momentum_encoders import MomentumEncoders, spread
+from plrc_plugin.views.geometry import cell_centres, view_to_image
 
 
 class PixelPropagation(nn.Module):

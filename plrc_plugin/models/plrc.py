@@ -8,12 +8,11 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from plrc_plugin.errors import SettingsError, check_shares
+from plrc_plugin.models.distillation import STRATEGIES
+from plrc_plugin.models.embedding import embed_points
+from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.models.moco import MomentumContrast
 from plrc_plugin.registry import MODELS
-
-from .embedding import embed_points
-from .key_queue import KeyQueue
-from .momentum_contrast import MomentumContrast
-from .strategies import STRATEGIES
 
 NEGATIVES = ('image', 'batch', 'ranks', 'queue')
 

@@ -6,7 +6,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from plrc_plugin.registry import MODELS
-from plrc_plugin.views import DeviceAugmentation, augment
+from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
 
 
 @MODELS.register_module()

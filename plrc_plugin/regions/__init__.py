@@ -1,11 +1,11 @@
 """Where regions come from, and how regions and points are drawn."""
-from .coco import CocoRegions
-from .grid import GridRegions
-from .label_files import LabelFiles
-from .labels import MissingRegions
-from .points_of_views import RegionPoints, SampleRegionPoints
-from .sampling import VOID, region_map_of_view, sample_region_points
-from .segmenter import SegmenterRegions
+from plrc_plugin.regions.coco import CocoRegions
+from plrc_plugin.regions.grid import GridRegions
+from plrc_plugin.regions.label_files import LabelFiles
+from plrc_plugin.regions.sample_points import RegionPoints, SampleRegionPoints
+from plrc_plugin.regions.sampling import region_map_of_view, sample_region_points
+from plrc_plugin.regions.segmenter import SegmenterRegions
+from plrc_plugin.regions.source import VOID, MissingRegions
 
 __all__ = [
     'VOID', 'CocoRegions', 'GridRegions', 'LabelFiles', 'MissingRegions', 'RegionPoints',

@@ -7,12 +7,9 @@ import cv2
 import numpy as np
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.coco_masks import box_mask, instance_mask
+from plrc_plugin.regions.source import VOID, MissingRegions
 from plrc_plugin.registry import REGIONS
-
-from .labels import MissingRegions
-from .sampling import VOID
-
-_FINE = 5  # OpenCV fills a polygon's outline too: a thinner one on pixels this many times finer
 
 
 @REGIONS.register_module()
@@ -102,69 +99,3 @@ def one_region_each(masks: List[np.ndarray], height: int, width: int) -> np.ndar
         labels[mask] = np.where(covered[mask], VOID, i)
         covered |= mask
     return labels
-
-
-def box_mask(box: list, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: the pixels whose centres lie in a box (left, top, width, height)."""
-    left, top, w, h = _finite(box)
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    return ((y >= top) & (y < top + h))[:, None] & ((x >= left) & (x < left + w))
-
-
-def instance_mask(shape, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: a list of polygons, or run lengths, compressed (text) or not (numbers)."""
-    if isinstance(shape, list):
-        mask = np.zeros((height, width), bool)
-        for polygon in shape:
-            fill_polygon(mask, _finite(polygon).reshape(-1, 2))
-        return mask
-    if list(shape['size']) != [height, width]:
-        raise ValueError(f'its run lengths are of size {shape["size"]}, not {[height, width]}')
-    counts = shape['counts']
-    counts = _decompressed(counts) if isinstance(counts, str) else counts
-    if min(counts, default=0) < 0 or sum(counts) != height * width:
-        raise ValueError(f'its run lengths do not add up to {height * width} pixels')
-    values = np.arange(len(counts)) % 2 == 1
-    return values.repeat(counts).reshape(width, height).T
-
-
-def _finite(numbers: list) -> np.ndarray:
-    numbers = np.array(numbers, float)
-    if not np.isfinite(numbers).all():
-        raise ValueError('a coordinate is not finite')
-    return numbers
-
-
-def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:
-    """Sets the pixels of a mask (H, W) whose centres lie in a polygon, (K, 2) corners (x, y)."""
-    first = np.floor(corners.min(0)).clip(0).astype(int)
-    last = np.minimum(np.ceil(corners.max(0)).astype(int), mask.shape[::-1])
-    if (last <= first).any():
-        return
-    fine = np.zeros((last - first)[::-1] * _FINE, np.uint8)
-    # A pixel's centre is at .5 in COCO's coordinates, at 0 in OpenCV's.
-    cv2.fillPoly(fine, [np.round((corners - first) * _FINE - 0.5).astype(np.int32)], 1)
-    centres = fine[_FINE // 2::_FINE, _FINE // 2::_FINE].astype(bool)
-    mask[first[1]:last[1], first[0]:last[0]] |= centres
-
-
-def _decompressed(text: str) -> List[int]:
-    """The runs of COCO's compressed form. pycocotools would read beyond malformed text unnoticed.
-
-    A character holds five bits, the lowest first, and whether more follow. From the fourth on, a
-    number is the difference to the run two before.
-    """
-    counts, value, bits = [], 0, 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            raise ValueError(f'its run lengths have the character {character!r}')
-        value |= (code & 31) << bits
-        bits += 5
-        if not code & 32:
-            value -= (code & 16) << (bits - 4)  # the sign
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value, bits = 0, 0
-    if bits:
-        raise ValueError('its run lengths end within a number')
-    return counts

@@ -7,10 +7,8 @@ import numpy as np
 from PIL import Image
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.regions.source import VOID, MissingRegions, as_labels
 from plrc_plugin.registry import REGIONS
-
-from .labels import MissingRegions, as_labels
-from .sampling import VOID
 
 
 @REGIONS.register_module()

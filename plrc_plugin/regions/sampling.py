@@ -5,7 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-VOID = -1
+from plrc_plugin.regions.source import VOID
+
 Array = Union[Tensor, np.ndarray]
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from skimage import segmentation
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
+from plrc_plugin.images.decoding import ImageFile
 from plrc_plugin.registry import REGIONS
-from plrc_plugin.views.decoding import ImageFile
 
 # About 14 and 10 regions per photograph at a long side of 160.
 _DEFAULTS = dict(felzenszwalb=dict(scale=300, min_size=100), slic=dict(n_segments=16))

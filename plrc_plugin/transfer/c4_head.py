@@ -4,7 +4,7 @@ from typing import Optional, Union
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..registry import MODELS
+from plrc_plugin.registry import MODELS
 
 
 @MODELS.register_module()

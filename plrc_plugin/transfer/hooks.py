@@ -1,67 +1,17 @@
 """What fine-tuning needs around mmdet's and mmseg's own runners."""
 from itertools import chain, islice, repeat
-from typing import Dict, List
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..engine.checkpoints import damage_of
-from ..errors import SettingsError
-from ..registry import HOOKS
-from ..wrapped_models import bare_model
-from .checkpoint import read_trunk
-
-# Every place of a detector or segmenter that continues the trunk.
-PLACES = ('backbone', 'roi_head.shared_head')
-
-
-@torch.no_grad()
-def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
-    """Copy a trunk into ``model.backbone`` and, of a C4 detector, ``model.roi_head.shared_head``.
-
-    Args:
-        model: detector or segmenter.
-        trunk: tensors as from :func:`plrc_plugin.transfer.read_trunk`.
-
-    Returns:
-        One line per place: how many tensors matched, and which ones of the place stay new.
-
-    Raises:
-        SettingsError: with the list, if a tensor of the trunk finds no place or another shape, or
-            one of the model's trunk stays without.
-    """
-    modules = dict(model.named_modules())
-    places = {name: modules[name].state_dict() for name in PLACES if name in modules}
-    # BN step counters are of no use to these models, and old checkpoints lack them.
-    trunk = {key: value for key, value in trunk.items() if not key.endswith('num_batches_tracked')}
-    lines, problems, used = [], [], set()
-    for name, state in places.items():
-        wanted = {key for key in state if not key.endswith('num_batches_tracked')}
-        matched = wanted & trunk.keys()
-        new = sorted(wanted - matched)
-        used |= matched
-        problems += [
-            f'{name}.{key}: {tuple(trunk[key].shape)} in the checkpoint, '
-            f'{tuple(state[key].shape)} in the model' for key in sorted(matched)
-            if trunk[key].shape != state[key].shape
-        ]
-        # Res5 of a C4 detector is the trunk's; only the norm after it is new.
-        problems += [f'{name}.{key}: not in the checkpoint' for key in new
-                     if name == 'backbone' or not key.startswith('norm.')]
-        lines.append(f'{name}: {len(matched)} of {len(wanted)} tensors loaded'
-                     + (f', new: {", ".join(new)}' if new else ''))
-    problems += [f'{key}: no place in {" or ".join(PLACES)}' for key in sorted(trunk.keys() - used)]
-    if problems:
-        raise SettingsError('the checkpoint does not fit the model; depth and widths must be those '
-                            'of pre-training:\n  ' + '\n  '.join(problems))
-    for state in places.values():
-        for key in state.keys() & trunk.keys():
-            state[key].copy_(trunk[key])
-    return lines
+from plrc_plugin.checkpoints.safe_reading import damage_of
+from plrc_plugin.checkpoints.trunk import load_trunk, read_trunk
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import HOOKS
+from plrc_plugin.wrapped_models import bare_model
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from torch import nn
 
-from ..registry import MODELS
+from plrc_plugin.registry import MODELS
 
 
 @lru_cache(maxsize=None)

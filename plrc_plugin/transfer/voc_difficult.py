@@ -1,5 +1,5 @@
 """Objects that VOC marks as difficult, in training."""
-from ..registry import TRANSFORMS
+from plrc_plugin.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import LUMA, Photometric, blur_radius, gaussian_kernel, hue_steps
+from plrc_plugin.views.augmentation import (
+    LUMA,
+    Photometric,
+    blur_radius,
+    gaussian_kernel,
+    hue_steps,
+)
 
 Array = Union[np.ndarray, Tensor]
 

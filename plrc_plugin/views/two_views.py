@@ -5,13 +5,12 @@ import cv2
 import numpy as np
 
 from plrc_plugin.errors import SettingsError, check_shares
+from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.randomness import stream
 from plrc_plugin.registry import TRANSFORMS
-
-from . import augmentation as aug
-from .decoding import ImageFile
-from .device_augmentation import DeviceAugmentation, for_device
-from .geometry import crop_affine
-from .randomness import SampleKey, stream
+from plrc_plugin.views import augmentation as aug
+from plrc_plugin.views.device_augmentation import DeviceAugmentation, for_device
+from plrc_plugin.views.geometry import crop_affine
 
 # One image is one worker's job: OpenCV's own threads would only fight the other workers.
 cv2.setNumThreads(0)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.models.momentum_encoders import last_map
-from plrc_plugin.views import read_points
+from plrc_plugin.models.reading import last_map, read_points
 
 Point = Tuple[float, float]
 MIN_SIDE = 32  # pixels of an image

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
-from plrc_plugin.models.momentum_encoders import last_map
-
-from .pages import base64_text, jpeg_address, write_page
+from plrc_plugin.models.reading import last_map
+from plrc_plugin.visualization.pages import base64_text, jpeg_address, write_page
 
 FEATURE_BYTES = 16_000_000  # of all codes of a page: bounds its size and the work of a click
 TOLERANCE = 0.01  # of the cosines shown

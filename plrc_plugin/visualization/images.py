@@ -5,10 +5,8 @@ from typing import List, Tuple
 import numpy as np
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.views import DecodingError, read_image
-from plrc_plugin.views.decoding import EXTENSIONS
-
-from .affinity import MIN_SIDE
+from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, read_image
+from plrc_plugin.visualization.affinity import MIN_SIDE
 
 
 def read_images(folder: Path, count: int) -> List[Tuple[str, np.ndarray]]:

@@ -6,15 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
+from plrc_plugin.checkpoints.encoder import load_encoder
+from plrc_plugin.images.decoding import read_image
 from plrc_plugin.registry import DATASETS
-from plrc_plugin.transfer import load_encoder
-from plrc_plugin.views import read_image
-
-from .affinity import affinity_gallery
-from .curves import Curves
-from .images import read_images
-from .pages import figure_address, jpeg_address, write_page
-from .run import Run, read_runs
+from plrc_plugin.visualization.affinity import affinity_gallery
+from plrc_plugin.visualization.curves import Curves
+from plrc_plugin.visualization.images import read_images
+from plrc_plugin.visualization.pages import figure_address, jpeg_address, write_page
+from plrc_plugin.visualization.run import Run, read_runs
 
 COUNTERS = ('epoch', 'iter', 'step', 'time', 'memory')  # of the log; no curves
 IMAGES = 4  # of the gallery

@@ -7,8 +7,7 @@ from typing import Dict, List, Sequence, Tuple
 from mmengine.config import Config
 
 from plrc_plugin.errors import SettingsError
-
-from .curves import Curves, read_metrics, read_scalars
+from plrc_plugin.visualization.curves import Curves, read_metrics, read_scalars
 
 ENVIRONMENT = re.compile(r'^-{20,}\n(System environment:.*?)\n-{20,}$', re.S | re.M)
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from plrc_plugin.datasets import ImageFolder, KeyedSampler, collate_views
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.samplers import KeyedSampler
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.views import SampleKey
+from plrc_plugin.randomness import SampleKey
 
 PIPELINE = [dict(type='plrc_plugin.TwoViews', size=32),
             dict(type='plrc_plugin.SampleRegionPoints', num_regions=3, points_per_region=2,
@@ -107,6 +109,6 @@ def test_an_index_serves_for_looking(image_folder):
 
 
 def test_errors_survive_the_way_from_a_worker():
-    from plrc_plugin.views import DecodingError
+    from plrc_plugin.images.decoding import DecodingError
     error = pickle.loads(pickle.dumps(DecodingError('a.jpg', ValueError('odd'))))
     assert error.path == 'a.jpg' and error.reason == 'ValueError: odd'

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plrc_plugin.datasets import COCOMasks, VOCMasks
-from plrc_plugin.datasets.masked_images import connected_parts
-from plrc_plugin.datasets.scenes import make_scenes
+from plrc_plugin.datasets.masked_images import COCOMasks, VOCMasks, connected_parts
+from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.evaluation import ProbeCells
-from plrc_plugin.evaluation.cells import majority
+from plrc_plugin.evaluation.cells import ProbeCells, majority
 
 
 def test_majority_by_counting():

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from plrc_plugin.datasets import scenes as scenes_module
-from plrc_plugin.datasets.cutouts import load_cutouts
-from plrc_plugin.datasets.scene_composition import MIN_AREA
-from plrc_plugin.datasets.scenes import CATEGORIES, compose_scene, encode_rle, make_scenes
+from plrc_plugin.datasets.scenes import writing as scenes_module
+from plrc_plugin.datasets.scenes.composition import MIN_AREA
+from plrc_plugin.datasets.scenes.cutouts import load_cutouts
+from plrc_plugin.datasets.scenes.writing import CATEGORIES, compose_scene, encode_rle, make_scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 

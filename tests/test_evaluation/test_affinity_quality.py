@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from plrc_plugin.evaluation import affinity_auc, centre_ious, image_quality
-from plrc_plugin.evaluation.affinity_quality import best_iou, near_borders
+from plrc_plugin.evaluation.affinity_quality import (
+    affinity_auc,
+    best_iou,
+    centre_ious,
+    image_quality,
+    near_borders,
+)
 
 SIZE = 6
 

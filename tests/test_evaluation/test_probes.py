@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from plrc_plugin.evaluation import (AffinityQuality, ImageClassificationProbe,
-                                    KNNSegmentationProbe, LinearSegmentationProbe, class_iou,
-                                    confusion_matrix, fit_linear, image_quality, knn_labels)
+from plrc_plugin.evaluation.affinity_quality import image_quality
+from plrc_plugin.evaluation.linear_probe import class_iou, confusion_matrix, fit_linear
+from plrc_plugin.evaluation.probes import (
+    AffinityQuality,
+    ImageClassificationProbe,
+    KNNSegmentationProbe,
+    LinearSegmentationProbe,
+    knn_labels,
+)
 
 
 def clusters(count, spread=0.3, seed=0, classes=3, channels=5):

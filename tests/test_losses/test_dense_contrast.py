@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from plrc_plugin.losses import dense_contrast, match_positions
+from plrc_plugin.losses.dense_contrast import dense_contrast, match_positions
 
 B, S, T, C, D, K = 2, 5, 4, 6, 3, 7
 

@@ -4,7 +4,7 @@ import torch
 from lightly.loss import NTXentLoss
 from torch.nn.functional import normalize
 
-from plrc_plugin.losses import image_contrast
+from plrc_plugin.losses.image_contrast import image_contrast
 
 
 @pytest.mark.parametrize('temperature', [0.07, 0.2])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from plrc_plugin.losses import PixelConsistency, near_pairs, pixel_consistency
+from plrc_plugin.losses.pixel_consistency import PixelConsistency, near_pairs, pixel_consistency
 
 B, S, T, D = 3, 5, 4, 6
 

@@ -6,8 +6,11 @@ import torch
 from torch.nn.functional import normalize
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.losses import (PointAffinityDistillation, point_affinity,
-                                point_affinity_distillation)
+from plrc_plugin.losses.point_affinity_distillation import (
+    PointAffinityDistillation,
+    point_affinity,
+    point_affinity_distillation,
+)
 
 
 def naive_affinity(query, keys, key_valid, temperature):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from plrc_plugin.losses import PointRegionContrast, point_region_contrast, similarity
+from plrc_plugin.losses import similarity
+from plrc_plugin.losses.point_region_contrast import PointRegionContrast, point_region_contrast
 
 
 def naive(queries, keys, query_regions, key_regions, temperature, inter_image=True, negatives=()):

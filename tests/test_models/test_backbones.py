@@ -5,7 +5,8 @@ import torchvision
 from torchvision.models import resnet18, resnet34, resnet50, resnet101
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.models import PLRC, ResNet, TorchvisionTrunk
+from plrc_plugin.models.backbones import ResNet, TorchvisionTrunk
+from plrc_plugin.models.plrc import PLRC
 
 
 @pytest.mark.parametrize('depth, reference', [(18, resnet18), (50, resnet50)])

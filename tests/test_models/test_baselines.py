@@ -5,9 +5,11 @@ from mmengine.logging import MessageHub
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.losses import image_contrast
-from plrc_plugin.models import DenseCL, PixPro, RegionContrast
-from plrc_plugin.views import crop_affine
+from plrc_plugin.losses.image_contrast import image_contrast
+from plrc_plugin.models.dense_cl import DenseCL
+from plrc_plugin.models.pix_pro import PixPro
+from plrc_plugin.models.pooled_regions import RegionContrast
+from plrc_plugin.views.geometry import crop_affine
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 SIZES = torch.tensor([[120., 90.], [64., 200.]])  # width and height of the images

@@ -4,7 +4,7 @@ import io
 import pytest
 import torch
 
-from plrc_plugin.models import KeyQueue
+from plrc_plugin.models.key_queue import KeyQueue
 
 
 def rows(*numbers):

@@ -10,12 +10,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.losses import (image_contrast, point_affinity_distillation,
-                                point_region_contrast)
-from plrc_plugin.models import PLRC, KeyQueue, MomentumContrast
+from plrc_plugin.losses.image_contrast import image_contrast
+from plrc_plugin.losses.point_affinity_distillation import point_affinity_distillation
+from plrc_plugin.losses.point_region_contrast import point_region_contrast
+from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.models.moco import MomentumContrast
+from plrc_plugin.models.plrc import PLRC
+from plrc_plugin.regions.grid import GridRegions
+from plrc_plugin.regions.sampling import region_map_of_view, sample_region_points
 from plrc_plugin.registry import MODELS
-from plrc_plugin.regions import GridRegions, region_map_of_view, sample_region_points
-from plrc_plugin.views import crop_affine
+from plrc_plugin.views.geometry import crop_affine
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 

@@ -3,11 +3,10 @@ import json
 import math
 
 import pytest
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
-
-from conftest import ROOT
 
 PLRC_TERMS = {'l_m', 'l_c', 'l_a'}
 

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from conftest import ROOT
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import REGIONS
 

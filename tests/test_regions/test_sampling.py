@@ -3,10 +3,14 @@ import numpy as np
 import pytest
 import torch
 
-from plrc_plugin.regions import (VOID, GridRegions, SampleRegionPoints, region_map_of_view,
-                                 sample_region_points)
-from plrc_plugin.views import SampleKey, View, crop_affine
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.randomness import SampleKey
+from plrc_plugin.regions.grid import GridRegions
+from plrc_plugin.regions.sample_points import SampleRegionPoints
+from plrc_plugin.regions.sampling import region_map_of_view, sample_region_points
+from plrc_plugin.regions.source import VOID
+from plrc_plugin.views.geometry import crop_affine
+from plrc_plugin.views.two_views import View
 
 
 def draw(kind, region_map, num_regions, points_per_region, seed=0):

@@ -2,13 +2,13 @@
 import importlib.util
 
 import pytest
+from conftest import ROOT
 from mmengine.config import Config
 
-from conftest import ROOT
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.regions import SegmenterRegions
+from plrc_plugin.randomness import SampleKey
+from plrc_plugin.regions.segmenter import SegmenterRegions
 from plrc_plugin.registry import DATASETS
-from plrc_plugin.views import SampleKey
 
 spec = importlib.util.spec_from_file_location('segment_images', ROOT / 'tools/segment_images.py')
 segment_images = importlib.util.module_from_spec(spec)

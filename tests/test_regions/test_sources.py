@@ -10,13 +10,20 @@ from PIL import Image
 from skimage import segmentation
 from skimage.draw import polygon2mask
 
-from plrc_plugin.datasets import ImageFolder, collate_views
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.image_folder import ImageFolder
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.regions import (CocoRegions, LabelFiles, MissingRegions, SegmenterRegions,
-                                 SampleRegionPoints, region_map_of_view)
+from plrc_plugin.images.coco_masks import box_mask, instance_mask
+from plrc_plugin.images.decoding import DecodingError, read_image
+from plrc_plugin.randomness import SampleKey
 from plrc_plugin.regions import segmenter as segmenter_module
-from plrc_plugin.regions.coco import box_mask, instance_mask, one_region_each
-from plrc_plugin.views import DecodingError, SampleKey, crop_affine, read_image
+from plrc_plugin.regions.coco import CocoRegions, one_region_each
+from plrc_plugin.regions.label_files import LabelFiles
+from plrc_plugin.regions.sample_points import SampleRegionPoints
+from plrc_plugin.regions.sampling import region_map_of_view
+from plrc_plugin.regions.segmenter import SegmenterRegions
+from plrc_plugin.regions.source import MissingRegions
+from plrc_plugin.views.geometry import crop_affine
 
 
 def record(folder, name, size=(120, 90)):
@@ -332,7 +339,7 @@ def test_run_lengths(share):
     packed = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
     compressed = dict(size=[90, 120], counts=packed['counts'].decode())
     assert np.array_equal(instance_mask(compressed, 90, 120), mask)
-    from plrc_plugin.datasets.scenes import encode_rle
+    from plrc_plugin.datasets.scenes.writing import encode_rle
     assert np.array_equal(instance_mask(encode_rle(mask), 90, 120), mask)
 
 

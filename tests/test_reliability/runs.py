@@ -1,6 +1,6 @@
 """Tiny runs in processes of their own, which may be killed."""
-import multiprocessing
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 import plrc_plugin  # noqa: F401
-from plrc_plugin.models import ResNet
+from plrc_plugin.models.backbones import ResNet
 from plrc_plugin.registry import HOOKS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

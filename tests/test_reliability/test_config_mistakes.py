@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mmengine.hooks import Hook
 from runs import make_images, tiny_config, train
 
-from plrc_plugin.engine import MixedPrecisionOptimWrapper
+from plrc_plugin.engine.precision import MixedPrecisionOptimWrapper
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
 

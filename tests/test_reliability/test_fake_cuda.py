@@ -4,12 +4,11 @@ import copy
 import pytest
 import torch
 from mmengine.registry import MODELS
-from torch._subclasses.fake_tensor import (DataDependentOutputException, FakeTensor,
-                                           FakeTensorMode)
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 
 import plrc_plugin  # noqa: F401
-from plrc_plugin.regions import sample_region_points
-from plrc_plugin.views import DeviceAugmentation
+from plrc_plugin.regions.sampling import sample_region_points
+from plrc_plugin.views.device_augmentation import DeviceAugmentation
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8, strides=(1, 2, 2, 1))
 PLRC = dict(type='plrc_plugin.PLRC', backbone=TRUNK, queue_size=64, warmup_epochs=0)

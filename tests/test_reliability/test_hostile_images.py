@@ -7,7 +7,8 @@ import pytest
 from hostile import make_hostile_images
 from runs import final, finish, records, start, tiny_config
 
-from plrc_plugin.views import DecodingError, SampleKey, read_image
+from plrc_plugin.images.decoding import DecodingError, read_image
+from plrc_plugin.randomness import SampleKey
 from plrc_plugin.views.two_views import TwoViews
 
 

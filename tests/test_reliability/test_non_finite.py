@@ -5,9 +5,10 @@ import torch
 from mmengine.hooks import Hook
 from runs import SERVER, final, finish, make_images, run_processes, start, tiny_config, train
 
-from plrc_plugin.engine import NonFiniteLossError, newest_intact_checkpoint, replay
+from plrc_plugin.checkpoints.work_dir import newest_intact_checkpoint
+from plrc_plugin.engine.hooks.collapse import CollapseHook
+from plrc_plugin.engine.non_finite import NonFiniteLossError, replay
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.hooks import CollapseHook
 from plrc_plugin.registry import HOOKS
 
 

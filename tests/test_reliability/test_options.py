@@ -5,7 +5,7 @@ import pytest
 import torch
 from runs import make_images, records, terms, tiny_config, train
 
-from plrc_plugin.hooks.trunk_options import recompute_activations
+from plrc_plugin.engine.hooks.trunk_options import recompute_activations
 from plrc_plugin.registry import MODELS
 
 MIXED = {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}
@@ -113,7 +113,9 @@ def test_recomputed_activations_are_forgotten():
 
 def test_losses_are_float32_under_autocast():
     """Half features give what their float32 copies give outside autocast."""
-    from plrc_plugin.losses import (PointAffinityDistillation, PointRegionContrast, image_contrast)
+    from plrc_plugin.losses.image_contrast import image_contrast
+    from plrc_plugin.losses.point_affinity_distillation import PointAffinityDistillation
+    from plrc_plugin.losses.point_region_contrast import PointRegionContrast
     half = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
     other = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
     regions = torch.arange(8).expand(2, -1) // 2
@@ -132,7 +134,7 @@ def test_losses_are_float32_under_autocast():
 
 
 def test_positions_are_float32_under_autocast():
-    from plrc_plugin.views import view_to_view
+    from plrc_plugin.views.geometry import view_to_view
     points, affine = torch.rand(2, 5, 2), torch.rand(2, 2, 3) + torch.eye(2, 3)
     expected = view_to_view(points, affine, affine.flip(0))
     with torch.autocast('cpu', torch.bfloat16):
@@ -140,7 +142,7 @@ def test_positions_are_float32_under_autocast():
 
 
 def test_half_precision_reaches_the_trunk(images, tmp_path):
-    from plrc_plugin.models import ResNet
+    from plrc_plugin.models.backbones import ResNet
     seen = set()
 
     def note(module, inputs, output):

@@ -5,8 +5,19 @@ import sys
 
 import pytest
 import torch
-from runs import (ROOT, SERVER, assert_same_tensors, final, finish, make_images, records, run_processes,
-                  start, terms, tiny_config)
+from runs import (
+    ROOT,
+    SERVER,
+    assert_same_tensors,
+    final,
+    finish,
+    make_images,
+    records,
+    run_processes,
+    start,
+    terms,
+    tiny_config,
+)
 from torch import distributed as dist
 
 from plrc_plugin.engine.runner import init_processes_without_gpu

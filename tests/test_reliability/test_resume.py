@@ -2,17 +2,29 @@
 import functools
 import os
 import random
-import signal
 import shutil
+import signal
 import time
 
 import pytest
 import torch
+from runs import (
+    ROOT,
+    SERVER,
+    Config,
+    assert_same_run,
+    finish,
+    limit_files,
+    make_images,
+    records,
+    start,
+    tiny_config,
+    train,
+)
 from runs import final as load_final
-from runs import (ROOT, SERVER, Config, assert_same_run, finish, limit_files, make_images, records,
-                  start, tiny_config, train)
 
-from plrc_plugin.engine import damage_of, newest_intact_checkpoint
+from plrc_plugin.checkpoints.safe_reading import damage_of
+from plrc_plugin.checkpoints.work_dir import newest_intact_checkpoint
 
 # `make test-faults` asks for many.
 KILLS = int(os.environ.get('PLRC_FAULTS', 3))
@@ -58,7 +70,7 @@ def kill_at(point: str, count: int) -> None:
     """Kills this process at the ``count``-th time that a checkpoint reaches ``point``."""
     from mmengine.fileio import LocalBackend
 
-    from plrc_plugin.engine import checkpoints
+    from plrc_plugin.engine.hooks import checkpoint
     seen = [0]
 
     def die():
@@ -66,7 +78,7 @@ def kill_at(point: str, count: int) -> None:
         if seen[0] == count:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    put, publish, remove = LocalBackend.put, checkpoints._publish, checkpoints._remove_if_there
+    put, publish, remove = LocalBackend.put, checkpoint.publish, checkpoint.remove_if_there
 
     def broken_put(self, data, path):
         if point == 'half written':
@@ -89,7 +101,7 @@ def kill_at(point: str, count: int) -> None:
             die()
 
     LocalBackend.put = broken_put
-    checkpoints._publish, checkpoints._remove_if_there = broken_publish, broken_remove
+    checkpoint.publish, checkpoint.remove_if_there = broken_publish, broken_remove
 
 
 def test_settings_reach_what_they_are_for(whole):

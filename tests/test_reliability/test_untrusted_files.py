@@ -11,8 +11,8 @@ from mmengine.logging import MessageHub
 from mmengine.runner import CheckpointLoader
 from runs import make_images, tiny_config, train
 
-from plrc_plugin.engine import damage_of, read_without_running
-from plrc_plugin.engine.checkpoint_files import plain_scalars, read_checkpoint
+from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.checkpoints.safe_reading import damage_of, plain_scalars, read_checkpoint
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
 

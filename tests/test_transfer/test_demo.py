@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from plrc_plugin.datasets.scenes import make_scenes
+from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

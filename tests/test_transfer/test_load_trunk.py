@@ -10,8 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from plrc_plugin.transfer import load_trunk, read_trunk
-from trunk_fixtures import plrc_checkpoint, trunk18  # noqa: F401
+from plrc_plugin.checkpoints.trunk import load_trunk, read_trunk
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 R18_C4 = {

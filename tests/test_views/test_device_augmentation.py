@@ -2,15 +2,15 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from plrc_plugin.datasets import collate_views
-from plrc_plugin.datasets.scenes import make_scenes
-from plrc_plugin.models import ViewsPreprocessor
-from plrc_plugin.regions import SampleRegionPoints
-from plrc_plugin.views import DeviceAugmentation, SampleKey, TwoViews, augment
+from plrc_plugin.datasets.collate import collate_views
+from plrc_plugin.datasets.scenes.writing import make_scenes
+from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
+from plrc_plugin.randomness import SampleKey
+from plrc_plugin.regions.sample_points import SampleRegionPoints
 from plrc_plugin.views import augmentation as aug
-from plrc_plugin.views.device_augmentation import for_device
+from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment, for_device
+from plrc_plugin.views.two_views import TwoViews
 
 
 def to_images(pixels):

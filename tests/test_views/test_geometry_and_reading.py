@@ -3,9 +3,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from plrc_plugin.views import (crop_affine, image_to_view, inside, read_points, view_to_image,
-                               view_to_view)
-from plrc_plugin.views.geometry import cell_centres
+from plrc_plugin.models.reading import read_points
+from plrc_plugin.views.geometry import (
+    cell_centres,
+    crop_affine,
+    image_to_view,
+    inside,
+    view_to_image,
+    view_to_view,
+)
 
 
 @pytest.mark.parametrize('height, width, resolution', [(7, 7, 56), (7, 7, 14), (7, 7, 224),

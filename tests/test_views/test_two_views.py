@@ -9,8 +9,9 @@ from torchvision import transforms
 from torchvision.transforms import functional as TF
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.views import SampleKey, TwoViews, stream
+from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.views import augmentation as aug
+from plrc_plugin.views.two_views import TwoViews
 
 
 def rng(seed=0):

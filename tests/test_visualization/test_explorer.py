@@ -8,14 +8,15 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.models import PLRC, ViewsPreprocessor
+from plrc_plugin.models.plrc import PLRC
+from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.visualization import explorer
-from conftest import ROOT
 
 LABELS = ['one', 'two']
 STAGE = '#stage figure:nth-child({}) .frame'  # 1 the image, 2 and 3 the networks

@@ -6,18 +6,19 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
-from torch.nn import functional as F
-
 import test_explorer as seen
 import test_report
+import torch
 from conftest import ROOT
-from plrc_plugin.datasets.scenes import make_scenes
-from plrc_plugin.transfer import load_encoder
-from plrc_plugin.views import read_image, read_points
-from plrc_plugin.visualization import affinity
+from mmengine.config import Config
 from test_explorer import browser  # noqa: F401  a fixture
+from torch.nn import functional as F
+
+from plrc_plugin.checkpoints.encoder import load_encoder
+from plrc_plugin.datasets.scenes.writing import make_scenes
+from plrc_plugin.images.decoding import read_image
+from plrc_plugin.models.reading import read_points
+from plrc_plugin.visualization import affinity
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
 from runs import tiny_config, train  # noqa: E402

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.models import PLRC
+from plrc_plugin.models.plrc import PLRC
 from plrc_plugin.visualization.affinity import affinity_gallery, affinity_map, object_centre
 from plrc_plugin.visualization.curves import plot_curves, read_scalars
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from mmengine.config import Config
 from PIL import Image
 
@@ -16,7 +17,6 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
 from plrc_plugin.visualization import report
 from plrc_plugin.visualization.run import read_run, read_runs
-from conftest import ROOT
 
 LOSSES = [dict(loss=5 - s / 7, l_m=6.1 + s / 3, top1=s / 100, time=0.5 + 0.1 * (s % 2),
                data_time=0.01, epoch=1 + (s - 1) // 4, iter=s, step=s) for s in range(1, 9)]

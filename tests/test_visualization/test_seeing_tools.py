@@ -8,16 +8,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from mmengine.config import Config
 from PIL import Image
 
-from conftest import ROOT
-from plrc_plugin.datasets import COCOMasks, VOCMasks, masked_images
-from plrc_plugin.datasets.scenes import make_scenes
-from plrc_plugin.evaluation import ProbeCells, evaluate_encoder
+from plrc_plugin.checkpoints.encoder import load_encoder
+from plrc_plugin.datasets.masked_images import COCOMasks, VOCMasks, masked_images
+from plrc_plugin.datasets.scenes.writing import make_scenes
+from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.evaluation.probes import evaluate_encoder
+from plrc_plugin.models.reading import read_points
 from plrc_plugin.registry import MODELS
-from plrc_plugin.transfer import load_encoder
-from plrc_plugin.views import read_points
 from plrc_plugin.visualization import affinity
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))

@@ -1,0 +1,86 @@
+"""Affinity maps over time, in every backend of the visualizer."""
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from plrc_plugin.errors import SettingsError, check_positive_integers
+from plrc_plugin.images.decoding import DecodingError, read_image
+from plrc_plugin.registry import DATASETS, HOOKS
+from plrc_plugin.visualization.affinity import affinity_gallery, check_point, object_centre
+from plrc_plugin.wrapped_models import bare_model
+
+
+@HOOKS.register_module()
+class AffinityHook(Hook):
+    """Draws the affinities of the same points of the same images every few epochs, and before the
+    first, and hands the picture to the visualizer as ``affinity``.
+
+    Training does not notice: neither weights, running statistics nor generators change.
+
+    Args:
+        images (Sequence[str]): files, or
+        data (dict): config of ``plrc_plugin.VOCMasks`` or ``COCOMasks``, whose first images are
+            taken, each with a point in the middle of its largest object.
+        points (Sequence[tuple[float, float]], optional): of ``images``, (x, y) in [0, 1]. Defaults
+            to their middles.
+        count (int): of the images of ``data``. Defaults to 4.
+        interval (int): epochs. Defaults to 1.
+        size (int): side of the network input. Defaults to 896, as in the paper.
+
+    Raises:
+        SettingsError: at construction, if a setting cannot work; before training, if an image
+            cannot be read or is too small, or a point lies outside.
+    """
+
+    def __init__(self, images: Sequence[str] = (), data: Optional[dict] = None,
+                 points: Optional[Sequence[Tuple[float, float]]] = None, count: int = 4,
+                 interval: int = 1, size: int = 896):
+        check_positive_integers('AffinityHook', count=count, interval=interval, size=size)
+        if bool(images) == bool(data):
+            raise SettingsError('AffinityHook: set either images or data')
+        if points is not None and len(points) != len(images):
+            raise SettingsError(f'AffinityHook: {len(points)} points for {len(images)} images: '
+                                'give one point per image')
+        self.files, self.points = images, points
+        self.data, self.count = data, count
+        self.interval, self.size = interval, size
+
+    def before_run(self, runner) -> None:
+        """Reads the images; generated scenes exist only now."""
+        if self.data:
+            masks = DATASETS.build(self.data)
+            chosen = [masks[i] for i in range(min(self.count, len(masks)))]
+            self.images = [image for image, _, _ in chosen]
+            self.points = [object_centre(instances) for _, _, instances in chosen]
+        else:
+            try:
+                self.images = [read_image(path) for path in self.files]
+            except DecodingError as error:
+                raise SettingsError(f'AffinityHook: images: {error}') from error
+            self.points = [tuple(p) for p in self.points or [(0.5, 0.5)] * len(self.images)]
+        for image, point in zip(self.images, self.points):  # on every rank, also on resuming
+            check_point(image, point)
+
+    def before_train(self, runner) -> None:
+        if runner.iter == 0:
+            self.draw(runner, 0)
+
+    def after_train_epoch(self, runner) -> None:
+        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
+            self.draw(runner, runner.epoch + 1)
+
+    @master_only
+    def draw(self, runner, epoch: int) -> None:
+        """Adds the picture of an epoch."""
+        model = bare_model(runner.model)
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        figure = affinity_gallery(self.images, self.points, [model], [f'epoch {epoch}'], self.size)
+        for module, mode in modes.items():
+            module.training = mode
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        runner.visualizer.add_image('affinity', np.array(canvas.buffer_rgba())[..., :3], epoch)

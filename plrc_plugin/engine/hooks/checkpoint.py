@@ -1,0 +1,236 @@
+"""Checkpoints that are whole or absent, and resuming from the newest whole one."""
+import os
+import os.path as osp
+import re
+
+import torch
+from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from plrc_plugin.checkpoints.safe_reading import damage_of, plain_scalars
+from plrc_plugin.checkpoints.work_dir import (
+    BEST,
+    POINTER,
+    WRITING,
+    newest_first,
+    newest_intact_checkpoint,
+    publish,
+    remove_if_there,
+)
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import HOOKS
+from plrc_plugin.wrapped_models import bare_model
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` for machines that fail.
+
+    - A checkpoint is written beside its final name, forced to the disk and renamed; only then is the
+      oldest removed. A process killed at any moment, or a full disk, costs no earlier checkpoint.
+    - ``resume=True`` takes the newest checkpoint whose checksums hold; damaged ones are named and
+      passed over.
+    - ``save_best`` removes the former best only once the new one is there.
+    - A checkpoint that is due waits for the optimiser's step, where gradients are accumulated or a
+      loss scaler skipped it.
+
+    Args:
+        interval, by_epoch, max_keep_ckpts, ...: of ``CheckpointHook``. With ``by_epoch=False``
+            checkpoints of the middle of an epoch are made, from which
+            ``plrc_plugin.ResumableTrainLoop`` goes on.
+
+    Raises:
+        SettingsError: before the run, if a checkpoint that was named is damaged.
+        RuntimeError: if a checkpoint cannot be written.
+        FloatingPointError: instead of a checkpoint with weights that are not finite.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for name, value in dict(interval=self.interval, max_keep_ckpts=self.max_keep_ckpts).items():
+            if not isinstance(value, int) or value == 0:
+                raise SettingsError(f'AtomicCheckpointHook: {name} must be a positive integer, or '
+                                    f'-1 for never (interval) or all (max_keep_ckpts), got '
+                                    f'{value!r}')
+        self._due = False
+
+    def before_run(self, runner) -> None:
+        """Decides what to resume from."""
+        if not runner._resume:
+            return
+        found = [None]
+        if is_main_process():
+            found = [_resume_target(runner)]
+        broadcast_object_list(found)
+        if isinstance(found[0], SettingsError):
+            raise found[0]
+        runner._resume, runner._load_from = found[0] is not None, found[0]
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        if is_main_process():
+            os.makedirs(self.out_dir, exist_ok=True)
+            for name in os.listdir(self.out_dir):
+                if name.endswith(WRITING):
+                    os.remove(osp.join(self.out_dir, name))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        due = not self.by_epoch and (
+            self.every_n_train_iters(runner, self.interval, self.save_begin)
+            or self.save_last and self.is_last_train_iter(runner))
+        if due or self._due:
+            self._save_or_wait(runner, epoch=runner.epoch, iteration=runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        if self.by_epoch and (self.every_n_epochs(runner, self.interval, self.save_begin)
+                              or self.save_last and self.is_last_train_epoch(runner)):
+            self._save_or_wait(runner, epoch=runner.epoch + 1, iteration=runner.iter)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        plain_scalars(checkpoint['message_hub'])
+
+    def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
+        # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
+        # skipped the step) that no checkpoint holds.
+        stepped = getattr(bare_model(runner.model), 'optimizer_stepped',
+                          runner.optim_wrapper.should_update())
+        self._due = not stepped and iteration < runner.max_iters
+        if self._due:
+            return
+        runner.logger.info(f'Saving checkpoint at {iteration} iterations, epoch {epoch}')
+        self._save_checkpoint_with_step(runner, epoch if self.by_epoch else iteration,
+                                        dict(epoch=epoch, iter=iteration))
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        name = self.filename_tmpl.format(step)
+        average_running_statistics(bare_model(runner.model))
+        check_finite(bare_model(runner.model), meta['iter'])
+        self.last_ckpt = osp.join(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        if not is_main_process():
+            return
+        self._write(runner, self.last_ckpt, meta=meta, save_optimizer=self.save_optimizer,
+                    save_param_scheduler=self.save_param_scheduler, by_epoch=self.by_epoch,
+                    **self.args)
+        self._remove_all_but_last(step)
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        """As mmengine's, but the former best goes only once the new one is whole."""
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        info, step = runner.message_hub.runtime_info, runner.epoch if self.by_epoch else runner.iter
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        replaced = []
+        for name in self.key_indicators:
+            if name not in metrics:
+                raise SettingsError(f'AtomicCheckpointHook: save_best names {name!r}; validation '
+                                    f'gave {", ".join(metrics)}')
+            suffix = '' if len(self.key_indicators) == 1 else f'_{name}'
+            best = info.get(f'best_score{suffix}')
+            if not (best is None or self.is_better_than[name](metrics[name], best)):
+                continue
+            path = osp.join(self.out_dir, f'{BEST}{name}_{self.filename_tmpl.format(step)}'
+                            .replace('/', '_'))
+            average_running_statistics(bare_model(runner.model))
+            check_finite(bare_model(runner.model), meta['iter'])
+            if is_main_process():
+                self._write(runner, path, meta=meta, save_optimizer=False,
+                            save_param_scheduler=False, by_epoch=False)
+            runner.logger.info(f'{path} is the best so far: {name} {metrics[name]:.4f}')
+            replaced.append(info.get(f'best_ckpt{suffix}'))
+            runner.message_hub.update_info(f'best_score{suffix}', metrics[name])
+            runner.message_hub.update_info(f'best_ckpt{suffix}', path)
+        if replaced and self.last_ckpt is not None and not self._due:
+            self._save_checkpoint_with_step(runner, step, meta)  # it has to know the best
+        for path in filter(None, replaced):
+            name = osp.basename(path)  # the folder stands in a checkpoint, which others may write
+            if is_main_process() and name.startswith(BEST) and name.endswith('.pth'):
+                remove_if_there(osp.join(self.out_dir, name))
+
+    def _write(self, runner, path: str, **kwargs) -> None:
+        folder, name = osp.split(path)
+        try:
+            runner.save_checkpoint(folder, name + WRITING, backend_args=self.backend_args,
+                                   **kwargs)
+            publish(path)
+            if not name.startswith(BEST):
+                pointer = osp.join(runner.work_dir, POINTER)
+                with open(pointer + WRITING, 'w') as file:
+                    file.write(path)
+                publish(pointer)
+        except OSError as error:
+            remove_if_there(path + WRITING)
+            raise RuntimeError(
+                f'{path} cannot be written: {error}. Earlier checkpoints are intact: make '
+                'room, or choose another default_hooks.checkpoint.out_dir, and start again with '
+                '--resume.') from error
+
+    def _remove_all_but_last(self, step: int) -> None:
+        if self.max_keep_ckpts < 1:
+            return
+        pattern = re.compile(re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)') + '$')
+        steps = (pattern.match(name) for name in os.listdir(self.out_dir))
+        steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
+        for old in steps[:-self.max_keep_ckpts]:
+            remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
+
+
+def average_running_statistics(model: nn.Module) -> None:
+    """Gives the batch normalisations of every process the mean of their running statistics.
+
+    The checkpoint is rank 0's: without this it would know a fraction of the images, and the other
+    ranks would forget theirs on resuming. Training does not read these statistics.
+    """
+    if get_world_size() == 1:
+        return
+    statistics = [value for m in model.modules() if isinstance(m, _BatchNorm)
+                  for value in (m.running_mean, m.running_var) if value is not None]
+    if statistics:
+        mean = torch.cat(statistics)
+        all_reduce(mean, op='mean')
+        for value, part in zip(statistics, mean.split([len(s) for s in statistics])):
+            value.copy_(part)
+
+
+def check_finite(model: nn.Module, iteration: int) -> None:
+    """Raises FloatingPointError if a parameter or buffer is not finite. The host waits once."""
+    state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    finite = torch.stack([value.isfinite().all() for value in state.values()]).tolist()
+    spoilt = [name for name, good in zip(state, finite) if not good]
+    if spoilt:
+        raise FloatingPointError(
+            f'{len(spoilt)} tensors of the model are not finite after iteration {iteration}, first '
+            f'{spoilt[0]}: no checkpoint is made of them, earlier ones are intact. Lower the '
+            'learning rate, set optim_wrapper.clip_grad, or train without half precision, and '
+            'start again with --resume.')
+
+
+
+
+def _resume_target(runner):
+    if runner._load_from is not None:
+        path = osp.expanduser(str(runner._load_from))
+        damage = damage_of(path)
+        return path if damage is None else SettingsError(
+            f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a path '
+            'for the newest intact one of the work dir.')
+    found = newest_intact_checkpoint(runner.work_dir, runner.logger)
+    if found is None:
+        unreadable = [path for path in newest_first(runner.work_dir) if osp.exists(path)]
+        if unreadable:
+            return SettingsError(
+                f'resume: none of the {len(unreadable)} checkpoints of {runner.work_dir} can be '
+                f'used; {unreadable[0]}: {damage_of(unreadable[0])}. Choose another --work-dir, '
+                'or remove them to start anew')
+        runner.logger.warning(f'{runner.work_dir} holds no checkpoint: starting anew')
+    return found
+
+
+
+
+
+

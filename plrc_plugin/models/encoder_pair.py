@@ -1,0 +1,231 @@
+"""Two encoders, one the moving average of the other: the ground of every objective here."""
+import copy
+import math
+from collections import OrderedDict
+from typing import Dict, List, Optional, Tuple, Union
+
+import torch
+from lightly.models.utils import deactivate_requires_grad
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from plrc_plugin.errors import (
+    NonFiniteLossError,
+    SettingsError,
+    check_positive_integers,
+    check_shares,
+)
+from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.models.projector import conv_projector
+from plrc_plugin.models.reading import last_map
+from plrc_plugin.models.shuffled_batch import draw_order, redistribute
+from plrc_plugin.registry import MODELS
+
+
+class MomentumEncoders(BaseModel):
+    """Encoder f^E, momentum encoder f^M, and when the latter moves. Subclasses define the loss.
+
+    Args:
+        backbone (dict): config of the trunk, of any registry scope; of its outputs the last map is
+            used.
+        embedding_dim (int): D. Defaults to 128.
+        momentum (float): of the momentum encoder's moving average. Defaults to 0.999.
+        shuffle_bn (bool): shuffle the key pass over the ranks, so that batch statistics cannot
+            betray which key belongs to which query. Without effect on one process, where all images
+            share their statistics in any order. Defaults to True.
+        symmetric (bool): every view is the query once and the key once: twice the passes, the mean
+            of both losses, and queues that take the keys of both. Defaults to False.
+        data_preprocessor (dict): defaults to ``ViewsPreprocessor``.
+        init_cfg (dict, optional): of mmengine.
+
+    Attributes:
+        backbone, projector: the encoder f^E.
+        momentum_backbone, momentum_projector: the encoder f^M.
+        stride (int): of the backbone's last map.
+
+    Raises:
+        SettingsError: if a setting cannot work.
+    """
+
+    def __init__(self, backbone: dict, embedding_dim: int = 128, momentum: float = 0.999,
+                 shuffle_bn: bool = True, symmetric: bool = False,
+                 data_preprocessor: Optional[dict] = None, init_cfg: Optional[dict] = None):
+        super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
+        self.check_positive_integers(embedding_dim=embedding_dim)
+        check_shares(type(self).__name__, momentum=momentum)
+        self.embedding_dim = embedding_dim
+        self.momentum = momentum
+        self.shuffle_bn = shuffle_bn
+        self.symmetric = symmetric
+        self._averaged: List[str] = []
+        self._seen_version: Optional[int] = None
+        self._watched, self._stepped = False, True
+        self.backbone = MODELS.build(backbone)
+        self.channels, self.stride = _probe(self.backbone)
+        self.projector = self.make_projector()
+        self.add_momentum_copy('backbone')
+        self.add_momentum_copy('projector')
+
+    def make_projector(self) -> nn.Module:
+        """The module from the backbone's ``self.channels`` to ``self.embedding_dim``."""
+        return conv_projector(self.channels, self.embedding_dim)
+
+    def add_momentum_copy(self, name: str) -> None:
+        """Makes ``momentum_<name>``, the moving average of the module ``<name>``."""
+        average = copy.deepcopy(getattr(self, name))
+        deactivate_requires_grad(average)
+        setattr(self, f'momentum_{name}', average)
+        self._averaged.append(name)
+
+    def init_weights(self) -> None:
+        """Initialises as configured; the momentum encoder starts as a copy."""
+        super().init_weights()
+        for name in self._averaged:
+            getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
+
+    def forward(self, query: dict, key: Optional[dict] = None, mode: str = 'tensor', **_):
+        """mmengine's entry.
+
+        Args:
+            query (dict): view v, ``image`` (B, 3, H, W) and what the losses read beside it.
+            key (dict): view v', for ``mode='loss'``.
+            mode (str): ``'loss'``, or ``'tensor'`` for the projected map of the query.
+
+        Returns:
+            dict[str, Tensor] | Tensor: scalars with the total under ``loss``, or (B, D, h, w).
+        """
+        if mode == 'loss':
+            self._finish_last_step()
+            losses = self.loss(query, key)
+            if self.symmetric:
+                exchanged = self.loss(key, query)
+                losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
+            return losses
+        if mode == 'tensor':
+            return self.encode(query['image'])
+        raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts "
+                         'nothing')
+
+    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+        """Scalars to log, and the total under ``loss``."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """f^E: images (B, 3, H, W) to a projected map (B, D, h, w)."""
+        return self.project(last_map(self.backbone(images)), self.projector)
+
+    @torch.no_grad()
+    def encode_key(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """f^M, with shuffled batch normalisation: like :meth:`encode`, without gradient."""
+        if not self.shuffle_bn or get_world_size() == 1:
+            return self.momentum_pass(images)
+        order = draw_order(len(images) * get_world_size())
+        outputs = self.momentum_pass(redistribute(images, order))
+        back = order.argsort()
+        if isinstance(outputs, tuple):
+            return tuple(redistribute(output, back) for output in outputs)
+        return redistribute(outputs, back)
+
+    def momentum_pass(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+        """f^M of images in any order: a projected map, or several tensors of B rows."""
+        return self.project(last_map(self.momentum_backbone(images)), self.momentum_projector)
+
+    def project(self, features: Tensor, projector: nn.Module) -> Tensor:
+        """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
+        return projector(features)
+
+    def watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lets the optimiser tell of its steps, as ``PretrainRunner`` does.
+
+        Without, they are seen by the parameters' version counters, which optimisers that write to
+        ``parameter.data`` leave as they are.
+        """
+        optimizer.register_step_post_hook(self._note_step)
+        self._watched = True
+
+    def _note_step(self, optimizer: torch.optim.Optimizer, *_) -> None:
+        # A fused optimiser is called in the steps that a loss scaler skips, too.
+        overflowed = getattr(optimizer, 'found_inf', None)
+        self._stepped |= overflowed is None or not overflowed.item()
+
+    @property
+    def optimizer_stepped(self) -> bool:
+        """Whether the optimiser has stepped since the last forward, or there was none yet."""
+        if self._watched:
+            return self._stepped
+        return next(self.projector.parameters())._version != self._seen_version
+
+    def mark_step_finished(self) -> None:
+        """Moving average and queues will not move before the optimiser steps again."""
+        self._stepped = False
+        self._seen_version = next(self.projector.parameters())._version
+
+    def discard_keys(self) -> None:
+        """Forgets the keys of steps that will not be finished."""
+        for queue in self.children():
+            if isinstance(queue, KeyQueue):
+                queue.discard()
+
+    @torch.no_grad()
+    def _finish_last_step(self) -> None:
+        """Moving average and queues, once per optimiser step and before its first key pass.
+
+        This holds with gradient accumulation, skipped steps of a loss scaler, and any training
+        loop.
+        """
+        if not self.optimizer_stepped:
+            return
+        self.mark_step_finished()
+        average = get_ema_multi_avg_fn(self.momentum)
+        for name in self._averaged:
+            average(list(getattr(self, f'momentum_{name}').parameters()),
+                    list(getattr(self, name).parameters()), None)
+        for queue in self.children():
+            if isinstance(queue, KeyQueue):
+                queue.flush()
+
+    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, float]]:
+        """The total to optimise, and everything to log, averaged over the ranks.
+
+        The numbers are fetched here, all at once: the device waits for the host between forward
+        and backward only, and a loss that is not finite never reaches the weights.
+
+        Raises:
+            NonFiniteLossError: on every rank, if a value is infinite or NaN on any.
+        """
+        logged = torch.stack([value.detach().float() for value in losses.values()])
+        if get_world_size() > 1:
+            all_reduce(logged, op='mean')
+        logged = OrderedDict(zip(losses, logged.tolist()))
+        broken = [name for name, value in logged.items() if not math.isfinite(value)]
+        if broken:
+            raise NonFiniteLossError(f'{" and ".join(broken)} not finite', logged)
+        return losses['loss'], logged
+
+    def check_positive_integers(self, **settings: int) -> None:
+        """Raises SettingsError, naming model and setting, for the first that is none."""
+        check_positive_integers(type(self).__name__, **settings)
+
+
+
+
+@torch.no_grad()
+def spread(embeddings: Tensor) -> Tensor:
+    """Standard deviation of l2-normalised embeddings (B, D) over the batch, times sqrt(D): 1 when
+    they spread evenly over the sphere, 0 when collapsed."""
+    return embeddings.std(0, unbiased=False).mean() * embeddings.shape[1]**0.5
+
+
+@torch.no_grad()
+def _probe(backbone: nn.Module, size: int = 128) -> Tuple[int, int]:
+    """Channels and stride of a backbone's last map."""
+    training = backbone.training
+    backbone.eval()  # mmdet's returns None
+    features = last_map(backbone(torch.zeros(1, 3, size, size)))
+    backbone.train(training)
+    if not isinstance(features, Tensor) or features.dim() != 4:
+        raise SettingsError(f'backbone {type(backbone).__name__} must give a map (B, C, h, w) as '
+                            'its last output; choose its out_indices accordingly')
+    return features.shape[1], size // features.shape[3]

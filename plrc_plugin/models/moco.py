@@ -1,0 +1,54 @@
+"""MoCo v2: two encoders, their queue, and contrast of whole images."""
+from typing import Dict
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from plrc_plugin.errors import check_positive
+from plrc_plugin.losses.image_contrast import image_contrast
+from plrc_plugin.models.encoder_pair import MomentumEncoders, spread
+from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class MomentumContrast(MomentumEncoders):
+    """MoCo v2 (Section 3.1): contrast of whole images.
+
+    Args:
+        *args, **kwargs: of :class:`MomentumEncoders`.
+        queue_size (int): K. Defaults to 65536.
+        temperature (float): tau of L_m. Defaults to 0.2.
+
+    Attributes:
+        queue (KeyQueue): keys of earlier images.
+
+    Raises:
+        SettingsError: if a setting cannot work.
+    """
+
+    def __init__(self, *args, queue_size: int = 65536, temperature: float = 0.2, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.check_positive_integers(queue_size=queue_size)
+        check_positive(type(self).__name__, temperature=temperature)
+        self.queue = KeyQueue(queue_size, self.embedding_dim)
+        self.temperature = temperature
+
+    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+        """L_m alone (Eq. 1)."""
+        terms = self.image_terms(self.encode(query['image']), self.encode_key(key['image']))
+        return dict(loss=terms['l_m'], **terms)
+
+    def image_terms(self, query_map: Tensor, key_map: Tensor) -> Dict[str, Tensor]:
+        """L_m of projected maps (B, D, h, w), whose spatial means are the image embeddings, and
+        what tells of a collapse: ``top1`` in the queue, and ``std``, see :func:`spread`.
+        """
+        queries = F.normalize(query_map.float().mean((2, 3)), dim=1)
+        keys = F.normalize(key_map.float().mean((2, 3)), dim=1)
+        l_m, top1 = image_contrast(queries, keys, self.queue.bank, self.temperature)
+        self.queue.push(keys)
+        return dict(l_m=l_m, top1=top1, std=spread(queries))
+
+    def project(self, features: Tensor, projector: nn.Module) -> Tensor:
+        """Image-level: pooled first, (B, C, h, w) to (B, D, 1, 1)."""
+        return projector(features.mean((2, 3), keepdim=True))

@@ -1,0 +1,99 @@
+"""The pipeline step that gives each view its regions and points."""
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.randomness import stream
+from plrc_plugin.regions.grid import GridRegions
+from plrc_plugin.regions.sampling import region_map_of_view, sample_region_points
+from plrc_plugin.regions.source import MissingRegions, as_labels
+from plrc_plugin.registry import REGIONS, TRANSFORMS
+
+
+class RegionPoints(NamedTuple):
+    """M = N * P points of a view: region ids (M,) int64 and positions (M, 2) float32 in [0, 1],
+    and, where asked for, the region ids (R, R) int64 of all its cells."""
+    regions: Tensor
+    points: Tensor
+    region_map: Optional[Tensor] = None
+
+
+@TRANSFORMS.register_module()
+class SampleRegionPoints:
+    """Draws N regions per view and P points per region (Section 3.2).
+
+    It happens beside the loading of images, so that it is a function of ``results['sample_key']``
+    as the views are, and costs the device nothing.
+
+    Args:
+        regions (dict): config of the region source. Defaults to a 4 x 4 grid.
+        num_regions (int): N. Defaults to 16.
+        points_per_region (int): P. Defaults to 16.
+        resolution (int): R, cells along each side of a view. Defaults to 56.
+        keep_region_map (bool): hand on the maps too, for what pools whole regions. Defaults to
+            False.
+        missing (str): what an image gets that the source has no regions for: ``'grid'``, a 4 x 4
+            grid, counted in the log, or ``'error'``. Defaults to 'error'.
+
+    Adds ``results['region_points']``, a :class:`RegionPoints` for each of ``results['views']``, and
+    ``results['regions_missing']``, whether the policy had to be asked.
+
+    Raises:
+        SettingsError: if a setting cannot work, and, from the loader, if the regions of an image
+            are missing or unfit.
+    """
+
+    def __init__(self, regions: dict = dict(type='GridRegions', n=4), num_regions: int = 16,
+                 points_per_region: int = 16, resolution: int = 56,
+                 keep_region_map: bool = False, missing: str = 'error'):
+        for name, value in dict(num_regions=num_regions, points_per_region=points_per_region,
+                                resolution=resolution).items():
+            if not isinstance(value, int) or value < 1:
+                raise SettingsError(
+                    f'SampleRegionPoints: {name} must be a positive integer, got {value!r}')
+        if missing not in ('error', 'grid'):
+            raise SettingsError("SampleRegionPoints: missing must be 'error' or 'grid', got "
+                                f'{missing!r}')
+        kind = regions.get('type')
+        if isinstance(kind, str) and REGIONS.get(kind) is None:
+            raise SettingsError(f'SampleRegionPoints: regions.type must be one of '
+                                f'{sorted(REGIONS.module_dict)}, got {kind!r}; a source of your '
+                                'own has to be imported, by custom_imports of the config')
+        self.regions = REGIONS.build(regions)
+        self.missing = missing
+        self.num_regions = num_regions
+        self.points_per_region = points_per_region
+        self.resolution = resolution
+        self.keep_region_map = keep_region_map
+
+    def __call__(self, results: dict) -> dict:
+        label_map = self._labels(results)
+        affines = np.stack([view.affine for view in results['views']])
+        region_maps = region_map_of_view(label_map, affines, self.resolution)
+        regions, points = sample_region_points(
+            region_maps.numpy(), self.num_regions, self.points_per_region,
+            stream(results['sample_key'], 'points'))
+        regions = regions.repeat(self.points_per_region, axis=1)
+        results['region_points'] = [
+            RegionPoints(torch.from_numpy(ids), torch.from_numpy(positions.reshape(-1, 2)),
+                         region_map if self.keep_region_map else None)
+            for ids, positions, region_map in zip(regions, points, region_maps)
+        ]
+        return results
+
+    def _labels(self, results: dict) -> Tensor:
+        """The image's label map, or what the policy puts in its place."""
+        source = type(self.regions).__name__
+        results['regions_missing'] = False
+        try:
+            labels = self.regions(results)
+        except MissingRegions as error:
+            if self.missing == 'error':
+                raise SettingsError(f"{source}: {error}; or set missing='grid' of "
+                                    'SampleRegionPoints to give such images a grid') from None
+            results['regions_missing'] = True
+            labels = GridRegions(4)(results)
+        return as_labels(labels, f'{source}: {results.get("img_path")}')

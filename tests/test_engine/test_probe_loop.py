@@ -1,0 +1,168 @@
+"""Probes during training: it goes on to the same bits, they are logged, and the best is kept."""
+import json
+import os
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from plrc_plugin.checkpoints.encoder import load_encoder
+from plrc_plugin.checkpoints.work_dir import newest_intact_checkpoint
+from plrc_plugin.datasets.scenes.writing import make_scenes
+from plrc_plugin.engine.hooks.checkpoint import AtomicCheckpointHook
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.evaluation.probes import evaluate_encoder
+
+sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
+from runs import assert_same_run, make_images, run_processes, tiny_config, train  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp('data') / 'images', count=8)
+
+
+@pytest.fixture(scope='module')
+def cells(tmp_path_factory):
+    root = make_scenes(tmp_path_factory.mktemp('s') / 'scenes', 6, 4, progress=False)
+    return dict(size=64, cells=8, **{key: dict(
+        type='plrc_plugin.COCOMasks', images=str(root / split),
+        annotations=str(root / f'annotations/instances_{split}.json'))
+        for key, split in (('fit', 'train'), ('score', 'val'))})
+
+
+def probed(cfg, cells, **loop):
+    cfg.val_dataloader = dict(
+        batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(type='plrc_plugin.ProbeCells', **cells))
+    cfg.val_cfg = dict(type='plrc_plugin.ProbeLoop', **loop)
+    cfg.val_evaluator = [dict(type=f'plrc_plugin.{name}') for name in (
+        'LinearSegmentationProbe', 'KNNSegmentationProbe', 'AffinityQuality',
+        'ImageClassificationProbe')]
+    cfg.train_cfg.val_interval = 1
+    return cfg
+
+
+def run(images, work_dir, cells=None, loop=None, **options):
+    cfg = tiny_config(images, work_dir, **{'train_cfg.max_epochs': 3, **options})
+    cfg.experiment_name = str(work_dir)
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    return train(cfg if cells is None else probed(cfg, cells, **(loop or {})))
+
+
+def validations(work_dir):
+    lines = [json.loads(line) for file in sorted(work_dir.glob('*/vis_data/scalars.json'))
+             for line in file.read_text().splitlines()]
+    return [line for line in lines if 'linear_seg/mIoU' in line]
+
+
+@pytest.fixture(scope='module')
+def runs(images, cells, tmp_path_factory):
+    """A run without probes, and the same with them."""
+    plain, with_probes = (tmp_path_factory.mktemp(name) for name in ('plain', 'probed'))
+    run(images, plain)
+    runner = run(images, with_probes, cells, **{
+        'default_hooks.checkpoint.save_best': ['linear_seg/mIoU', 'affinity/auc']})
+    return plain, with_probes, runner
+
+
+def test_training_is_the_same_bit_for_bit(runs):
+    assert_same_run(runs[1], runs[0])
+
+
+def test_what_is_logged_is_what_the_function_gives(runs, cells):
+    logged = validations(runs[1])
+    assert [line['step'] for line in logged] == [1, 2, 3]
+    expected = evaluate_encoder(runs[2].model, ProbeCells(**cells), batch_size=4, seeds=1)
+    assert {name.split('/')[0] for name in expected} == {
+        'linear_seg', 'knn_seg', 'affinity', 'classify'}
+    for name, value in expected.items():
+        assert logged[-1][name] == pytest.approx(value), name
+    assert logged[0]['affinity/auc'] != logged[2]['affinity/auc']
+
+
+def test_best_checkpoints_are_kept(runs):
+    _, folder, runner = runs
+    logged = validations(folder)
+    for name in ('linear_seg/mIoU', 'affinity/auc'):
+        best = max(logged, key=lambda line: line[name])['step']
+        found = [p.name for p in folder.glob(f'best_{name.replace("/", "_")}_*')]
+        assert found == [f'best_{name.replace("/", "_")}_epoch_{best}.pth']
+        state = torch.load(folder / found[0], weights_only=False)
+        assert 'optimizer' not in state and 'backbone.conv1.weight' in state['state_dict']
+        # What resumes knows the best of its own epoch too.
+        last = torch.load(folder / 'epoch_3.pth', weights_only=False)
+        assert last['message_hub']['runtime_info'][f'best_ckpt_{name}'].endswith(found[0])
+    assert not list(folder.glob('*being_written'))
+
+
+def test_a_best_checkpoint_is_nothing_to_resume_from(runs):
+    folder = runs[1]
+    best = next(folder.glob('best_*'))
+    os.utime(best)
+    (folder / 'last_checkpoint').unlink()
+    assert newest_intact_checkpoint(str(folder)).endswith('epoch_3.pth')
+
+
+def test_a_best_checkpoint_elsewhere_is_not_removed(runs, tmp_path):
+    runner = runs[2]
+    elsewhere = tmp_path / 'best_of_all.pth'
+    elsewhere.touch()
+    hub = runner.message_hub
+    hub.update_info('best_ckpt_affinity/auc', str(elsewhere))
+    hub.update_info('best_score_affinity/auc', -1)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+    hook._save_best_checkpoint(runner, {'linear_seg/mIoU': -1, 'affinity/auc': 0.5})
+    assert hub.get_info('best_score_affinity/auc') == 0.5
+    assert elsewhere.exists()
+
+
+def test_a_full_disk_costs_no_earlier_best(images, cells, tmp_path, monkeypatch):
+    from mmengine.runner import Runner
+    save, tried = Runner.save_checkpoint, []
+
+    def full(self, out_dir, filename, *args, **kwargs):
+        save(self, out_dir, filename, *args, **kwargs)
+        tried.append(filename)
+        if sum(name.startswith('best_') for name in tried) > 1:
+            raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Runner, 'save_checkpoint', full)
+    # Every validation counts as the best.
+    monkeypatch.setattr(AtomicCheckpointHook, 'rule_map', dict(greater=lambda new, best: True))
+    with pytest.raises(RuntimeError, match='best_affinity_auc_epoch_2.pth .*No space left'):
+        run(images, tmp_path, cells, **{'default_hooks.checkpoint.save_best': 'affinity/auc'})
+    assert [p.name for p in tmp_path.glob('best_*')] == ['best_affinity_auc_epoch_1.pth']
+
+
+@pytest.mark.parametrize('projected', [False, True])
+def test_momentum_encoder_by_option(images, cells, tmp_path, projected):
+    runner = run(images, tmp_path, cells, dict(momentum=True, projected=projected),
+                 **{'train_cfg.max_epochs': 1})
+    model = runner.model
+    found = validations(tmp_path)[0]
+    model.backbone, model.projector = model.momentum_backbone, model.momentum_projector
+    expected = evaluate_encoder(model, ProbeCells(**cells), projected, batch_size=4, seeds=1)
+    assert found['affinity/auc'] == pytest.approx(expected['affinity/auc'])
+
+
+def test_two_processes_share_the_images(images, cells, tmp_path):
+    cfg = probed(tiny_config(images, tmp_path, **{
+        'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 2}), cells)
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    assert run_processes(cfg, 2) == ['', '']
+    model = load_encoder(cfg, str(tmp_path / 'epoch_1.pth'))
+    expected = evaluate_encoder(model, ProbeCells(**cells), batch_size=4, seeds=1)
+    found, = validations(tmp_path)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_another_data_set_ends_the_run_before_training(images, cells, tmp_path):
+    cfg = probed(tiny_config(images, tmp_path), cells)
+    cfg.val_dataloader.dataset = dict(type='plrc_plugin.ImageFolder', data_root=str(images))
+    with pytest.raises(SettingsError, match='must be plrc_plugin.ProbeCells'):
+        train(cfg)
+    assert not (tmp_path / 'losses_0.txt').exists()
