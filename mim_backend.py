@@ -14,6 +14,7 @@ folder: a wheel carries `.mim` there as well as in the package. In an editable i
 folder does not exist; an absolute path as the first line of top_level.txt leads it to the checkout.
 No egg-info may stay in the checkout: `python -m mim` there would read it in place of the dist-info.
 """
+
 import base64
 import hashlib
 import shutil
@@ -37,10 +38,13 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     shutil.rmtree(EGG_INFO, ignore_errors=True)
     scripts = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('tools/*.py')]
     _edit_wheel(
-        Path(wheel_directory, name), lambda info: {
+        Path(wheel_directory, name),
+        lambda info: {
             f'{home}/.mim/{script.relative_to(ROOT).as_posix()}': script.read_bytes()
-            for home in ('plrc_plugin', info) for script in sorted(scripts)
-        })
+            for home in ('plrc_plugin', info)
+            for script in sorted(scripts)
+        },
+    )
     return name
 
 
@@ -50,7 +54,8 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
     shutil.rmtree(EGG_INFO, ignore_errors=True)
     _edit_wheel(
         Path(wheel_directory, name),
-        lambda info: {f'{info}/top_level.txt': f'{ROOT}\nplrc_plugin\n'.encode()})
+        lambda info: {f'{info}/top_level.txt': f'{ROOT}\nplrc_plugin\n'.encode()},
+    )
     return name
 
 

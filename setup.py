@@ -1,4 +1,5 @@
 """Distribution metadata; mim_backend.py adds what `mim` looks for."""
+
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -44,4 +45,5 @@ setup(
         'openmmlab-det': ['mmcv>=2.0.0,<2.2', 'mmdet>=3.3'],
         'openmmlab-seg': ['mmcv>=2.0.0,<2.2', 'mmsegmentation>=1.2'],
         'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=0.9', 'websocket-client>=1.6'],
-    })
+    },
+)

@@ -7,6 +7,7 @@ of its own, so that nobody else's traffic counts:
 
 Prints a table of measured against computed megabytes, and the formula's figures at scale.
 """
+
 import argparse
 import os
 import tempfile
@@ -22,8 +23,16 @@ import plrc_plugin  # noqa: F401
 MB = 1e6
 
 
-def step_bytes(processes: int, parameters: int, batch: int, side: int, map_cells: int, dim: int = 128,
-               points: int = 256, negatives: str = 'batch') -> dict:
+def step_bytes(
+    processes: int,
+    parameters: int,
+    batch: int,
+    side: int,
+    map_cells: int,
+    dim: int = 128,
+    points: int = 256,
+    negatives: str = 'batch',
+) -> dict:
     """Bytes that each process receives in a step, by purpose.
 
     Args:
@@ -43,8 +52,9 @@ def step_bytes(processes: int, parameters: int, batch: int, side: int, map_cells
         'images to shuffle (all-to-all)': share * batch * 3 * side**2 * 4,
         'key maps back (all-to-all)': share * batch * dim * map_cells * 4,
         'keys to the queue (all-gather)': others * batch * dim * 4,
-        'key points as negatives (all-gather)':
-            others * batch * points * dim * 4 if negatives in ('ranks', 'queue') else 0,
+        'key points as negatives (all-gather)': others * batch * points * dim * 4
+        if negatives in ('ranks', 'queue')
+        else 0,
     }
 
 
@@ -57,9 +67,15 @@ def worker(rank: int, processes: int, args: argparse.Namespace, store: str, resu
     torch.set_num_threads(1)
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
     dist.init_process_group('gloo', rank=rank, world_size=processes, init_method=f'file://{store}')
-    model = MODELS.build(dict(
-        type='plrc_plugin.PLRC', queue_size=1024, warmup_epochs=0, negatives=args.negatives,
-        backbone=dict(type='plrc_plugin.ResNet', depth=args.depth, base_channels=args.channels)))
+    model = MODELS.build(
+        dict(
+            type='plrc_plugin.PLRC',
+            queue_size=1024,
+            warmup_epochs=0,
+            negatives=args.negatives,
+            backbone=dict(type='plrc_plugin.ResNet', depth=args.depth, base_channels=args.channels),
+        )
+    )
     model = DistributedDataParallel(model, broadcast_buffers=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step in range(args.steps + 1):
@@ -74,19 +90,25 @@ def worker(rank: int, processes: int, args: argparse.Namespace, store: str, resu
         optimizer.step()
     dist.barrier()
     if rank == 0:
-        results.put(dict(
-            received=(loopback_bytes() - before) / args.steps / processes,
-            parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-            cells=(args.side // model.module.stride)**2))
+        results.put(
+            dict(
+                received=(loopback_bytes() - before) / args.steps / processes,
+                parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+                cells=(args.side // model.module.stride) ** 2,
+            )
+        )
     dist.barrier()
     dist.destroy_process_group()
 
 
 def view(args: argparse.Namespace) -> dict:
-    affine = torch.tensor([[1., 0, 0], [0, 1, 0]]).expand(args.batch, -1, -1)
-    return dict(image=torch.randn(args.batch, 3, args.side, args.side), affine=affine,
-                points=torch.rand(args.batch, args.points, 2),
-                regions=torch.arange(args.points).expand(args.batch, -1) // 16)
+    affine = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).expand(args.batch, -1, -1)
+    return dict(
+        image=torch.randn(args.batch, 3, args.side, args.side),
+        affine=affine,
+        points=torch.rand(args.batch, args.points, 2),
+        regions=torch.arange(args.points).expand(args.batch, -1) // 16,
+    )
 
 
 def measure(processes: int, args: argparse.Namespace) -> None:
@@ -95,12 +117,21 @@ def measure(processes: int, args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(worker, (processes, args, os.path.join(folder, 'store'), results), processes)
     measured = results.get()
-    computed = step_bytes(processes, measured['parameters'], args.batch, args.side,
-                          measured['cells'], points=args.points, negatives=args.negatives)
+    computed = step_bytes(
+        processes,
+        measured['parameters'],
+        args.batch,
+        args.side,
+        measured['cells'],
+        points=args.points,
+        negatives=args.negatives,
+    )
     total = sum(computed.values())
-    print(f'{processes} processes, {args.negatives}: measured {measured["received"] / MB:.2f} MB per '
-          f'process and step, formula {total / MB:.2f} MB, '
-          f'difference {100 * (measured["received"] / total - 1):+.1f}%')
+    print(
+        f'{processes} processes, {args.negatives}: measured {measured["received"] / MB:.2f} MB per '
+        f'process and step, formula {total / MB:.2f} MB, '
+        f'difference {100 * (measured["received"] / total - 1):+.1f}%'
+    )
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 """Images per second and core of the loader beside lightly's, decode included, and where it goes."""
+
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
@@ -68,18 +69,37 @@ def breakdown(paths, size) -> str:
     """Share of each part in our loader's CPU seconds."""
     seconds = {}
     parts = [(ImageFile, 'decode'), (ImageFile, '__init__'), (SampleRegionPoints, '__call__')]
-    parts += [(augmentation, name) for name in (
-        'random_crop_box', 'crop_and_resize', 'color_jitter', 'to_grey', 'gaussian_blur')]
+    parts += [
+        (augmentation, name)
+        for name in (
+            'random_crop_box',
+            'crop_and_resize',
+            'color_jitter',
+            'to_grey',
+            'gaussian_blur',
+        )
+    ]
     with ExitStack() as stack:
         for owner, name in parts:
             stack.enter_context(timed(owner, name, seconds))
         total = cost_of(ours(paths, size)).cpu
     names = {'__init__': 'open, read the header', '__call__': 'regions and points'}
-    rows = [[names.get(name, f'`{name}`'), 1000 * s / len(paths), 100 * s / total]
-            for name, s in sorted(seconds.items(), key=lambda item: -item[1])]
+    rows = [
+        [names.get(name, f'`{name}`'), 1000 * s / len(paths), 100 * s / total]
+        for name, s in sorted(seconds.items(), key=lambda item: -item[1])
+    ]
     rest = total - sum(seconds.values())
-    return table(['part', 'CPU, ms per image', 'share, %'], rows + [
-        ['the rest: random streams, flips, Python', 1000 * rest / len(paths), 100 * rest / total]])
+    return table(
+        ['part', 'CPU, ms per image', 'share, %'],
+        rows
+        + [
+            [
+                'the rest: random streams, flips, Python',
+                1000 * rest / len(paths),
+                100 * rest / total,
+            ]
+        ],
+    )
 
 
 def main() -> None:
@@ -89,14 +109,16 @@ def main() -> None:
     args = parser.parse_args()
     data = ImageFolder(photos(args.photos), pipeline=[lambda record: record['img_path']])
     paths = [data[i] for i in range(min(args.images, len(data)))]
-    cases = {'plrc_plugin, views, regions, points': ours(paths, args.size),
-             'plrc_plugin, the same, normalised too': ours(
-                 paths, args.size, normalise=ViewsPreprocessor().normalise),
-             'plrc_plugin, views': ours(paths, args.size, points=False),
-             'plrc_plugin, photometric on the device': ours(
-                 paths, args.size, photometric='device'),
-             'lightly MoCoV2Transform, views': lightlys(paths, args.size),
-             'decoding alone': decoding(paths)}
+    cases = {
+        'plrc_plugin, views, regions, points': ours(paths, args.size),
+        'plrc_plugin, the same, normalised too': ours(
+            paths, args.size, normalise=ViewsPreprocessor().normalise
+        ),
+        'plrc_plugin, views': ours(paths, args.size, points=False),
+        'plrc_plugin, photometric on the device': ours(paths, args.size, photometric='device'),
+        'lightly MoCoV2Transform, views': lightlys(paths, args.size),
+        'decoding alone': decoding(paths),
+    }
     costs = interleaved(cases, args.rounds)
     reference = costs['lightly MoCoV2Transform, views']
     rows = []
@@ -104,17 +126,25 @@ def main() -> None:
         ratio = paired_ratio(reference, costs[name])
         rows.append([name, len(paths) / median(costs[name]).cpu, ratio.cpu, ratio.wall])
     width, height = Image.open(paths[0]).size
-    write('loader', 'Loader: images per second and core',
-          f'{len(paths)} files, the first of {width} × {height}, two views of {args.size}, '
-          f'decode included, one process; medians of {args.rounds} rounds in turns. Target: 3 '
-          'times lightly. Pixels leave ours as uint8, to be normalised on the device; lightly '
-          "normalises in the loader. 'On the device' is the loader's part alone: crop, resize, "
-          'flip, regions and points, and the drawing of what the device is to do.',
-          table(['loader', 'images per CPU second', 'times lightly (CPU)', 'times lightly (wall)'],
-                rows),
-          bars('loader', {name: ratio for name, _, ratio, _ in rows},
-               "images per CPU second ÷ lightly's", target=3),
-          'Where our time goes:\n\n' + breakdown(paths, args.size))
+    write(
+        'loader',
+        'Loader: images per second and core',
+        f'{len(paths)} files, the first of {width} × {height}, two views of {args.size}, '
+        f'decode included, one process; medians of {args.rounds} rounds in turns. Target: 3 '
+        'times lightly. Pixels leave ours as uint8, to be normalised on the device; lightly '
+        "normalises in the loader. 'On the device' is the loader's part alone: crop, resize, "
+        'flip, regions and points, and the drawing of what the device is to do.',
+        table(
+            ['loader', 'images per CPU second', 'times lightly (CPU)', 'times lightly (wall)'], rows
+        ),
+        bars(
+            'loader',
+            {name: ratio for name, _, ratio, _ in rows},
+            "images per CPU second ÷ lightly's",
+            target=3,
+        ),
+        'Where our time goes:\n\n' + breakdown(paths, args.size),
+    )
 
 
 if __name__ == '__main__':

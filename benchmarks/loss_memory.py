@@ -1,4 +1,5 @@
 """Time and peak memory of L_c's denominators beside the plain matrix: forward and backward."""
+
 import argparse
 import multiprocessing
 import os
@@ -15,8 +16,7 @@ TEMPERATURE = 0.2
 
 def tiled(queries, keys):
     """The plug-in's."""
-    return similarity_logsumexp(queries, keys, TEMPERATURE,
-                                torch.ones(len(keys), dtype=torch.bool))
+    return similarity_logsumexp(queries, keys, TEMPERATURE, torch.ones(len(keys), dtype=torch.bool))
 
 
 def matrix(queries, keys):
@@ -43,14 +43,16 @@ def measure(function, args, connection) -> None:
     results = []
     cost = cost_of(lambda: results.append(step()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    connection.send((cost, (peak - before) / 1e6, results[0].detach().numpy(),
-                     queries.grad.numpy()))
+    connection.send(
+        (cost, (peak - before) / 1e6, results[0].detach().numpy(), queries.grad.numpy())
+    )
 
 
 def in_own_process(function, args):
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context('fork').Process(target=measure,
-                                                           args=(function, args, there))
+    process = multiprocessing.get_context('fork').Process(
+        target=measure, args=(function, args, there)
+    )
     process.start()
     there.close()
     result = here.recv()
@@ -74,18 +76,33 @@ def main() -> None:
     value, gradient = (abs(a - b).max() for a, b in zip(results['tiled'], results['matrix']))
     scale = abs(results['matrix'][1]).max()
     ratios = {name: paired_ratio(costs[name], costs['matrix']) for name in costs}
-    rows = [[name, *median(costs[name]), *ratios[name],
-             float(max(peaks[name]))] for name in costs]
-    write('loss_memory', 'Memory of L_c',
-          f'Denominators of {args.queries} queries against {args.keys} keys of {args.dim}, float32, '
-          f'forward and backward, each run in a process of its own, {args.rounds} in turns. '
-          'Medians; the largest peak. Target: below 200 MB, ratio at most 1.',
-          bars('loss_memory', {name: float(max(peaks[name])) for name in peaks},
-               'peak memory beside the inputs, MB', target=200),
-          table(['form', 'wall, s', 'CPU, s', 'wall ÷ matrix', 'CPU ÷ matrix',
-                 'peak memory beside the inputs, MB'], rows),
-          f'Largest difference of a value: {value:.1e}; of a gradient: {gradient:.1e}, where the '
-          f'largest is {scale:.1e}.')
+    rows = [[name, *median(costs[name]), *ratios[name], float(max(peaks[name]))] for name in costs]
+    write(
+        'loss_memory',
+        'Memory of L_c',
+        f'Denominators of {args.queries} queries against {args.keys} keys of {args.dim}, float32, '
+        f'forward and backward, each run in a process of its own, {args.rounds} in turns. '
+        'Medians; the largest peak. Target: below 200 MB, ratio at most 1.',
+        bars(
+            'loss_memory',
+            {name: float(max(peaks[name])) for name in peaks},
+            'peak memory beside the inputs, MB',
+            target=200,
+        ),
+        table(
+            [
+                'form',
+                'wall, s',
+                'CPU, s',
+                'wall ÷ matrix',
+                'CPU ÷ matrix',
+                'peak memory beside the inputs, MB',
+            ],
+            rows,
+        ),
+        f'Largest difference of a value: {value:.1e}; of a gradient: {gradient:.1e}, where the '
+        f'largest is {scale:.1e}.',
+    )
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Time and memory of training on the same images: lightly's code as its examples put it together,
 and ours."""
+
 import argparse
 import copy
 import json
@@ -89,16 +90,19 @@ def train_lightly(folder, args, kind):
 
 def train_ours(folder, args, kind, **settings):
     """A model of the plug-in, with its loader."""
-    model = MODELS.build(dict(type=f'plrc_plugin.{kind}', backbone=TRUNK, queue_size=QUEUE,
-                              **settings))
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9,
-                                           weight_decay=1e-4))
+    model = MODELS.build(
+        dict(type=f'plrc_plugin.{kind}', backbone=TRUNK, queue_size=QUEUE, **settings)
+    )
+    wrapper = OptimWrapper(
+        torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
+    )
     pipeline = [dict(type='plrc_plugin.TwoViews', size=args.size)]
     if kind == 'PLRC':
         pipeline.append(dict(type='plrc_plugin.SampleRegionPoints'))
     data = ImageFolder(folder, pipeline=pipeline, indices=args.images)
-    for batch in DataLoader(data, args.batch, sampler=KeyedSampler(data), drop_last=True,
-                            collate_fn=collate_views):
+    for batch in DataLoader(
+        data, args.batch, sampler=KeyedSampler(data), drop_last=True, collate_fn=collate_views
+    ):
         model.train_step(batch, wrapper)
 
 
@@ -118,8 +122,12 @@ def peak_memory() -> float:
 
 def in_own_process(case: str) -> tuple:
     """Cost of training and its peak memory in MB, both without the imports."""
-    output = subprocess.run([sys.executable, __file__, *sys.argv[1:], '--case', case], check=True,
-                            text=True, stdout=subprocess.PIPE).stdout
+    output = subprocess.run(
+        [sys.executable, __file__, *sys.argv[1:], '--case', case],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    ).stdout
     *cost, peak = json.loads(output.splitlines()[-1])
     return Cost(*cost), peak
 
@@ -145,21 +153,35 @@ def main() -> None:
             costs.setdefault(case, []).append(cost)
             peaks.setdefault(case, []).append(peak)
     ratios = {case: paired_ratio(costs[case], costs['lightly: MoCo v2']) for case in CASES}
-    rows = [[case, *median(costs[case]), *ratios[case], round(max(peaks[case]))]
-            for case in CASES]
-    write('peers', 'Peers: a fixed number of images',
-          f'{args.images} images, ResNet-18, views of {args.size}, batch {args.batch}, queue '
-          f'{QUEUE}, SGD with momentum; loading and training in one process of its own per run, '
-          f'imports left out; medians of {args.rounds} rounds in turns.',
-          'lightly\'s rows are its own transforms, data set, heads, matching, loss and moving '
-          'average, put together and looped over as in its examples `moco.py` and `densecl.py`, '
-          'with the paper\'s temperature and optimiser. One thing differs: its DenseCL example '
-          'sends the key view through the online encoder, with gradient; here it passes through '
-          'the momentum encoder, which is less work.',
-          table(['training', 'wall, s', 'CPU, s', 'wall ÷ lightly MoCo v2',
-                 'CPU ÷ lightly MoCo v2', 'peak memory, MB'], rows),
-          bars('peers', {case: ratio.cpu for case, ratio in ratios.items()},
-               'CPU seconds for the same images, times lightly MoCo v2'))
+    rows = [[case, *median(costs[case]), *ratios[case], round(max(peaks[case]))] for case in CASES]
+    write(
+        'peers',
+        'Peers: a fixed number of images',
+        f'{args.images} images, ResNet-18, views of {args.size}, batch {args.batch}, queue '
+        f'{QUEUE}, SGD with momentum; loading and training in one process of its own per run, '
+        f'imports left out; medians of {args.rounds} rounds in turns.',
+        "lightly's rows are its own transforms, data set, heads, matching, loss and moving "
+        'average, put together and looped over as in its examples `moco.py` and `densecl.py`, '
+        "with the paper's temperature and optimiser. One thing differs: its DenseCL example "
+        'sends the key view through the online encoder, with gradient; here it passes through '
+        'the momentum encoder, which is less work.',
+        table(
+            [
+                'training',
+                'wall, s',
+                'CPU, s',
+                'wall ÷ lightly MoCo v2',
+                'CPU ÷ lightly MoCo v2',
+                'peak memory, MB',
+            ],
+            rows,
+        ),
+        bars(
+            'peers',
+            {case: ratio.cpu for case, ratio in ratios.items()},
+            'CPU seconds for the same images, times lightly MoCo v2',
+        ),
+    )
 
 
 if __name__ == '__main__':

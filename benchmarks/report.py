@@ -1,4 +1,5 @@
 """What the benchmarks share: photographs, interleaved timing, and pages of Markdown."""
+
 import argparse
 import os
 import platform
@@ -20,6 +21,7 @@ PAGES = Path(os.environ.get('PLRC_BENCH_PAGES', ROOT / 'docs' / 'benchmarks'))
 
 class Cost(NamedTuple):
     """Seconds by the clock, and of this process on a core."""
+
     wall: float
     cpu: float
 
@@ -27,8 +29,12 @@ class Cost(NamedTuple):
 def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
     """A parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument('--photos', type=Path, default=os.environ.get('PLRC_BENCH_PHOTOS'),
-                        help='folder of photographs (default: scenes that are generated)')
+    parser.add_argument(
+        '--photos',
+        type=Path,
+        default=os.environ.get('PLRC_BENCH_PHOTOS'),
+        help='folder of photographs (default: scenes that are generated)',
+    )
     parser.add_argument('--rounds', type=int, default=rounds)
     return parser
 
@@ -78,6 +84,7 @@ def paired_ratio(costs: Sequence[Cost], others: Sequence[Cost]) -> Cost:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Markdown; numbers with three figures."""
+
     def cell(value):
         return f'{value:.3g}' if isinstance(value, float) else str(value)
 
@@ -110,13 +117,17 @@ def bars(name: str, values: Dict[str, float], axis: str, target: Optional[float]
 def machine() -> str:
     """One line: processor, cores, threads, versions, load."""
     with open('/proc/cpuinfo') as file:
-        model = next((line.split(':')[1].strip() for line in file if line.startswith('model name')),
-                     platform.processor())
-    return (f'{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch '
-            f'(OMP_NUM_THREADS={os.environ.get("OMP_NUM_THREADS", "unset")}), '
-            f'torch {torch.__version__}, OpenCV {cv2.__version__}, '
-            f'Python {platform.python_version()}, '
-            f'load average {os.getloadavg()[0]:.1f} at the end')
+        model = next(
+            (line.split(':')[1].strip() for line in file if line.startswith('model name')),
+            platform.processor(),
+        )
+    return (
+        f'{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch '
+        f'(OMP_NUM_THREADS={os.environ.get("OMP_NUM_THREADS", "unset")}), '
+        f'torch {torch.__version__}, OpenCV {cv2.__version__}, '
+        f'Python {platform.python_version()}, '
+        f'load average {os.getloadavg()[0]:.1f} at the end'
+    )
 
 
 def write(name: str, title: str, *sections: str) -> None:
@@ -124,9 +135,17 @@ def write(name: str, title: str, *sections: str) -> None:
 
     It goes to ``docs/benchmarks``, or where the variable ``PLRC_BENCH_PAGES`` says."""
     arguments = ' '.join(['photographs' if Path(a).is_dir() else a for a in sys.argv[1:]])
-    text = '\n\n'.join([
-        f'# {title}', f'`python benchmarks/{name}.py {arguments}`'.replace(' `', '`'), *sections,
-        machine()]) + '\n'
+    text = (
+        '\n\n'.join(
+            [
+                f'# {title}',
+                f'`python benchmarks/{name}.py {arguments}`'.replace(' `', '`'),
+                *sections,
+                machine(),
+            ]
+        )
+        + '\n'
+    )
     PAGES.mkdir(parents=True, exist_ok=True)
     (PAGES / f'{name}.md').write_text(text)
     print(text)

@@ -1,4 +1,5 @@
 """From the command to the first iteration over very many file names, and memory over epochs."""
+
 import multiprocessing
 import os
 import subprocess
@@ -16,8 +17,13 @@ from plrc_plugin.datasets.image_folder import ImageFolder
 from plrc_plugin.datasets.samplers import KeyedSampler
 
 TARGET = 30  # seconds
-PHASES = ('Python, imports', 'config, model, hooks', 'file names',
-          'worker, first batch', 'first iteration')
+PHASES = (
+    'Python, imports',
+    'config, model, hooks',
+    'file names',
+    'worker, first batch',
+    'first iteration',
+)
 # Runs a script as Python would, and prints when each phase is over.
 CLOCK = """
 import os, runpy, sys, time
@@ -61,12 +67,25 @@ def make_tree(root: Path, photo: str, folders: int, per_folder: int) -> None:
 
 def first_iteration(root: Path, work: Path, cache: Path) -> list:
     """Seconds by the clock that each phase takes, from the command on."""
-    command = ['tools/train.py', 'configs/plrc_in1k.py', '--work-dir', str(work), '--cfg-options',
-               'model.backbone.depth=18', 'train_dataloader.num_workers=1',
-               'train_dataloader.batch_size=8', f'train_dataloader.dataset.data_root={root}']
-    output = subprocess.run([sys.executable, '-c', CLOCK, str(time.time()), *command], cwd=ROOT,
-                            env=dict(os.environ, XDG_CACHE_HOME=str(cache)), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+    command = [
+        'tools/train.py',
+        'configs/plrc_in1k.py',
+        '--work-dir',
+        str(work),
+        '--cfg-options',
+        'model.backbone.depth=18',
+        'train_dataloader.num_workers=1',
+        'train_dataloader.batch_size=8',
+        f'train_dataloader.dataset.data_root={root}',
+    ]
+    output = subprocess.run(
+        [sys.executable, '-c', CLOCK, str(time.time()), *command],
+        cwd=ROOT,
+        env=dict(os.environ, XDG_CACHE_HOME=str(cache)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ).stdout
     ends = [float(line.split()[1]) for line in output.splitlines() if line.startswith('over ')]
     if len(ends) != len(PHASES):
         raise RuntimeError(f'no first iteration:\n{output[-3000:]}')
@@ -90,12 +109,19 @@ def worker_memory(data: Dataset, epochs: int, batch: int, collate_fn=None) -> li
     """Memory of a loader's worker that it shares with no one, in MB: after the first batch, and
     after each epoch."""
     sampler = KeyedSampler(data, seed=0)
-    loader = DataLoader(data, batch, sampler=sampler, num_workers=1, persistent_workers=True,
-                        multiprocessing_context='fork', collate_fn=collate_fn)
+    loader = DataLoader(
+        data,
+        batch,
+        sampler=sampler,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context='fork',
+        collate_fn=collate_fn,
+    )
     memory = []
 
     def record():
-        worker, = multiprocessing.active_children()
+        (worker,) = multiprocessing.active_children()
         memory.append(psutil.Process(worker.pid).memory_full_info().uss / 1e6)
 
     for epoch in range(epochs):
@@ -120,31 +146,48 @@ def main() -> None:
         root, work, cache = (Path(place, name) for name in ('images', 'work', 'cache'))
         make_tree(root, os.path.abspath(photo), args.folders, args.per_folder)
         listed = first_iteration(root, work, cache)
-        remembered = columns_median([first_iteration(root, work, cache)
-                                     for _ in range(args.rounds)])
+        remembered = columns_median(
+            [first_iteration(root, work, cache) for _ in range(args.rounds)]
+        )
         names = ImageFolder(str(root), pipeline=[lambda record: len(record['img_path'])])
         count = len(names)
-        views = ImageFolder(source, indices=args.read, pipeline=[
-            dict(type='plrc_plugin.TwoViews', size=224),
-            dict(type='plrc_plugin.SampleRegionPoints')])
+        views = ImageFolder(
+            source,
+            indices=args.read,
+            pipeline=[
+                dict(type='plrc_plugin.TwoViews', size=224),
+                dict(type='plrc_plugin.SampleRegionPoints'),
+            ],
+        )
         memory = {
             'names alone, as here': worker_memory(names, args.epochs, 1024),
             'names alone, a Python list': worker_memory(ListOfNames(names), args.epochs, 1024),
-            f'{len(views)} images read': worker_memory(views, args.epochs, 32, collate_views)}
+            f'{len(views)} images read': worker_memory(views, args.epochs, 32, collate_views),
+        }
     runs = {'listed anew': listed, f'remembered, median of {args.rounds}': remembered}
-    write('startup', f'Start-up over {count:,} file names',
-          'Seconds by the clock from the command to the end of the first iteration of '
-          '`configs/plrc_in1k.py`, with ResNet-18, batch 8 and one worker. The names are links to '
-          f'one photograph in {args.folders} folders. Target: {TARGET} s, remembered.',
-          table(['file names', *PHASES, 'in all'],
-                [[name, *run, sum(run)] for name, run in runs.items()]),
-          bars('startup', {name: sum(run) for name, run in runs.items()},
-               'seconds from the command to the end of the first iteration', TARGET),
-          'Memory of a loader\'s worker that it shares with no process (USS), in MB. Names alone: '
-          f'all {count:,} of them are handed out in every epoch, and no image is opened.\n\n'
-          + table(['worker', 'after a batch',
-                   *(f'after epoch {i + 1}' for i in range(args.epochs))],
-                  [[name, *row] for name, row in memory.items()]))
+    write(
+        'startup',
+        f'Start-up over {count:,} file names',
+        'Seconds by the clock from the command to the end of the first iteration of '
+        '`configs/plrc_in1k.py`, with ResNet-18, batch 8 and one worker. The names are links to '
+        f'one photograph in {args.folders} folders. Target: {TARGET} s, remembered.',
+        table(
+            ['file names', *PHASES, 'in all'],
+            [[name, *run, sum(run)] for name, run in runs.items()],
+        ),
+        bars(
+            'startup',
+            {name: sum(run) for name, run in runs.items()},
+            'seconds from the command to the end of the first iteration',
+            TARGET,
+        ),
+        "Memory of a loader's worker that it shares with no process (USS), in MB. Names alone: "
+        f'all {count:,} of them are handed out in every epoch, and no image is opened.\n\n'
+        + table(
+            ['worker', 'after a batch', *(f'after epoch {i + 1}' for i in range(args.epochs))],
+            [[name, *row] for name, row in memory.items()],
+        ),
+    )
 
 
 if __name__ == '__main__':

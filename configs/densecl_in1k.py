@@ -6,6 +6,7 @@ Cost: that of mocov2_in1k and a second projector.
     export PLRC_DATA_ROOT=/path/to/imagenet/train
     mim train plrc_plugin configs/densecl_in1k.py --launcher pytorch --gpus 8
 """
+
 _base_ = './mocov2_in1k.py'
 
 model = dict(type='plrc_plugin.DenseCL', dense_weight=0.5)

@@ -7,9 +7,8 @@ Cost: 8 GPUs x 32 images.
     export PLRC_DATA_ROOT=/path/to/imagenet/train
     mim train plrc_plugin configs/mocov2_in1k.py --launcher pytorch --gpus 8
 """
-_base_ = [
-    '_base_/two_views_224.py', '_base_/sgd_cosine_200e.py', '_base_/plrc_runtime.py'
-]
+
+_base_ = ['_base_/two_views_224.py', '_base_/sgd_cosine_200e.py', '_base_/plrc_runtime.py']
 
 model = dict(
     type='plrc_plugin.MomentumContrast',
@@ -17,8 +16,11 @@ model = dict(
     embedding_dim=128,
     queue_size=65536,
     momentum=0.999,
-    temperature=0.2)
+    temperature=0.2,
+)
 train_dataloader = dict(
     dataset=dict(
         data_root='{{$PLRC_DATA_ROOT:data/imagenet/train}}',
-        pipeline=[dict(type='plrc_plugin.TwoViews', size=224)]))
+        pipeline=[dict(type='plrc_plugin.TwoViews', size=224)],
+    )
+)

@@ -10,6 +10,7 @@ Cost: as many passes as 200 epochs of the others.
     export PLRC_DATA_ROOT=/path/to/imagenet/train
     mim train plrc_plugin configs/pixpro_in1k.py --launcher pytorch --gpus 8
 """
+
 _base_ = './mocov2_in1k.py'
 
 model = dict(
@@ -18,9 +19,12 @@ model = dict(
     backbone=dict(type='plrc_plugin.ResNet', depth=50),
     embedding_dim=256,
     momentum=0.99,
-    symmetric=True)
+    symmetric=True,
+)
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='plrc_plugin.ScheduleHook', attribute='momentum', start=0.99, end=1., curve='cosine')
+    dict(
+        type='plrc_plugin.ScheduleHook', attribute='momentum', start=0.99, end=1.0, curve='cosine'
+    ),
 ]
 train_cfg = dict(max_epochs=100)

@@ -7,6 +7,7 @@ Cost: 8 GPUs x 32 images; about 37% of the iterations of plrc_in1k.
     export PLRC_DATA_ROOT=/path/to/coco/train2017
     mim train plrc_plugin configs/plrc_coco.py --launcher pytorch --gpus 8
 """
+
 _base_ = './plrc_in1k.py'
 
 train_dataloader = dict(dataset=dict(data_root='{{$PLRC_DATA_ROOT:data/coco/train2017}}'))

@@ -7,10 +7,12 @@ Cost: 8 GPUs x 32 images; the passes of MoCo v2 and a 1x1-convolution projector.
     export PLRC_DATA_ROOT=/path/to/imagenet/train     # or --cfg-options, see docs
     mim train plrc_plugin configs/plrc_in1k.py --launcher pytorch --gpus 8
 """
+
 _base_ = [
-    '_base_/plrc_r50.py', '_base_/two_views_224.py', '_base_/sgd_cosine_200e.py',
-    '_base_/plrc_runtime.py'
+    '_base_/plrc_r50.py',
+    '_base_/two_views_224.py',
+    '_base_/sgd_cosine_200e.py',
+    '_base_/plrc_runtime.py',
 ]
 
-train_dataloader = dict(
-    dataset=dict(data_root='{{$PLRC_DATA_ROOT:data/imagenet/train}}'))
+train_dataloader = dict(dataset=dict(data_root='{{$PLRC_DATA_ROOT:data/imagenet/train}}'))

@@ -6,6 +6,7 @@ Cost: that of plrc_in1k.
     export PLRC_DATA_ROOT=/path/to/imagenet/train
     mim train plrc_plugin configs/plrc_without_la_in1k.py --launcher pytorch --gpus 8
 """
+
 _base_ = './plrc_in1k.py'
 
-model = dict(alpha=1.)
+model = dict(alpha=1.0)

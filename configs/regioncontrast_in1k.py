@@ -8,6 +8,7 @@ Cost: that of plrc_in1k.
     export PLRC_DATA_ROOT=/path/to/imagenet/train
     mim train plrc_plugin configs/regioncontrast_in1k.py --launcher pytorch --gpus 8
 """
+
 _base_ = './plrc_without_la_in1k.py'
 
 model = dict(type='plrc_plugin.RegionContrast')
@@ -21,5 +22,8 @@ train_dataloader = dict(
                 num_regions=16,
                 points_per_region=1,
                 resolution=56,
-                keep_region_map=True)
-        ]))
+                keep_region_map=True,
+            ),
+        ]
+    )
+)

@@ -2,13 +2,15 @@
 
 Importing the package registers everything under the scope ``plrc_plugin``.
 """
+
 try:
     import mmengine  # noqa: F401
 except ImportError as error:
     raise ImportError(
         'plrc_plugin needs mmengine, which comes in two distributions of which only one may be '
         "installed: pip install 'plrc_plugin[onedl]' for the maintained one, or "
-        "'plrc_plugin[openmmlab]' for OpenMMLab's own") from error
+        "'plrc_plugin[openmmlab]' for OpenMMLab's own"
+    ) from error
 
 from plrc_plugin import (  # noqa: E402, F401
     checkpoints,

@@ -1,4 +1,5 @@
 """Errors that users can mend, and the checks that most settings need."""
+
 from numbers import Real
 
 

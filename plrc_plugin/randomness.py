@@ -1,4 +1,5 @@
 """Randomness as a function of what it is for, not of when it is drawn."""
+
 import zlib
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 class SampleKey(NamedTuple):
     """What the sampler hands out: an image in an epoch of a run."""
+
     seed: int
     epoch: int
     index: int

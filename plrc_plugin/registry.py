@@ -3,6 +3,7 @@
 A config reaches them from any ``default_scope`` as ``type='plrc_plugin.<Name>'`` once
 ``custom_imports = dict(imports=['plrc_plugin'])`` has imported the package.
 """
+
 from mmengine import registry
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -38,9 +39,18 @@ REGIONS = Registry('region source', scope=SCOPE)
 # mmengine searches the default scope in every registry and warns where it has no child.
 _CHILDREN = [
     _child(parent)
-    for parent in (registry.RUNNER_CONSTRUCTORS, registry.MODEL_WRAPPERS,
-                   registry.WEIGHT_INITIALIZERS, registry.OPTIMIZERS,
-                   registry.OPTIM_WRAPPER_CONSTRUCTORS, registry.PARAM_SCHEDULERS,
-                   registry.EVALUATOR, registry.TASK_UTILS, registry.VISUALIZERS,
-                   registry.VISBACKENDS, registry.LOG_PROCESSORS, registry.INFERENCERS)
+    for parent in (
+        registry.RUNNER_CONSTRUCTORS,
+        registry.MODEL_WRAPPERS,
+        registry.WEIGHT_INITIALIZERS,
+        registry.OPTIMIZERS,
+        registry.OPTIM_WRAPPER_CONSTRUCTORS,
+        registry.PARAM_SCHEDULERS,
+        registry.EVALUATOR,
+        registry.TASK_UTILS,
+        registry.VISUALIZERS,
+        registry.VISBACKENDS,
+        registry.LOG_PROCESSORS,
+        registry.INFERENCERS,
+    )
 ]

@@ -1,4 +1,5 @@
 """Models inside the wrappers of distributed training."""
+
 from mmengine.model import is_model_wrapper
 from torch import nn
 

@@ -1,4 +1,5 @@
 """Fixtures that several test modules share."""
+
 import os
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def photo() -> np.ndarray:
 @pytest.fixture
 def image_folder(tmp_path, photo) -> Path:
     """Six PNG files, flat and nested."""
-    for i, name in enumerate(['a.png', 'b.png', 'n01/c.png', 'n01/d.png', 'n02/deep/e.png', 'f.PNG']):
+    for i, name in enumerate(
+        ['a.png', 'b.png', 'n01/c.png', 'n01/d.png', 'n02/deep/e.png', 'f.PNG']
+    ):
         path = tmp_path / 'images' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.roll(photo, 11 * i, axis=1)).save(path)
@@ -58,8 +61,11 @@ def trunk18():
     model = torchvision.models.resnet18()
     state = {key: value for key, value in model.state_dict().items() if not key.startswith('fc.')}
     return {
-        key: torch.rand(value.shape, generator=generator) * 0.1 + ('var' in key) +
-        (0.5 if 'bn' in key and 'weight' in key else 0) if value.is_floating_point() else value + 7
+        key: torch.rand(value.shape, generator=generator) * 0.1
+        + ('var' in key)
+        + (0.5 if 'bn' in key and 'weight' in key else 0)
+        if value.is_floating_point()
+        else value + 7
         for key, value in state.items()
     }
 

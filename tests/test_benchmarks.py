@@ -1,4 +1,5 @@
 """Every benchmark runs, at a small size, and writes its page. No time is asserted."""
+
 import importlib
 import sys
 from pathlib import Path
@@ -23,8 +24,9 @@ def run(tmp_path, photo, monkeypatch):
         module = importlib.import_module(name)
         for attribute, value in replaced.items():
             monkeypatch.setattr(module, attribute, value)
-        monkeypatch.setattr(sys, 'argv', [name, '--photos', str(photos), '--rounds', '1',
-                                          *map(str, arguments)])
+        monkeypatch.setattr(
+            sys, 'argv', [name, '--photos', str(photos), '--rounds', '1', *map(str, arguments)]
+        )
         module.main()
         page = (tmp_path / 'pages' / f'{name}.md').read_text()
         assert '--photos photographs' in page and str(tmp_path) not in page
@@ -58,8 +60,10 @@ def test_peers(run):
     assert f'| {name} |' in page
 
 
-@pytest.mark.parametrize('case', [
-    'plrc_plugin: MoCo v2', 'lightly: DenseCL', 'plrc_plugin: DenseCL', 'plrc_plugin: PLRC'])
+@pytest.mark.parametrize(
+    'case',
+    ['plrc_plugin: MoCo v2', 'lightly: DenseCL', 'plrc_plugin: DenseCL', 'plrc_plugin: PLRC'],
+)
 def test_further_peers(run, case, capsys):
     with pytest.raises(FileNotFoundError):  # a case prints its figures instead of writing a page
         run('peers', '--images', 4, '--batch', 4, '--size', 32, '--case', case)
@@ -74,6 +78,21 @@ def test_startup(run):
 
 @pytest.mark.slow
 def test_growth(run):
-    page = run('growth', '--batches', 2, 3, '--points', 16, 32, '--crops', 32, 64, '--images', 4,
-               '--processes', 1, 2)
+    page = run(
+        'growth',
+        '--batches',
+        2,
+        3,
+        '--points',
+        16,
+        32,
+        '--crops',
+        32,
+        64,
+        '--images',
+        4,
+        '--processes',
+        1,
+        2,
+    )
     assert '| Processes, 4 images each |' in page

@@ -1,5 +1,6 @@
 """Every pre-training config: loaded, built as it is, and run for two iterations in miniature.
 Those of transfer are built in test_transfer/test_transfer_configs.py."""
+
 import importlib.util
 import json
 import math
@@ -13,8 +14,11 @@ from mmengine.runner import Runner
 
 from plrc_plugin.registry import MODELS
 
-CONFIGS = sorted(p for p in (ROOT / 'configs').rglob('*.py')
-                 if not {'_base_', 'mmdet', 'mmseg'} & set(p.relative_to(ROOT).parts))
+CONFIGS = sorted(
+    p
+    for p in (ROOT / 'configs').rglob('*.py')
+    if not {'_base_', 'mmdet', 'mmseg'} & set(p.relative_to(ROOT).parts)
+)
 POINTS = 'train_dataloader.dataset.pipeline.1.'
 
 
@@ -26,20 +30,31 @@ def table():
 
 
 ABLATIONS = table()
-ROWS = [(sweep, value) for sweeps in ABLATIONS.SWEEPS.values() for sweep in sweeps
-        for value in sweep.rows]
+ROWS = [
+    (sweep, value)
+    for sweeps in ABLATIONS.SWEEPS.values()
+    for sweep in sweeps
+    for value in sweep.rows
+]
 
 
 @pytest.fixture
 def data(image_folder, tmp_path, monkeypatch):
     """Six images, all but one annotated: masks that are left and right halves."""
     names = sorted(str(p.relative_to(image_folder)) for p in image_folder.rglob('*.[pP]*'))
-    annotations = [dict(image_id=i, bbox=[x, 0, 60, 90],
-                        segmentation=[[x, 0, x + 60, 0, x + 60, 90, x, 90]])
-                   for i in range(6) for x in (0, 60)]
-    (tmp_path / 'instances.json').write_text(json.dumps(dict(
-        images=[dict(id=i, file_name=n, width=120, height=90) for i, n in enumerate(names)],
-        annotations=annotations)))
+    annotations = [
+        dict(image_id=i, bbox=[x, 0, 60, 90], segmentation=[[x, 0, x + 60, 0, x + 60, 90, x, 90]])
+        for i in range(6)
+        for x in (0, 60)
+    ]
+    (tmp_path / 'instances.json').write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=i, file_name=n, width=120, height=90) for i, n in enumerate(names)],
+                annotations=annotations,
+            )
+        )
+    )
     monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
     monkeypatch.setenv('PLRC_ANN_FILE', str(tmp_path / 'instances.json'))
     monkeypatch.setenv('PLRC_SCENES', str(tmp_path / 'scenes'))
@@ -69,12 +84,20 @@ def test_loads_builds_and_says_how_to_run_it(path, data):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_runs_two_iterations(path, data, tmp_path):
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict({
-        'model.backbone.depth': 18, 'model.backbone.base_channels': 4, 'randomness.seed': 0,
-        'train_dataloader.dataset.pipeline.0.size': 64, 'train_dataloader.batch_size': 3,
-        'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
-        'train_dataloader.pin_memory': False, 'default_hooks.logger.interval': 1,
-        'train_cfg.max_epochs': 1})
+    cfg.merge_from_dict(
+        {
+            'model.backbone.depth': 18,
+            'model.backbone.base_channels': 4,
+            'randomness.seed': 0,
+            'train_dataloader.dataset.pipeline.0.size': 64,
+            'train_dataloader.batch_size': 3,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_dataloader.pin_memory': False,
+            'default_hooks.logger.interval': 1,
+            'train_cfg.max_epochs': 1,
+        }
+    )
     if 'queue_size' in cfg.model:
         cfg.model.queue_size = 32
     if 'warmup_epochs' in cfg.model:
@@ -89,9 +112,13 @@ def test_runs_two_iterations(path, data, tmp_path):
     entries = [json.loads(line) for line in lines]
     for entry in (e for e in entries if 'loss' in e):  # validation logs its own
         assert all(math.isfinite(value) for value in entry.values())
-        expected = dict(PLRC={'l_m', 'l_c', 'l_a'}, RegionContrast={'l_m', 'l_c'},
-                        MomentumContrast={'l_m'}, DenseCL={'l_m', 'l_dense'},
-                        PixPro={'l_pix', 'momentum'})[cfg.model.type.split('.')[1]]
+        expected = dict(
+            PLRC={'l_m', 'l_c', 'l_a'},
+            RegionContrast={'l_m', 'l_c'},
+            MomentumContrast={'l_m'},
+            DenseCL={'l_m', 'l_dense'},
+            PixPro={'l_pix', 'momentum'},
+        )[cfg.model.type.split('.')[1]]
         if cfg.model.get('alpha') == 1:
             expected = expected - {'l_a'}
         assert expected == {k for k in entry if k.startswith('l_') or k == 'momentum'}
@@ -108,8 +135,10 @@ def test_rows_of_the_tables_reach_model_and_pipeline(sweep, value, data):
     cfg.merge_from_dict({**sweep.fixed, sweep.setting: value})
     cfg.model.backbone.update(depth=18, base_channels=4)
     cfg.model.queue_size = 8
-    built = dict(model=MODELS.build(cfg.model),
-                 points=TRANSFORMS.build(cfg.train_dataloader.dataset.pipeline[1]))
+    built = dict(
+        model=MODELS.build(cfg.model),
+        points=TRANSFORMS.build(cfg.train_dataloader.dataset.pipeline[1]),
+    )
     assert cfg.train_cfg.max_epochs == (400 if 'coco' in sweep.config else 100)
     leaf = sweep.setting.rpartition('.')[2]
     if leaf == 'n':
@@ -119,15 +148,26 @@ def test_rows_of_the_tables_reach_model_and_pipeline(sweep, value, data):
     else:
         owner = built['model' if sweep.setting.startswith('model') else 'points']
         assert getattr(owner, leaf) == value
-    assert built['model'].alpha == (1 if sweep.fixed or 'region' in sweep.config else
-                                    value if leaf == 'alpha' else 0.5)
+    assert built['model'].alpha == (
+        1 if sweep.fixed or 'region' in sweep.config else value if leaf == 'alpha' else 0.5
+    )
 
 
 def test_the_table_holds_the_papers_numbers():
-    numbers = {name: [row for sweep in sweeps for row in sweep.rows.values()]
-               for name, sweeps in ABLATIONS.SWEEPS.items()}
+    numbers = {
+        name: [row for sweep in sweeps for row in sweep.rows.values()]
+        for name, sweeps in ABLATIONS.SWEEPS.items()
+    }
     assert [len(numbers[name]) for name in ('3a', '3b', '3c', '3d', '3e', '3f', '5', '6')] == [
-        3, 4, 4, 3, 3, 3, 7, 8]
+        3,
+        4,
+        4,
+        3,
+        3,
+        3,
+        7,
+        8,
+    ]
     for name in ('3a', '3b', '3c', '3d', '3e', '3f'):
         assert numbers[name].count((58.0, 82.5, 64.7)) == 1  # the default is a row of each
         assert all(ap < ap75 < ap50 for ap, ap50, ap75 in numbers[name])
@@ -145,13 +185,25 @@ def test_mim_gridsearch_runs_a_sweep(data, tmp_path, monkeypatch):
     command = ABLATIONS.search_command('3b', ABLATIONS.SWEEPS['3b'][0])
     config, search = re.search(r"(configs/\S+) .*--search-args '(.*)'", command).groups()
     done, message = gridsearch.gridsearch(
-        'plrc_plugin', str(ROOT / config), gpus=0,
-        search_args=' '.join(search.split()[:3]), other_args=(
-            '--work-dir', str(tmp_path / 'grid'), '--cfg-options', 'model.backbone.depth=18',
-            'model.backbone.base_channels=4', 'model.queue_size=32',
-            'train_dataloader.dataset.pipeline.0.size=64', 'train_dataloader.batch_size=3',
-            'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
-            'train_cfg.max_epochs=1', 'model.warmup_epochs=0'))
+        'plrc_plugin',
+        str(ROOT / config),
+        gpus=0,
+        search_args=' '.join(search.split()[:3]),
+        other_args=(
+            '--work-dir',
+            str(tmp_path / 'grid'),
+            '--cfg-options',
+            'model.backbone.depth=18',
+            'model.backbone.base_channels=4',
+            'model.queue_size=32',
+            'train_dataloader.dataset.pipeline.0.size=64',
+            'train_dataloader.batch_size=3',
+            'train_dataloader.num_workers=0',
+            'train_dataloader.persistent_workers=False',
+            'train_cfg.max_epochs=1',
+            'model.warmup_epochs=0',
+        ),
+    )
     assert done, message
     for alpha in ('0.0', '0.3'):
         work_dir = tmp_path / f'grid_search_model.alpha_{alpha}'

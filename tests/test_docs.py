@@ -1,4 +1,5 @@
 """The documentation quotes the code as it is."""
+
 import re
 from pathlib import Path
 
@@ -27,8 +28,10 @@ def test_quoted_lines_stand_in_the_file(path, lines):
         assert line in code, f'{path} has no line {line!r}'
 
 
-@pytest.mark.parametrize('page', sorted(str(p.relative_to(ROOT)) for p in [
-    ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')]))
+@pytest.mark.parametrize(
+    'page',
+    sorted(str(p.relative_to(ROOT)) for p in [ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')]),
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r'\]\(([^)#\s]+)[^)]*\)', text) + re.findall(r'src="([^"]+)"', text):

@@ -1,4 +1,5 @@
 """The study's page says what its logs say."""
+
 import importlib.util
 import json
 from pathlib import Path
@@ -38,9 +39,11 @@ def write(folder, name, results):
 
 def test_means_gains_and_files(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, 'MEASURES', {'linear_seg/mIoU': ('mIoU', 1, 1)})
-    write(tmp_path, 'r', {'random': 5.})
-    write(tmp_path, 'm', {'runs/mocov2/seed0/epoch_2.pth': 6., 'runs/mocov2/seed0/epoch_1.pth': 9.})
-    write(tmp_path, 'p', {'runs/plrc/seed0/epoch_2.pth': 7., 'runs/plrc/seed1/epoch_2.pth': 9.})
+    write(tmp_path, 'r', {'random': 5.0})
+    write(
+        tmp_path, 'm', {'runs/mocov2/seed0/epoch_2.pth': 6.0, 'runs/mocov2/seed0/epoch_1.pth': 9.0}
+    )
+    write(tmp_path, 'p', {'runs/plrc/seed0/epoch_2.pth': 7.0, 'runs/plrc/seed1/epoch_2.pth': 9.0})
     rows = tool.read_probes(tmp_path)
     table = tool.probe_table(tool.of_methods(rows))
     assert '| random weights | 1 | 5.0 | [r.json](probes/r.json) |' in table
@@ -50,12 +53,20 @@ def test_means_gains_and_files(tool, tmp_path, monkeypatch):
 
 
 def test_variations_are_compared_at_one_moment(tool, tmp_path):
-    write(tmp_path, 'p', {'runs/plrc/seed0/epoch_6.pth': 7., 'runs/plrc/seed0/epoch_13.pth': 9.,
-                          'runs/plrc/seed2/epoch_6.pth': 6., 'runs/plrc_p1/seed2/epoch_2.pth': 5.})
-    write(tmp_path, 'l', {'runs/plrc_late/seed2/epoch_6.pth': 8.})
+    write(
+        tmp_path,
+        'p',
+        {
+            'runs/plrc/seed0/epoch_6.pth': 7.0,
+            'runs/plrc/seed0/epoch_13.pth': 9.0,
+            'runs/plrc/seed2/epoch_6.pth': 6.0,
+            'runs/plrc_p1/seed2/epoch_2.pth': 5.0,
+        },
+    )
+    write(tmp_path, 'l', {'runs/plrc_late/seed2/epoch_6.pth': 8.0})
     found = tool.of_variations(tool.read_probes(tmp_path))
     values = {label: [row[3]['linear_seg/mIoU'] for row in rows] for label, rows in found.items()}
-    assert values == {tool.VARIATIONS['plrc']: [7., 6.], tool.VARIATIONS['plrc_late']: [8.]}
+    assert values == {tool.VARIATIONS['plrc']: [7.0, 6.0], tool.VARIATIONS['plrc_late']: [8.0]}
 
 
 def test_a_page_without_its_block_is_an_error(tool):

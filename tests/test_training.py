@@ -1,4 +1,5 @@
 """Whole runs through mmengine's runner, from the shipped configs."""
+
 import json
 import math
 import os
@@ -12,10 +13,15 @@ from mmengine.runner import Runner
 from plrc_plugin.errors import SettingsError
 
 TINY = {
-    'model.backbone.depth': 18, 'model.backbone.base_channels': 4, 'model.queue_size': 32,
-    'train_dataloader.dataset.pipeline.0.size': 64, 'train_dataloader.batch_size': 2,
-    'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
-    'train_dataloader.pin_memory': False, 'default_hooks.logger.interval': 1,
+    'model.backbone.depth': 18,
+    'model.backbone.base_channels': 4,
+    'model.queue_size': 32,
+    'train_dataloader.dataset.pipeline.0.size': 64,
+    'train_dataloader.batch_size': 2,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'train_dataloader.pin_memory': False,
+    'default_hooks.logger.interval': 1,
 }
 
 
@@ -54,7 +60,7 @@ def test_pre_training_configs_run_and_log_every_term(name, image_folder, tmp_pat
     state = checkpoint['state_dict']
     assert state['queue.bank'].shape == (32, 128) and int(state['queue.bank_ptr']) == 12
     assert torch.equal(state['queue.bank'], runner.model.state_dict()['queue.bank'])
-    trunk = {k[len('backbone.'):] for k in state if k.startswith('backbone.')}
+    trunk = {k[len('backbone.') :] for k in state if k.startswith('backbone.')}
     assert {'conv1.weight', 'layer1.0.conv1.weight', 'layer4.1.bn2.bias'} <= trunk
     assert list((tmp_path / 'work').rglob('events.out.tfevents*'))
     assert 'l_m rises before it falls' in next((tmp_path / 'work').rglob('*.log')).read_text()
@@ -62,21 +68,36 @@ def test_pre_training_configs_run_and_log_every_term(name, image_folder, tmp_pat
 
 def test_same_run_whatever_the_number_of_workers(image_folder, tmp_path, monkeypatch):
     monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
-    logs = [train(config('plrc_in1k.py', tmp_path / str(workers), **{
-        'train_cfg.max_epochs': 1, 'train_dataloader.num_workers': workers,
-        'train_dataloader.persistent_workers': workers > 0}))[1] for workers in (0, 2)]
+    logs = [
+        train(
+            config(
+                'plrc_in1k.py',
+                tmp_path / str(workers),
+                **{
+                    'train_cfg.max_epochs': 1,
+                    'train_dataloader.num_workers': workers,
+                    'train_dataloader.persistent_workers': workers > 0,
+                },
+            )
+        )[1]
+        for workers in (0, 2)
+    ]
     for a, b in zip(*logs):
         assert (a['loss'], a['l_c'], a['l_m']) == (b['loss'], b['l_c'], b['l_m'])
 
 
 @pytest.mark.parametrize('name', ['plrc', 'mocov2', 'regioncontrast', 'densecl', 'pixpro'])
-def test_every_objective_trains_alike_on_views_augmented_on_the_device(name, image_folder, tmp_path,
-                                                                      monkeypatch):
+def test_every_objective_trains_alike_on_views_augmented_on_the_device(
+    name, image_folder, tmp_path, monkeypatch
+):
     monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
     logs = []
     for where in ('loader', 'device'):
-        cfg = config(f'{name}_in1k.py', tmp_path / where, **{
-            'train_cfg.max_epochs': 1, 'train_dataloader.dataset.pipeline.0.photometric': where})
+        cfg = config(
+            f'{name}_in1k.py',
+            tmp_path / where,
+            **{'train_cfg.max_epochs': 1, 'train_dataloader.dataset.pipeline.0.photometric': where},
+        )
         if name == 'pixpro':
             del cfg.model['queue_size']
         if name == 'plrc':
@@ -91,28 +112,42 @@ def test_every_objective_trains_alike_on_views_augmented_on_the_device(name, ima
             assert logs[1][0][term] == pytest.approx(value, rel=0.02, abs=2e-3)
 
 
-@pytest.mark.parametrize('options, message', [
-    ({'train_dataloader.dataset.pipeline.0.size': 16}, 'size=16 is smaller than the stride 32'),
-    ({'train_cfg': dict(type='IterBasedTrainLoop', max_iters=2, _delete_=True)},
-     'warmup_epochs=30 counts epochs.*ResumableTrainLoop'),
-    ({'train_dataloader.dataset.pipeline.0.photometric': 'device',
-      'model.data_preprocessor': dict(type='BaseDataPreprocessor')},
-     "photometric='device'.*ViewsPreprocessor.*is a BaseDataPreprocessor"),
-    ({'train_dataloader.batch_size': 1}, 'batch_size=1 .* nothing to shuffle.*shuffle_bn=False'),
-    ({'train_dataloader.batch_size': 7}, 'do not fill one batch of 7.*lower'),
-    ({'train_dataloader.dataset.data_root': 'nowhere'}, "data_root='nowhere' does not exist"),
-    ({'train_dataloader.dataset.pipeline.1.regions.n': 0}, 'GridRegions: n must be'),
-    ({'train_dataloader.dataset.pipeline.1.points_per_region': 0}, 'points_per_region must be'),
-])
-def test_settings_that_cannot_work_end_before_training(options, message, image_folder, tmp_path,
-                                                       monkeypatch):
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'train_dataloader.dataset.pipeline.0.size': 16}, 'size=16 is smaller than the stride 32'),
+        (
+            {'train_cfg': dict(type='IterBasedTrainLoop', max_iters=2, _delete_=True)},
+            'warmup_epochs=30 counts epochs.*ResumableTrainLoop',
+        ),
+        (
+            {
+                'train_dataloader.dataset.pipeline.0.photometric': 'device',
+                'model.data_preprocessor': dict(type='BaseDataPreprocessor'),
+            },
+            "photometric='device'.*ViewsPreprocessor.*is a BaseDataPreprocessor",
+        ),
+        (
+            {'train_dataloader.batch_size': 1},
+            'batch_size=1 .* nothing to shuffle.*shuffle_bn=False',
+        ),
+        ({'train_dataloader.batch_size': 7}, 'do not fill one batch of 7.*lower'),
+        ({'train_dataloader.dataset.data_root': 'nowhere'}, "data_root='nowhere' does not exist"),
+        ({'train_dataloader.dataset.pipeline.1.regions.n': 0}, 'GridRegions: n must be'),
+        ({'train_dataloader.dataset.pipeline.1.points_per_region': 0}, 'points_per_region must be'),
+    ],
+)
+def test_settings_that_cannot_work_end_before_training(
+    options, message, image_folder, tmp_path, monkeypatch
+):
     monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
     with pytest.raises(SettingsError, match=message):
         Runner.from_cfg(config('plrc_in1k.py', tmp_path, **options)).train()
 
 
-def test_skipped_images_are_logged_once_and_too_many_stop_the_run(image_folder, tmp_path,
-                                                                  monkeypatch):
+def test_skipped_images_are_logged_once_and_too_many_stop_the_run(
+    image_folder, tmp_path, monkeypatch
+):
     monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
     (image_folder / 'a.png').write_bytes(b'broken')
     cfg = config('plrc_in1k.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
@@ -130,10 +165,15 @@ def test_skipped_images_are_logged_once_and_too_many_stop_the_run(image_folder, 
 @pytest.mark.parametrize('scope', ['mmengine', 'a_third_party'])
 def test_builds_under_any_default_scope(scope):
     from mmengine.registry import MODELS, DefaultScope
+
     with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(dict(
-            type='plrc_plugin.PLRC', queue_size=8,
-            backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4)))
+        model = MODELS.build(
+            dict(
+                type='plrc_plugin.PLRC',
+                queue_size=8,
+                backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4),
+            )
+        )
     assert type(model).__name__ == 'PLRC'
 
 
@@ -141,11 +181,22 @@ def test_builds_under_any_default_scope(scope):
 def test_backbones_of_other_packages(scope):
     pytest.importorskip(scope)
     from mmengine.registry import MODELS, DefaultScope
+
     with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(dict(
-            type='plrc_plugin.PLRC', queue_size=8,
-            backbone=dict(type='mmdet.ResNet', depth=18, base_channels=8, norm_eval=False,
-                          num_stages=4, out_indices=(1, 3))))
+        model = MODELS.build(
+            dict(
+                type='plrc_plugin.PLRC',
+                queue_size=8,
+                backbone=dict(
+                    type='mmdet.ResNet',
+                    depth=18,
+                    base_channels=8,
+                    norm_eval=False,
+                    num_stages=4,
+                    out_indices=(1, 3),
+                ),
+            )
+        )
     model.init_weights()
     ours = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8)
     assert set(MODELS.build(ours).state_dict()) == set(model.backbone.state_dict())
@@ -155,7 +206,16 @@ def test_backbones_of_other_packages(scope):
 @pytest.mark.real_data
 def test_real_photographs(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv('PLRC_DATA_ROOT', str(real_data / 'pretrain'))
-    _, log = train(config('plrc_in1k.py', tmp_path, **{
-        'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 32,
-        'train_dataloader.batch_size': 8, 'model.warmup_epochs': 0}))
+    _, log = train(
+        config(
+            'plrc_in1k.py',
+            tmp_path,
+            **{
+                'train_cfg.max_epochs': 1,
+                'train_dataloader.dataset.indices': 32,
+                'train_dataloader.batch_size': 8,
+                'model.warmup_epochs': 0,
+            },
+        )
+    )
     assert len(log) == 4 and all(entry['l_a'] > 0 and entry['l_c'] > 0 for entry in log)

@@ -4,6 +4,7 @@
         --checkpoints random moco.pth plrc.pth --out affinity.png affinity.pdf
     tools/affinity_maps.py CONFIG --data voc --root data/VOCdevkit/VOC2012 --checkpoints plrc.pth
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -20,26 +21,46 @@ def point(text: str):
 def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Draw affinity maps of points')
-    parser.add_argument('config', help='config of the pre-training run, for the architecture; '
-                        'the methods of the checkpoints may differ')
+    parser.add_argument(
+        'config',
+        help='config of the pre-training run, for the architecture; '
+        'the methods of the checkpoints may differ',
+    )
     parser.add_argument('images', nargs='*', type=Path, help='images, or folders of them')
-    parser.add_argument('--points', nargs='+', type=point, default=[(0.5, 0.5)], metavar='X,Y',
-                        help='of the images, fractions of width and height: one each, or one for '
-                        'all (.5,.5)')
-    parser.add_argument('--data', choices=['voc', 'coco', 'scenes'],
-                        help='instead of images: those of a data set, with points in the middle of '
-                        'their largest objects')
+    parser.add_argument(
+        '--points',
+        nargs='+',
+        type=point,
+        default=[(0.5, 0.5)],
+        metavar='X,Y',
+        help='of the images, fractions of width and height: one each, or one for all (.5,.5)',
+    )
+    parser.add_argument(
+        '--data',
+        choices=['voc', 'coco', 'scenes'],
+        help='instead of images: those of a data set, with points in the middle of '
+        'their largest objects',
+    )
     parser.add_argument('--root', type=Path, default=Path('data/scenes'), help='its folder')
     parser.add_argument('--split', choices=['train', 'val'], default='val')
-    parser.add_argument('--checkpoints', nargs='+', default=['random'],
-                        help="files, or 'random' for the untrained network")
+    parser.add_argument(
+        '--checkpoints',
+        nargs='+',
+        default=['random'],
+        help="files, or 'random' for the untrained network",
+    )
     parser.add_argument('--labels', nargs='+', help='headings of the checkpoints')
     parser.add_argument('--momentum', action='store_true', help='of the momentum encoders')
     parser.add_argument('--count', type=int, default=8, help='number of images, the first ones')
     parser.add_argument('--per-row', type=int, default=2, help='images in a row')
     parser.add_argument('--size', type=int, default=896, help='side of the network input')
-    parser.add_argument('--out', type=Path, nargs='+', default=[Path('affinity.png')],
-                        help='pictures to write, .png or .pdf')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        nargs='+',
+        default=[Path('affinity.png')],
+        help='pictures to write, .png or .pdf',
+    )
     args = parser.parse_intermixed_args()
     args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
     if len(args.labels) != len(args.checkpoints):
@@ -65,13 +86,17 @@ def chosen_images(args) -> list:
         return [(item.image, object_centre(item.instances)) for item in items]
     files = []
     for path in args.images:
-        files += sorted(p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS) if (
-            path.is_dir()) else [path]
-    files = files[:args.count]
+        files += (
+            sorted(p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS)
+            if (path.is_dir())
+            else [path]
+        )
+    files = files[: args.count]
     points = args.points * len(files) if len(args.points) == 1 else args.points
     if not files or len(points) != len(files):
-        raise SettingsError(f'{len(args.points)} points for {len(files)} images: give one, or one '
-                            'for each image')
+        raise SettingsError(
+            f'{len(args.points)} points for {len(files)} images: give one, or one for each image'
+        )
     return [(read_image(file), p) for file, p in zip(files, points)]
 
 
@@ -84,8 +109,9 @@ def main():
     from plrc_plugin.visualization.affinity import affinity_gallery
 
     try:
-        check_positive_integers('affinity_maps', size=args.size, per_row=args.per_row,
-                                count=args.count)
+        check_positive_integers(
+            'affinity_maps', size=args.size, per_row=args.per_row, count=args.count
+        )
         cfg = Config.fromfile(args.config)
         images, points = zip(*chosen_images(args))
         models = [load_encoder(cfg, c, momentum=args.momentum) for c in args.checkpoints]

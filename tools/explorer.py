@@ -1,7 +1,8 @@
 """Write one HTML page in which any point of any image shows its affinities to all others.
 
-    tools/explorer.py CONFIG IMAGE_FOLDER --checkpoints random work_dirs/x/epoch_12.pth
+tools/explorer.py CONFIG IMAGE_FOLDER --checkpoints random work_dirs/x/epoch_12.pth
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -14,13 +15,20 @@ def parse_args():
     parser = argparse.ArgumentParser(description='Write a page to explore affinities of points')
     parser.add_argument('config', help='config of the pre-training run')
     parser.add_argument('images', type=Path, help='folder of images, at any depth')
-    parser.add_argument('--checkpoints', nargs='+', required=True,
-                        help="files, or 'random' for the untrained network")
+    parser.add_argument(
+        '--checkpoints',
+        nargs='+',
+        required=True,
+        help="files, or 'random' for the untrained network",
+    )
     parser.add_argument('--labels', nargs='+', help='headings of the checkpoints')
     parser.add_argument('--count', type=int, default=40, help='number of images')
-    parser.add_argument('--size', type=int,
-                        help="side of the network input (14 of the network's strides, or 10 or "
-                        '7 where features of many channels need it)')
+    parser.add_argument(
+        '--size',
+        type=int,
+        help="side of the network input (14 of the network's strides, or 10 or "
+        '7 where features of many channels need it)',
+    )
     parser.add_argument('--out', type=Path, default=Path('explorer.html'))
     args = parser.parse_args()
     args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
@@ -46,8 +54,11 @@ def main():
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
     for shown in checkpoints:
-        print('{label}: {rows} x {cols} cells, cosines within {error:.4f} of the network\'s'
-              .format(**shown))
+        print(
+            "{label}: {rows} x {cols} cells, cosines within {error:.4f} of the network's".format(
+                **shown
+            )
+        )
     print(f'explorer: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')
 
 

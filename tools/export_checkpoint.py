@@ -1,8 +1,9 @@
 """A pre-trained trunk for other frameworks, and theirs for us.
 
-  python tools/export_checkpoint.py plrc.pth r50.pkl --to detectron2
-  python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
+python tools/export_checkpoint.py plrc.pth r50.pkl --to detectron2
+python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
 """
+
 import argparse
 import sys
 
@@ -14,12 +15,14 @@ from plrc_plugin.errors import SettingsError
 def parse_args():
     parser = argparse.ArgumentParser(
         description='Export the trunk of a checkpoint: of PLRC, of any OpenMMLab model, MoCo, '
-        "DenseCL, PixPro, the authors' PLRC, torchvision or timm; .pth, .pth.tar or .safetensors.")
+        "DenseCL, PixPro, the authors' PLRC, torchvision or timm; .pth, .pth.tar or .safetensors."
+    )
     parser.add_argument('checkpoint')
     parser.add_argument('output', help='file to write; .pkl for detectron2')
     parser.add_argument('--to', choices=TARGETS, required=True)
     parser.add_argument(
-        '--prefix', help="where the trunk lives, e.g. momentum_backbone. (found by itself)")
+        '--prefix', help='where the trunk lives, e.g. momentum_backbone. (found by itself)'
+    )
     return parser.parse_args()
 
 
@@ -30,8 +33,9 @@ def main():
         names = export_trunk(trunk, args.output, args.to, source=f'{args.checkpoint}:{prefix}')
     except SettingsError as error:
         sys.exit(f'export_checkpoint: {error}')
-    print(f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) '
-          f'for {args.to}')
+    print(
+        f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for {args.to}'
+    )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """Make the demo's scenes: python tools/make_scenes.py data/scenes --num-train 1000."""
+
 import argparse
 import sys
 
@@ -10,13 +11,21 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='Generate multi-object scenes with boxes, instance masks and semantic masks '
         'from the photographs that scikit-image ships. A second run with the same settings does '
-        'nothing.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        'nothing.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument('root', help='folder to make')
     parser.add_argument('--num-train', type=int, default=1000, help='training scenes')
     parser.add_argument('--num-val', type=int, default=100, help='validation scenes')
     parser.add_argument('--seed', type=int, default=0, help='seed of the set')
-    parser.add_argument('--size', type=int, nargs=2, default=(320, 240),
-                        metavar=('WIDTH', 'HEIGHT'), help='largest size of a scene, in pixels')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        default=(320, 240),
+        metavar=('WIDTH', 'HEIGHT'),
+        help='largest size of a scene, in pixels',
+    )
     parser.add_argument('--quiet', action='store_true', help='print no progress')
     return parser.parse_args()
 
@@ -24,8 +33,14 @@ def parse_args():
 def main():
     args = parse_args()
     try:
-        make_scenes(args.root, args.num_train, args.num_val, seed=args.seed,
-                    size=tuple(args.size), progress=not args.quiet)
+        make_scenes(
+            args.root,
+            args.num_train,
+            args.num_val,
+            seed=args.seed,
+            size=tuple(args.size),
+            progress=not args.quiet,
+        )
     except SettingsError as error:
         sys.exit(f'make_scenes: {error}')
 

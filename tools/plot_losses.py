@@ -1,4 +1,5 @@
 """Draw the curves of a pre-training run: tools/plot_losses.py WORK_DIR [--out FILE]."""
+
 import argparse
 from pathlib import Path
 
@@ -8,6 +9,7 @@ if __name__ == '__main__':
     parser.add_argument('--out', type=Path, help='picture to write (WORK_DIR/losses.png)')
     args = parser.parse_args()
     from plrc_plugin.visualization.curves import plot_curves
+
     out = args.out or args.work_dir / 'losses.png'
     plot_curves(args.work_dir).savefig(out, dpi=130)
     print(f'loss curves: {out}')

@@ -1,7 +1,8 @@
 """Write one HTML page about a run, or about several beside each other.
 
-    mim run plrc_plugin report WORK_DIR [WORK_DIR ...]
+mim run plrc_plugin report WORK_DIR [WORK_DIR ...]
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Write one HTML page about a run, or several')
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
-    parser.add_argument('--images', type=Path,
-                        help='folder of images for the affinity galleries (training images)')
+    parser.add_argument(
+        '--images', type=Path, help='folder of images for the affinity galleries (training images)'
+    )
     parser.add_argument('--out', type=Path, help='page to write (report.html of the first run)')
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ The config's ``SampleRegionPoints`` must have ``regions=dict(type='SegmenterRegi
 cache_dir=...)``. Images that are there already cost only reading them, so that an interrupted
 call is repeated, and several machines may share a folder.
 """
+
 import argparse
 import os
 import sys
@@ -21,8 +22,13 @@ def parse_args():
     parser = argparse.ArgumentParser(description='Segment all images ahead of training')
     parser.add_argument('config', help='config of the pre-training run')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='settings that replace those of the config, as for training')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, as for training',
+    )
     return parser.parse_args()
 
 
@@ -55,12 +61,15 @@ def segment_all(cfg: Config, workers: int) -> None:
 
     check_positive_integers('segment_images', workers=workers)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    source = next((t.regions for t in dataset.pipeline.transforms
-                   if isinstance(t, SampleRegionPoints)), None)
+    source = next(
+        (t.regions for t in dataset.pipeline.transforms if isinstance(t, SampleRegionPoints)), None
+    )
     if not isinstance(source, SegmenterRegions) or source.cache_dir is None:
-        raise SettingsError('the config has no segmenter that keeps its segments: set regions='
-                            "dict(type='SegmenterRegions', cache_dir=<folder>) of "
-                            'SampleRegionPoints in train_dataloader.dataset.pipeline')
+        raise SettingsError(
+            'the config has no segmenter that keeps its segments: set regions='
+            "dict(type='SegmenterRegions', cache_dir=<folder>) of "
+            'SampleRegionPoints in train_dataloader.dataset.pipeline'
+        )
     start, counts = time.time(), []
     loader = DataLoader(CountedRegions(dataset, source), batch_size=None, num_workers=workers)
     for done, count in enumerate(loader, 1):
@@ -72,8 +81,10 @@ def segment_all(cfg: Config, workers: int) -> None:
             left = (time.time() - start) / done * (len(dataset) - done)
             print(f'{done} of {len(dataset)}, {left / 60:.0f} minutes left', flush=True)
     low, median, high = np.percentile(counts or [0], (5, 50, 95))
-    print(f'{len(counts)} of {len(dataset)} images segmented, {median:.0f} regions each (90% have '
-          f'{low:.0f} to {high:.0f}), in {time.time() - start:.0f} s: {source.cache_dir}')
+    print(
+        f'{len(counts)} of {len(dataset)} images segmented, {median:.0f} regions each (90% have '
+        f'{low:.0f} to {high:.0f}), in {time.time() - start:.0f} s: {source.cache_dir}'
+    )
 
 
 def main():

@@ -4,6 +4,7 @@
 
 Text between ``<!-- NAME -->`` and ``<!-- end -->`` in README.md is replaced; the rest is prose.
 """
+
 import argparse
 import csv
 import json
@@ -14,24 +15,35 @@ from statistics import mean, stdev
 from matplotlib.figure import Figure
 
 METHODS = {
-    'random': 'random weights', 'mocov2': 'MoCo v2', 'region': 'region-level contrast',
-    'plrc_without_la': 'PLRC without L_a', 'plrc_half': 'PLRC without L_a, L_c at .35',
+    'random': 'random weights',
+    'mocov2': 'MoCo v2',
+    'region': 'region-level contrast',
+    'plrc_without_la': 'PLRC without L_a',
+    'plrc_half': 'PLRC without L_a, L_c at .35',
     'plrc': 'PLRC',
 }
 # Compared after VARIATION_EPOCHS, where the runs of the short configs end.
 VARIATIONS = {
     'plrc': 'PLRC: P = 8, β = .7, L_a from epoch 3, 4 x 4 grid',
-    'mocov2': 'MoCo v2', 'plrc_late': 'L_a from epoch 5', 'plrc_half': 'no L_a, L_c at .35',
-    'plrc_without_la': 'no L_a, L_c at .7', 'plrc_beta3': 'β = .3', 'plrc_p1': 'P = 1',
-    'plrc_one_region': 'one region, the image', 'plrc_segments': 'segments for regions',
+    'mocov2': 'MoCo v2',
+    'plrc_late': 'L_a from epoch 5',
+    'plrc_half': 'no L_a, L_c at .35',
+    'plrc_without_la': 'no L_a, L_c at .7',
+    'plrc_beta3': 'β = .3',
+    'plrc_p1': 'P = 1',
+    'plrc_one_region': 'one region, the image',
+    'plrc_segments': 'segments for regions',
 }
 VARIATION_EPOCHS = 6
 # Result of tools/probe.py -> (heading, digits, factor).
 MEASURES = {
-    'linear_seg/mIoU': ('linear mIoU', 2, 1), 'knn_seg/mIoU': ('k-NN mIoU', 2, 1),
-    'affinity/auc': ('AUC', 3, 1), 'affinity/auc_boundary': ('AUC near borders', 3, 1),
+    'linear_seg/mIoU': ('linear mIoU', 2, 1),
+    'knn_seg/mIoU': ('k-NN mIoU', 2, 1),
+    'affinity/auc': ('AUC', 3, 1),
+    'affinity/auc_boundary': ('AUC near borders', 3, 1),
     'affinity/auc_same_offset': ('AUC, same offset', 3, 1),
-    'affinity/iou': ('IoU', 3, 1), 'affinity/iou_boundary': ('IoU near borders', 3, 1),
+    'affinity/iou': ('IoU', 3, 1),
+    'affinity/iou_boundary': ('IoU near borders', 3, 1),
     'classify/knn': ('k-NN class.', 1, 1),
 }
 IMAGES_PER_EPOCH = 156 * 32
@@ -55,8 +67,9 @@ def read_probes(folder: Path) -> list:
             if checkpoint == 'random':
                 rows.append(('random', 0, 0, numbers, file.name))
                 continue
-            method, seed, epoch = re.fullmatch(r'runs/(\w+)/seed(\d+)/epoch_(\d+)\.pth',
-                                               checkpoint).groups()
+            method, seed, epoch = re.fullmatch(
+                r'runs/(\w+)/seed(\d+)/epoch_(\d+)\.pth', checkpoint
+            ).groups()
             rows.append((method, int(seed), int(epoch) * IMAGES_PER_EPOCH, numbers, file.name))
     return rows
 
@@ -71,8 +84,10 @@ def final(rows: list, method: str) -> list:
 def of_variations(rows: list) -> dict:
     """The rows after VARIATION_EPOCHS by the label of their variation, one per seed."""
     images = VARIATION_EPOCHS * IMAGES_PER_EPOCH
-    found = {label: [row for row in rows if row[0] == method and row[2] == images]
-             for method, label in VARIATIONS.items()}
+    found = {
+        label: [row for row in rows if row[0] == method and row[2] == images]
+        for method, label in VARIATIONS.items()
+    }
     return {label: of_label for label, of_label in found.items() if of_label}
 
 
@@ -86,11 +101,15 @@ def probe_table(groups: dict, folder: str = '') -> str:
     """A line per label of ``groups``, {label: rows, one per seed}, a column per measure, and where
     the numbers stand."""
     heads = [heading for heading, _, _ in MEASURES.values()]
-    lines = ['| | seeds | ' + ' | '.join(heads) + ' | from |',
-             '|---|---|' + '---|' * (len(heads) + 1)]
+    lines = [
+        '| | seeds | ' + ' | '.join(heads) + ' | from |',
+        '|---|---|' + '---|' * (len(heads) + 1),
+    ]
     for label, rows in groups.items():
-        cells = [mean_and_spread([row[3][name] * factor for row in rows], digits)
-                 for name, (_, digits, factor) in MEASURES.items()]
+        cells = [
+            mean_and_spread([row[3][name] * factor for row in rows], digits)
+            for name, (_, digits, factor) in MEASURES.items()
+        ]
         files = ', '.join(f'[{row[4]}](probes/{folder}{row[4]})' for row in rows)
         lines.append(f'| {label} | {len(rows)} | ' + ' | '.join(cells) + f' | {files} |')
     return '\n'.join(lines)
@@ -104,15 +123,23 @@ def of_methods(rows: list) -> dict:
 def gain_table(rows: list) -> str:
     """Gains over random weights, MoCo v2's being 1, by the means over the seeds, in the measures in
     which MoCo v2 gains."""
-    average = {m: {n: mean(row[3][n] for row in final(rows, m)) for n in MEASURES}
-               for m in METHODS if final(rows, m)}
+    average = {
+        m: {n: mean(row[3][n] for row in final(rows, m)) for n in MEASURES}
+        for m in METHODS
+        if final(rows, m)
+    }
     names = [n for n in MEASURES if average['mocov2'][n] > average['random'][n]]
-    lines = ['| | ' + ' | '.join(MEASURES[n][0] for n in names) + ' |',
-             '|---|' + '---|' * len(names)]
+    lines = [
+        '| | ' + ' | '.join(MEASURES[n][0] for n in names) + ' |',
+        '|---|' + '---|' * len(names),
+    ]
     for method in average:
         if method != 'random':
-            gains = [(average[method][n] - average['random'][n])
-                     / (average['mocov2'][n] - average['random'][n]) for n in names]
+            gains = [
+                (average[method][n] - average['random'][n])
+                / (average['mocov2'][n] - average['random'][n])
+                for n in names
+            ]
             lines.append(f'| {METHODS[method]} | ' + ' | '.join(f'{g:.2f}' for g in gains) + ' |')
     return '\n'.join(lines)
 
@@ -125,17 +152,23 @@ def read_scalars(file: Path) -> list:
 
 def run_table(folder: Path) -> str:
     """A line per run: what it ended with, and how fast it was."""
-    lines = ['| run | config | images | images/s | L_m | L_c | L_a | top-1 | std |',
-             '|---|---|---|---|---|---|---|---|---|']
+    lines = [
+        '| run | config | images | images/s | L_m | L_c | L_a | top-1 | std |',
+        '|---|---|---|---|---|---|---|---|---|',
+    ]
     for file in sorted(folder.glob('*.json')):
         last = read_scalars(file)[-1]
         seconds = mean(entry['time'] for entry in read_scalars(file))
-        terms = ' | '.join(f'{last[name]:.3f}' if name in last else '' for name in
-                           ('l_m', 'l_c', 'l_a', 'top1', 'std'))
+        terms = ' | '.join(
+            f'{last[name]:.3f}' if name in last else ''
+            for name in ('l_m', 'l_c', 'l_a', 'top1', 'std')
+        )
         config = f'study_{file.stem.split("-")[0]}'
-        lines.append(f'| [{file.stem}](runs/{file.name}) | '
-                     f'[{config}](../../configs/study/{config}.py) | '
-                     f'{last["epoch"] * IMAGES_PER_EPOCH:,} | {32 / seconds:.0f} | {terms} |')
+        lines.append(
+            f'| [{file.stem}](runs/{file.name}) | '
+            f'[{config}](../../configs/study/{config}.py) | '
+            f'{last["epoch"] * IMAGES_PER_EPOCH:,} | {32 / seconds:.0f} | {terms} |'
+        )
     return '\n'.join(lines)
 
 
@@ -144,8 +177,7 @@ def transfer_table(file: Path) -> str:
     with file.open() as lines:
         head, *rows = csv.reader(lines)
     rows = [[*labels, f'{float(average):.2f}', spread] for *labels, average, spread in rows]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in
-                     (head, ['---'] * len(head), *rows))
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rows))
 
 
 def plot_probes(rows: list) -> Figure:
@@ -161,8 +193,13 @@ def plot_probes(rows: list) -> Figure:
                     axes.axhline(curve[0][1], color='grey', linestyle=':', label=label)
                     continue
                 first = seed == seeds[0]
-                axes.plot(*zip(*curve), color=f'C{number}', alpha=1 if first else 0.4,
-                          marker='.', label=label if first else None)
+                axes.plot(
+                    *zip(*curve),
+                    color=f'C{number}',
+                    alpha=1 if first else 0.4,
+                    marker='.',
+                    label=label if first else None,
+                )
         axes.set(title=MEASURES[name][0], xlabel='images seen')
         axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
@@ -191,8 +228,9 @@ def plot_losses(folder: Path) -> Figure:
     for axes, name in zip(figure.subplots(1, 4), ('l_m', 'l_c', 'l_a', 'top1')):
         for number, (method, label) in enumerate(METHODS.items()):
             files = sorted(folder.glob(f'{method}-seed*.json'))[:1]
-            curve = [(e['step'] * 32, e[name]) for file in files for e in read_scalars(file)
-                     if name in e]
+            curve = [
+                (e['step'] * 32, e[name]) for file in files for e in read_scalars(file) if name in e
+            ]
             if curve:
                 axes.plot(*zip(*curve), color=f'C{number}', label=label)
         axes.set(title=name, xlabel='images seen')
@@ -204,11 +242,16 @@ def plot_losses(folder: Path) -> Figure:
 def refresh(page: str, blocks: dict) -> str:
     """The page with the text between ``<!-- NAME -->`` and ``<!-- end -->`` replaced."""
     for name, text in blocks.items():
-        page, count = re.subn(rf'(<!-- {name} -->\n).*?(<!-- end -->)',
-                              lambda match: f'{match[1]}{text}\n{match[2]}', page, flags=re.S)
+        page, count = re.subn(
+            rf'(<!-- {name} -->\n).*?(<!-- end -->)',
+            lambda match: f'{match[1]}{text}\n{match[2]}',
+            page,
+            flags=re.S,
+        )
         if count != 1:
-            raise SystemExit(f'README.md must have one block <!-- {name} --> ... <!-- end -->, '
-                             f'found {count}')
+            raise SystemExit(
+                f'README.md must have one block <!-- {name} --> ... <!-- end -->, found {count}'
+            )
     return page
 
 
@@ -217,9 +260,12 @@ def blocks(folder: Path) -> dict:
     rows = read_probes(folder / 'probes')
     projected = of_methods(read_probes(folder / 'probes' / 'projected'))
     found = dict(
-        probes=probe_table(of_methods(rows)), gains=gain_table(rows),
-        variations=probe_table(of_variations(rows)), runs=run_table(folder / 'runs'),
-        projected=probe_table(projected, 'projected/'))
+        probes=probe_table(of_methods(rows)),
+        gains=gain_table(rows),
+        variations=probe_table(of_variations(rows)),
+        runs=run_table(folder / 'runs'),
+        projected=probe_table(projected, 'projected/'),
+    )
     for file in sorted((folder / 'transfer').glob('*.csv')):
         found[f'transfer {file.stem}'] = transfer_table(file)
     return found

@@ -1,4 +1,5 @@
 """Train what a config describes: pre-training, or any mmdet or mmseg model (`mim train` runs it)."""
+
 import argparse
 import os
 import os.path as osp
@@ -13,15 +14,24 @@ def parse_args():
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder of logs and checkpoints (work_dirs/<config>)')
     parser.add_argument(
-        '--resume', nargs='?', const='auto',
-        help='go on from this checkpoint, or without a value from the latest one in the work dir')
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint, or without a value from the latest one in the work dir',
+    )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
-        '--auto-scale-lr', action='store_true',
-        help="scale the learning rate to the batch size (the config's auto_scale_lr)")
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate to the batch size (the config's auto_scale_lr)",
+    )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='settings that replace those of the config, e.g. train_cfg.max_epochs=100')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, e.g. train_cfg.max_epochs=100',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()

@@ -7,6 +7,7 @@
 Every run goes through tools/train.py in <work-dir>/<config>/<checkpoint>/seed<n>. Started again,
 the tool skips finished runs and resumes the others. It writes table.md, table.csv and table.png.
 """
+
 import argparse
 import csv
 import json
@@ -20,19 +21,30 @@ from statistics import mean, stdev
 TRAIN = Path(__file__).with_name('train.py')
 # What the papers report, in percent: metric -> (column, factor). The first found is drawn.
 COLUMNS = {
-    'voc/AP': ('VOC AP', 1), 'voc/AP50': ('VOC AP50', 1), 'voc/AP75': ('VOC AP75', 1),
-    'coco/bbox_mAP': ('box AP', 100), 'coco/bbox_mAP_50': ('box AP50', 100),
-    'coco/bbox_mAP_75': ('box AP75', 100), 'coco/segm_mAP': ('mask AP', 100),
-    'coco/segm_mAP_50': ('mask AP50', 100), 'coco/segm_mAP_75': ('mask AP75', 100),
+    'voc/AP': ('VOC AP', 1),
+    'voc/AP50': ('VOC AP50', 1),
+    'voc/AP75': ('VOC AP75', 1),
+    'coco/bbox_mAP': ('box AP', 100),
+    'coco/bbox_mAP_50': ('box AP50', 100),
+    'coco/bbox_mAP_75': ('box AP75', 100),
+    'coco/segm_mAP': ('mask AP', 100),
+    'coco/segm_mAP_50': ('mask AP50', 100),
+    'coco/segm_mAP_75': ('mask AP75', 100),
     'mIoU': ('mIoU', 1),
 }
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--checkpoints', nargs='+', required=True, metavar='NAME=FILE',
-                        help="'scratch', FILE or NAME=FILE; nothing is downloaded")
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--checkpoints',
+        nargs='+',
+        required=True,
+        metavar='NAME=FILE',
+        help="'scratch', FILE or NAME=FILE; nothing is downloaded",
+    )
     parser.add_argument('--configs', nargs='+', required=True)
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--work-dir', default='work_dirs/transfer')
@@ -60,14 +72,20 @@ def named_checkpoints(entries):
 def last_metrics(run_dir):
     """The metrics of the last evaluation that a run logged."""
     logs = sorted(run_dir.glob('*/vis_data/scalars.json')) or sorted(
-        run_dir.glob('*/vis_data/*.json'))
+        run_dir.glob('*/vis_data/*.json')
+    )
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     found = [line for line in lines if COLUMNS.keys() & line.keys()]
     if not found:
-        sys.exit(f'transfer_table: {run_dir} logged none of {list(COLUMNS)}. If it was cut off '
-                 'in its last evaluation, remove the folder to train again')
-    return {COLUMNS[key][0]: value * COLUMNS[key][1]
-            for key, value in found[-1].items() if key in COLUMNS}
+        sys.exit(
+            f'transfer_table: {run_dir} logged none of {list(COLUMNS)}. If it was cut off '
+            'in its last evaluation, remove the folder to train again'
+        )
+    return {
+        COLUMNS[key][0]: value * COLUMNS[key][1]
+        for key, value in found[-1].items()
+        if key in COLUMNS
+    }
 
 
 def run(config, checkpoint, seed, run_dir, args):
@@ -75,20 +93,30 @@ def run(config, checkpoint, seed, run_dir, args):
     settings = dict(config=config, pretrained=checkpoint, seed=seed, cfg_options=args.cfg_options)
     record, result = run_dir / 'settings.json', run_dir / 'metrics.json'
     if record.is_file() and json.loads(record.read_text()) != settings:
-        sys.exit(f'transfer_table: {run_dir} holds a run with other settings; remove it, or give '
-                 'another --work-dir')
+        sys.exit(
+            f'transfer_table: {run_dir} holds a run with other settings; remove it, or give '
+            'another --work-dir'
+        )
     if not result.is_file():
         run_dir.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(settings))
         start = [sys.executable]
         if args.gpus > 1:
-            start += ['-m', 'torch.distributed.run', '--standalone',
-                      f'--nproc_per_node={args.gpus}']
+            start += [
+                '-m',
+                'torch.distributed.run',
+                '--standalone',
+                f'--nproc_per_node={args.gpus}',
+            ]
         command = start + [str(TRAIN), config, '--work-dir', str(run_dir), '--resume']
         if args.gpus > 1:
             command += ['--launcher', 'pytorch']
-        command += ['--cfg-options', *args.cfg_options, f'pretrained={checkpoint}',
-                    f'randomness.seed={seed}']
+        command += [
+            '--cfg-options',
+            *args.cfg_options,
+            f'pretrained={checkpoint}',
+            f'randomness.seed={seed}',
+        ]
         print('+', ' '.join(command), flush=True)
         # Threads of several runs on the same cores wait for each other: measured 5 times slower.
         env = {**({'OMP_NUM_THREADS': '1'} if args.jobs > 1 else {}), **os.environ}
@@ -104,9 +132,19 @@ def run(config, checkpoint, seed, run_dir, args):
 def summarise(results):
     """``{(config, checkpoint): [metrics per seed]}`` -> rows of (config, checkpoint, metric, mean,
     sample std or None, values)."""
-    return [(config, checkpoint, metric, mean(values), stdev(values) if len(values) > 1 else None,
-             values) for (config, checkpoint), runs in results.items() for metric in runs[0]
-            for values in [[run[metric] for run in runs]]]
+    return [
+        (
+            config,
+            checkpoint,
+            metric,
+            mean(values),
+            stdev(values) if len(values) > 1 else None,
+            values,
+        )
+        for (config, checkpoint), runs in results.items()
+        for metric in runs[0]
+        for values in [[run[metric] for run in runs]]
+    ]
 
 
 def number(value, spread):
@@ -120,9 +158,16 @@ def write_markdown(rows, path, pictures=()):
         mine = [row for row in rows if row[0] == config]
         metrics = list(dict.fromkeys(row[2] for row in mine))
         seeds = len(mine[0][5])
-        lines += [f'## {config}', '', f'Mean ± standard deviation over {seeds} seeds, in percent.'
-                  if seeds > 1 else 'One seed, in percent.', '',
-                  '| checkpoint | ' + ' | '.join(metrics) + ' |', '|---' * (len(metrics) + 1) + '|']
+        lines += [
+            f'## {config}',
+            '',
+            f'Mean ± standard deviation over {seeds} seeds, in percent.'
+            if seeds > 1
+            else 'One seed, in percent.',
+            '',
+            '| checkpoint | ' + ' | '.join(metrics) + ' |',
+            '|---' * (len(metrics) + 1) + '|',
+        ]
         for checkpoint in dict.fromkeys(row[1] for row in mine):
             cells = [number(*row[3:5]) for row in mine if row[1] == checkpoint]
             lines.append(f'| {checkpoint} | ' + ' | '.join(cells) + ' |')
@@ -137,23 +182,27 @@ def write_csv(rows, path):
         writer = csv.writer(file)
         writer.writerow(['config', 'checkpoint', 'metric', 'mean', 'std', 'values'])
         for *key, average, spread, values in rows:
-            writer.writerow([*key, average, '' if spread is None else spread,
-                             ' '.join(map(str, values))])
+            writer.writerow(
+                [*key, average, '' if spread is None else spread, ' '.join(map(str, values))]
+            )
 
 
 def draw_bars(rows, path):
     """One panel per config: its first metric, a bar per checkpoint."""
     import matplotlib
+
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
+
     configs = list(dict.fromkeys(row[0] for row in rows))
     figure, axes = plt.subplots(1, len(configs), figsize=(4.5 * len(configs), 4), squeeze=False)
     for axis, config in zip(axes[0], configs):
         metric = next(row[2] for row in rows if row[0] == config)
         bars = [row for row in rows if row[0] == config and row[2] == metric]
         spreads = [float('nan') if row[4] is None else row[4] for row in bars]
-        drawn = axis.bar([row[1] for row in bars], [row[3] for row in bars], yerr=spreads,
-                         capsize=4)
+        drawn = axis.bar(
+            [row[1] for row in bars], [row[3] for row in bars], yerr=spreads, capsize=4
+        )
         axis.bar_label(drawn, [number(*row[3:5]) for row in bars])
         axis.set_title(config, fontsize=9)
         axis.set_ylabel(metric)
@@ -170,8 +219,12 @@ def main():
         if not os.path.isfile(config):
             sys.exit(f'transfer_table: no config {config}')
     checkpoints = named_checkpoints(args.checkpoints)
-    runs = [(config, name, seed) for config in args.configs for name in checkpoints
-            for seed in args.seeds]
+    runs = [
+        (config, name, seed)
+        for config in args.configs
+        for name in checkpoints
+        for seed in args.seeds
+    ]
 
     def run_one(entry):
         config, name, seed = entry
@@ -185,8 +238,11 @@ def main():
         results.setdefault((Path(config).stem, name), []).append(found)
 
     rows = summarise(results)
-    pictures = [(f'{config}, {name}', picture.relative_to(work_dir)) for config, name in results
-                for picture in sorted((work_dir / config / name).rglob('vis_image/*'))[:2]]
+    pictures = [
+        (f'{config}, {name}', picture.relative_to(work_dir))
+        for config, name in results
+        for picture in sorted((work_dir / config / name).rglob('vis_image/*'))[:2]
+    ]
     write_markdown(rows, work_dir / 'table.md', pictures)
     write_csv(rows, work_dir / 'table.csv')
     draw_bars(rows, work_dir / 'table.png')

@@ -1,4 +1,5 @@
 """Point-Level Region Contrast on ResNet-50, all hyper-parameters as in Section 4.1."""
+
 model = dict(
     type='plrc_plugin.PLRC',
     backbone=dict(type='plrc_plugin.ResNet', depth=50),
@@ -14,4 +15,6 @@ model = dict(
     affinity_distillation=dict(
         type='plrc_plugin.PointAffinityDistillation',
         student_temperature=0.1,
-        teacher_temperature=0.07))
+        teacher_temperature=0.07,
+    ),
+)

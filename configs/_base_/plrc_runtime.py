@@ -1,4 +1,5 @@
 """Logging, checkpoints and seeds of every pre-training run. See docs/reliability.md."""
+
 default_scope = 'plrc_plugin'
 runner_type = 'plrc_plugin.PretrainRunner'
 custom_imports = dict(imports=['plrc_plugin'], allow_failed_imports=False)
@@ -8,26 +9,30 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='plrc_plugin.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
 custom_hooks = [
     dict(type='plrc_plugin.CheckSettingsHook'),
     dict(type='plrc_plugin.SkippedImagesHook', max_share=0.01),
     dict(type='plrc_plugin.CollapseHook'),  # action='stop' ends the run
-    dict(type='plrc_plugin.MissingRegionsHook')
+    dict(type='plrc_plugin.MissingRegionsHook'),
 ]
 
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    dist_cfg=dict(backend='nccl'),
+)
 randomness = dict(seed=0)
 # Everything that changes from batch to batch is logged as the mean over the window.
 log_processor = dict(
     window_size=50,
-    mean_pattern=r'.*(loss|l_(m|c|a|dense|pix)|top1|std|no_common|no_near|time|grad_norm).*')
+    mean_pattern=r'.*(loss|l_(m|c|a|dense|pix)|top1|std|no_common|no_near|time|grad_norm).*',
+)
 log_level = 'INFO'
 visualizer = dict(
     type='Visualizer',
-    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
 load_from = None
 resume = False

@@ -1,4 +1,5 @@
 """Probes of the frozen trunk on VOC2012's masks as validation, for any pre-training config."""
+
 val_cfg = dict(type='plrc_plugin.ProbeLoop')
 val_dataloader = dict(
     batch_size=32,
@@ -10,14 +11,18 @@ val_dataloader = dict(
         fit=dict(
             type='plrc_plugin.VOCMasks',
             data_root='{{$PLRC_VOC:data/VOCdevkit/VOC2012}}',
-            split='train'),
+            split='train',
+        ),
         score=dict(
             type='plrc_plugin.VOCMasks',
             data_root='{{$PLRC_VOC:data/VOCdevkit/VOC2012}}',
-            split='val')))
+            split='val',
+        ),
+    ),
+)
 val_evaluator = [
     dict(type='plrc_plugin.LinearSegmentationProbe'),
     dict(type='plrc_plugin.KNNSegmentationProbe'),
     dict(type='plrc_plugin.AffinityQuality'),
-    dict(type='plrc_plugin.ImageClassificationProbe')
+    dict(type='plrc_plugin.ImageClassificationProbe'),
 ]

@@ -7,7 +7,8 @@ model = dict(
     embedding_dim=128,
     queue_size=4096,
     momentum=0.99,  # 2,028 steps: 0.999 would keep the momentum encoder near its start
-    temperature=0.2)
+    temperature=0.2,
+)
 train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
@@ -15,8 +16,10 @@ train_dataloader = dict(
         data_root='{{$PLRC_DATA_ROOT:data/photographs}}',
         pipeline=[
             dict(type='plrc_plugin.TwoViews', size=112),
-            dict(type='plrc_plugin.SampleRegionPoints', points_per_region=8, resolution=28)
-        ]))
+            dict(type='plrc_plugin.SampleRegionPoints', points_per_region=8, resolution=28),
+        ],
+    ),
+)
 optim_wrapper = dict(type='plrc_plugin.MixedPrecisionOptimWrapper')  # bfloat16
 train_cfg = dict(max_epochs=13)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))

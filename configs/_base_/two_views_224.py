@@ -1,4 +1,5 @@
 """Two MoCo v2 views of 224, 16 points in each of 16 regions of a 4 x 4 grid; batch 32 per process."""
+
 train_dataloader = dict(
     batch_size=32,
     num_workers=8,
@@ -17,5 +18,8 @@ train_dataloader = dict(
                 regions=dict(type='GridRegions', n=4),
                 num_regions=16,
                 points_per_region=16,
-                resolution=56)
-        ]))
+                resolution=56,
+            ),
+        ],
+    ),
+)

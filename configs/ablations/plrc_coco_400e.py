@@ -2,6 +2,7 @@
 
 Commands: python tools/ablations.py 6
 """
+
 _base_ = '../plrc_coco.py'
 
 train_cfg = dict(max_epochs=400)

@@ -7,6 +7,7 @@ Not for pre-training without labels: it measures what better regions would be wo
 
 Commands: python tools/ablations.py 6
 """
+
 _base_ = './plrc_coco_400e.py'
 
 train_dataloader = dict(
@@ -18,8 +19,12 @@ train_dataloader = dict(
                 regions=dict(
                     type='CocoRegions',
                     ann_file='{{$PLRC_ANN_FILE:data/coco/annotations/instances_train2017.json}}',
-                    kind='mask'),
+                    kind='mask',
+                ),
                 num_regions=16,
                 points_per_region=16,
-                resolution=56)
-        ]))
+                resolution=56,
+            ),
+        ]
+    )
+)

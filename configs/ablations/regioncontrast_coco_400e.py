@@ -2,6 +2,7 @@
 
 Commands: python tools/ablations.py 6
 """
+
 _base_ = '../regioncontrast_in1k.py'
 
 train_dataloader = dict(dataset=dict(data_root='{{$PLRC_DATA_ROOT:data/coco/train2017}}'))

@@ -3,6 +3,7 @@ pooled. Needs PLRC_ANN_FILE, as plrc_coco_400e_truth.
 
 Commands: python tools/ablations.py 6
 """
+
 _base_ = './regioncontrast_coco_400e.py'
 
 train_dataloader = dict(
@@ -14,9 +15,13 @@ train_dataloader = dict(
                 regions=dict(
                     type='CocoRegions',
                     ann_file='{{$PLRC_ANN_FILE:data/coco/annotations/instances_train2017.json}}',
-                    kind='mask'),
+                    kind='mask',
+                ),
                 num_regions=16,
                 points_per_region=1,
                 resolution=56,
-                keep_region_map=True)
-        ]))
+                keep_region_map=True,
+            ),
+        ]
+    )
+)

@@ -2,6 +2,7 @@
 
 Command: python tools/ablations.py 5
 """
+
 _base_ = '../regioncontrast_in1k.py'
 
 train_cfg = dict(max_epochs=100)

@@ -10,6 +10,7 @@ Cost: 24,000 steps of 16 images, short side 480 to 800.
   mim train plrc_plugin configs/mmdet/faster-rcnn_r50-c4_24k_voc0712.py \
       --cfg-options pretrained=<checkpoint>
 """
+
 _base_ = '../_base_/transfer_c4.py'
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=20)))
@@ -20,10 +21,12 @@ train_pipeline = [
     dict(type='plrc_plugin.TrainOnDifficult'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
-        type='RandomChoiceResize', scales=[(1333, side) for side in range(480, 801, 32)],
-        keep_ratio=True),
+        type='RandomChoiceResize',
+        scales=[(1333, side) for side in range(480, 801, 32)],
+        keep_ratio=True,
+    ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -31,7 +34,8 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 train_dataloader = dict(
     batch_size=2,
@@ -49,8 +53,12 @@ train_dataloader = dict(
                 ann_file=f'VOC{year}/ImageSets/Main/trainval.txt',
                 data_prefix=dict(sub_data_root=f'VOC{year}/'),
                 filter_cfg=dict(filter_empty_gt=True),
-                pipeline=train_pipeline) for year in (2007, 2012)
-        ]))
+                pipeline=train_pipeline,
+            )
+            for year in (2007, 2012)
+        ],
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -62,7 +70,9 @@ val_dataloader = dict(
         ann_file='VOC2007/ImageSets/Main/test.txt',
         data_prefix=dict(sub_data_root='VOC2007/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='plrc_plugin.VOCAPMetric', eleven_points=True)
 test_evaluator = val_evaluator
@@ -70,5 +80,5 @@ test_evaluator = val_evaluator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=24000, val_interval=8000)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=24000, milestones=[18000, 22000])
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=24000, milestones=[18000, 22000]),
 ]

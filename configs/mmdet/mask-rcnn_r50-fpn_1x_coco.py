@@ -7,14 +7,18 @@ Cost: 12 epochs of COCO, batch 16.
   mim train plrc_plugin configs/mmdet/mask-rcnn_r50-fpn_1x_coco.py \
       --cfg-options pretrained=<checkpoint>
 """
+
 _base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/datasets/coco_instance.py',
-    'mmdet::_base_/schedules/schedule_1x.py', 'mmdet::_base_/default_runtime.py',
-    '../_base_/transfer.py'
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+    '../_base_/transfer.py',
 ]
 
 norm_cfg = dict(type='plrc_plugin.SyncBN', requires_grad=True)
 model = dict(
     backbone=dict(frozen_stages=-1, norm_cfg=norm_cfg, norm_eval=False, init_cfg=None),
-    neck=dict(norm_cfg=norm_cfg))
+    neck=dict(norm_cfg=norm_cfg),
+)
 auto_scale_lr = dict(enable=True)

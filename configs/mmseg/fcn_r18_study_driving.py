@@ -6,6 +6,7 @@ No row of the paper.
   mim train plrc_plugin configs/mmseg/fcn_r18_study_driving.py \
       --cfg-options pretrained=runs/plrc/seed0/epoch_13.pth
 """
+
 _base_ = './fcn_r18_demo_scenes.py'
 
 model = dict(decode_head=dict(num_classes=19))
@@ -23,15 +24,19 @@ train_dataloader = dict(
             dict(type='RandomResize', scale=(480, 360), ratio_range=(0.5, 1.5), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(193, 193)),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='PackSegInputs')
-        ]))
+            dict(type='PackSegInputs'),
+        ],
+    )
+)
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='CityscapesDataset',
         data_root=data_root,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        pipeline={{_base_.val_dataloader.dataset.pipeline}}))
+        pipeline={{_base_.val_dataloader.dataset.pipeline}},
+    )
+)
 test_dataloader = val_dataloader
 
 train_cfg = dict(max_iters=400, val_interval=400)

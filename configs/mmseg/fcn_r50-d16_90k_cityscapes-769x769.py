@@ -10,6 +10,7 @@ Cost: 90,000 steps of 16 crops.
   mim train plrc_plugin configs/mmseg/fcn_r50-d16_90k_cityscapes-769x769.py \
       --cfg-options pretrained=<checkpoint>
 """
+
 _base_ = '../_base_/transfer_fcn.py'
 
 crop_size = (769, 769)
@@ -21,12 +22,12 @@ train_pipeline = [
     dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
     batch_size=2,
@@ -37,7 +38,9 @@ train_dataloader = dict(
         type='CityscapesDataset',
         data_root='data/cityscapes/',
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -47,7 +50,9 @@ val_dataloader = dict(
         type='CityscapesDataset',
         data_root='data/cityscapes/',
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=90000, val_interval=30000)

@@ -1,7 +1,8 @@
 """Region-level contrast in the study: pooled embeddings in place of points, otherwise alike.
 
-    OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_region.py
+OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_region.py
 """
+
 _base_ = '../_base_/study.py'
 
 model = dict(type='plrc_plugin.RegionContrast', beta=0.7)
@@ -13,5 +14,8 @@ train_dataloader = dict(
                 type='plrc_plugin.SampleRegionPoints',
                 points_per_region=1,
                 resolution=28,
-                keep_region_map=True)
-        ]))
+                keep_region_map=True,
+            ),
+        ]
+    )
+)

@@ -1,4 +1,5 @@
 """The encoder of a checkpoint, to look at: whatever trained it, and whatever config built it."""
+
 import torch
 from mmengine.config import Config
 from torch import nn
@@ -10,8 +11,9 @@ from plrc_plugin.registry import MODELS
 RANDOM = 'random'
 
 
-def load_encoder(cfg: Config, checkpoint: str, momentum: bool = False,
-                 projector: bool = False) -> nn.Module:
+def load_encoder(
+    cfg: Config, checkpoint: str, momentum: bool = False, projector: bool = False
+) -> nn.Module:
     """The model of a pre-training config, in evaluation mode, with a checkpoint's trunk in
     ``backbone`` and, if asked for, its projector in ``projector``. The rest stays untrained.
 
@@ -27,22 +29,26 @@ def load_encoder(cfg: Config, checkpoint: str, momentum: bool = False,
             differ.
     """
     if 'backbone' not in cfg.get('model', {}):
-        raise SettingsError(f'{cfg.filename} has no model.backbone: give the config of a '
-                            'pre-training run')
+        raise SettingsError(
+            f'{cfg.filename} has no model.backbone: give the config of a pre-training run'
+        )
     torch.manual_seed(cfg.get('randomness', {}).get('seed') or 0)
     model = MODELS.build(cfg.model).eval()
     if checkpoint == RANDOM:
         return model
     trunk, _ = read_trunk(checkpoint, 'momentum_backbone.' if momentum else None)
     if not trunk.keys() & model.backbone.state_dict().keys():
-        raise SettingsError(f'{checkpoint} holds no encoder for {cfg.filename}: its tensors, such '
-                            f'as {next(iter(trunk))!r}, are none of the backbone')
+        raise SettingsError(
+            f'{checkpoint} holds no encoder for {cfg.filename}: its tensors, such '
+            f'as {next(iter(trunk))!r}, are none of the backbone'
+        )
     load_trunk(model, trunk)
     if projector:
         state, prefix = read_trunk(checkpoint, 'momentum_projector.' if momentum else 'projector.')
         try:
             model.projector.load_state_dict(state)
         except RuntimeError as error:
-            raise SettingsError(f'{prefix} of {checkpoint} does not fit the config: '
-                                f'{" ".join(str(error).split())}') from error
+            raise SettingsError(
+                f'{prefix} of {checkpoint} does not fit the config: {" ".join(str(error).split())}'
+            ) from error
     return model

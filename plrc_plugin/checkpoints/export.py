@@ -1,4 +1,5 @@
 """A trunk in the layouts of other frameworks."""
+
 import pickle
 import re
 from typing import Dict, List
@@ -10,8 +11,16 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from plrc_plugin.errors import SettingsError
 
-TARGETS = ('mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'timm', 'detectron2', 'safetensors',
-           'plrc')
+TARGETS = (
+    'mmdet',
+    'mmseg',
+    'mmpretrain',
+    'torchvision',
+    'timm',
+    'detectron2',
+    'safetensors',
+    'plrc',
+)
 
 
 def _listed(problems: List[str]) -> str:
@@ -25,12 +34,17 @@ def _is_resnet(trunk: Dict[str, Tensor]) -> bool:
 
 def _check_names(trunk: Dict[str, Tensor]) -> None:
     """Raises SettingsError for names that no module of a trunk has at its top."""
-    strange = [key for key in trunk if re.match(r'\d|\.', key)
-               or re.match(r'(\w*encoder\w*|\w*backbone|\w*projector|queue\w*)\.', key)]
+    strange = [
+        key
+        for key in trunk
+        if re.match(r'\d|\.', key)
+        or re.match(r'(\w*encoder\w*|\w*backbone|\w*projector|queue\w*)\.', key)
+    ]
     if strange:
-        raise SettingsError('these are not the names of a trunk alone; give the place of the trunk, '
-                            'with its last dot, as prefix (--prefix backbone.):'
-                            + _listed(strange[:10]))
+        raise SettingsError(
+            'these are not the names of a trunk alone; give the place of the trunk, '
+            'with its last dot, as prefix (--prefix backbone.):' + _listed(strange[:10])
+        )
 
 
 def _resnet_blocks(trunk: Dict[str, Tensor]) -> tuple:
@@ -71,8 +85,10 @@ def _check_torchvision_shapes(trunk: Dict[str, Tensor]) -> None:
         if key in trunk and trunk[key].shape != value.shape
     ]
     if problems:
-        raise SettingsError('torchvision and timm build no ResNet of these shapes; mmdet, mmseg '
-                            f'and safetensors take them:{_listed(problems)}')
+        raise SettingsError(
+            'torchvision and timm build no ResNet of these shapes; mmdet, mmseg '
+            f'and safetensors take them:{_listed(problems)}'
+        )
 
 
 def detectron2_name(key: str) -> str:
@@ -105,7 +121,8 @@ def export_trunk(trunk: Dict[str, Tensor], path: str, target: str, source: str =
         trunk = complete_resnet(trunk)
     elif target in ('torchvision', 'timm', 'detectron2'):
         raise SettingsError(
-            f'{target} takes only ResNets; this trunk starts with {list(trunk)[:5]}')
+            f'{target} takes only ResNets; this trunk starts with {list(trunk)[:5]}'
+        )
 
     if target in ('torchvision', 'timm'):
         _check_torchvision_shapes(trunk)
@@ -113,10 +130,10 @@ def export_trunk(trunk: Dict[str, Tensor], path: str, target: str, source: str =
     elif target == 'detectron2':
         trunk = {detectron2_name(key): value.numpy() for key, value in trunk.items()}
         with open(path, 'wb') as file:
-            pickle.dump(
-                dict(model=trunk, __author__='plrc_plugin', matching_heuristics=True), file)
+            pickle.dump(dict(model=trunk, __author__='plrc_plugin', matching_heuristics=True), file)
     elif target == 'safetensors':
         from safetensors.torch import save_file
+
         save_file(trunk, path, metadata=dict(format='pt', source=source))
     else:
         if target == 'plrc':

@@ -1,4 +1,5 @@
 """mmengine's reader of checkpoints, replaced by one that never runs what is in them."""
+
 import os
 
 from mmengine.runner import CheckpointLoader

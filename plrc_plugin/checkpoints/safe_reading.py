@@ -1,4 +1,5 @@
 """Reading checkpoints to resume from, without running what is in them."""
+
 import os
 import os.path as osp
 import zipfile
@@ -63,10 +64,15 @@ def _scalar(kind: _Type, data: bytes):
 # What mmengine's own CheckpointHook writes beside tensors, numbers and text. Nothing of it is
 # looked up by a name that the file chooses.
 _SAFE = [
-    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'), (_statistic, 'builtins.getattr'),
-    (_Array, 'numpy.ndarray'), (_Type, 'numpy.dtype'),
-    *((stand_in, f'numpy.{core}.multiarray.{name}') for core in ('core', '_core')
-      for name, stand_in in dict(_reconstruct=_array, scalar=_scalar).items())
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_statistic, 'builtins.getattr'),
+    (_Array, 'numpy.ndarray'),
+    (_Type, 'numpy.dtype'),
+    *(
+        (stand_in, f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name, stand_in in dict(_reconstruct=_array, scalar=_scalar).items()
+    ),
 ]
 # torch 2.6 and later take stand-ins; before, files of our own are read without any.
 _STAND_INS = hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint')
@@ -83,7 +89,8 @@ def read_checkpoint(path: str, map_location='cpu') -> dict:
     if map_location != 'meta':
         hub = checkpoint.get('message_hub', {})
         hub['log_scalars'] = OrderedDict(
-            (name, _history(value)) for name, value in hub.get('log_scalars', {}).items())
+            (name, _history(value)) for name, value in hub.get('log_scalars', {}).items()
+        )
     checkpoint.get('meta', {}).pop('config', None)  # mmengine would execute this text
     return checkpoint
 
@@ -91,20 +98,29 @@ def read_checkpoint(path: str, map_location='cpu') -> dict:
 def plain_scalars(message_hub: dict) -> None:
     """Makes a message hub's state, in place, what can be read without building any object."""
     message_hub['log_scalars'] = OrderedDict(
-        (name, dict(max_length=buffer.max_length, values=torch.as_tensor(buffer.data[0]),
-                    counts=torch.as_tensor(buffer.data[1])))
-        for name, buffer in message_hub['log_scalars'].items())
+        (
+            name,
+            dict(
+                max_length=buffer.max_length,
+                values=torch.as_tensor(buffer.data[0]),
+                counts=torch.as_tensor(buffer.data[1]),
+            ),
+        )
+        for name, buffer in message_hub['log_scalars'].items()
+    )
     message_hub['runtime_info'] = OrderedDict(
         (name, value.item() if isinstance(value, np.generic) else value)
-        for name, value in message_hub['runtime_info'].items())
+        for name, value in message_hub['runtime_info'].items()
+    )
 
 
 def _history(saved) -> HistoryBuffer:
     if isinstance(saved, _History):
         values, counts = saved._log_history.values, saved._count_history.values
         return HistoryBuffer(values, counts, saved.max_length)
-    return HistoryBuffer(saved['values'].cpu().numpy(), saved['counts'].cpu().numpy(),
-                         saved['max_length'])
+    return HistoryBuffer(
+        saved['values'].cpu().numpy(), saved['counts'].cpu().numpy(), saved['max_length']
+    )
 
 
 def damage_of(path: str) -> Optional[str]:
@@ -124,8 +140,10 @@ def damage_of(path: str) -> Optional[str]:
     except zipfile.BadZipFile:
         return 'it is cut off, or no checkpoint'
     except UnpicklingError:
-        return ('it cannot be read: it holds more than tensors, numbers and text, and opening it '
-                'could run any code')
+        return (
+            'it cannot be read: it holds more than tensors, numbers and text, and opening it '
+            'could run any code'
+        )
     except Exception as error:
         return f'it cannot be read ({" ".join(str(error).split())[:200]})'
     return f'it holds weights only ({", ".join(sorted(missing))} missing)' if missing else None
@@ -162,6 +180,7 @@ def load_tensors(path: str) -> dict:
     if str(path).endswith('.safetensors'):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
+
         try:
             return load_file(path)
         except SafetensorError as error:
@@ -173,7 +192,8 @@ def load_tensors(path: str) -> dict:
     except UnpicklingError as error:
         raise SettingsError(
             f'{path} holds more than tensors, and opening it could run any code, or is no '
-            'checkpoint. Save its state dict alone where you trust it') from error
+            'checkpoint. Save its state dict alone where you trust it'
+        ) from error
     except Exception as error:  # torch raises whatever the bytes lead it to
         raise SettingsError(f'{path} is damaged or no checkpoint: {error}') from error
     if not isinstance(checkpoint, dict):

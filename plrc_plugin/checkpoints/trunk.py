@@ -1,4 +1,5 @@
 """Reading checkpoints of any framework: only tensors are ever unpickled."""
+
 import re
 from typing import Dict, List, Optional, Tuple
 
@@ -22,12 +23,6 @@ PREFIXES = {
 HEADS = re.compile(r'^(fc|fcs|fcs_2)\.')
 
 
-
-
-
-
-
-
 def _state_dict(checkpoint: dict) -> Dict[str, Tensor]:
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint.get(key), dict):
@@ -35,7 +30,8 @@ def _state_dict(checkpoint: dict) -> Dict[str, Tensor]:
             break
     return {
         re.sub(r'^((module|_orig_mod)\.)+', '', key): value
-        for key, value in checkpoint.items() if isinstance(value, Tensor)
+        for key, value in checkpoint.items()
+        if isinstance(value, Tensor)
     }
 
 
@@ -57,14 +53,15 @@ def read_trunk(path: str, prefix: Optional[str] = None) -> Tuple[Dict[str, Tenso
     if prefix is None:
         prefix = next((p for p in PREFIXES if any(key.startswith(p) for key in state)), '')
     trunk = {
-        key[len(prefix):]: value
+        key[len(prefix) :]: value
         for key, value in state.items()
-        if key.startswith(prefix) and not HEADS.match(key[len(prefix):])
+        if key.startswith(prefix) and not HEADS.match(key[len(prefix) :])
     }
     if not trunk:
         raise SettingsError(
             f'no trunk under {prefix!r} in {path}. Its first keys: {list(state)[:5]}. '
-            f'Known prefixes: {PREFIXES}; give another one as prefix=...')
+            f'Known prefixes: {PREFIXES}; give another one as prefix=...'
+        )
     return trunk, prefix
 
 
@@ -99,18 +96,26 @@ def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
         used |= matched
         problems += [
             f'{name}.{key}: {tuple(trunk[key].shape)} in the checkpoint, '
-            f'{tuple(state[key].shape)} in the model' for key in sorted(matched)
+            f'{tuple(state[key].shape)} in the model'
+            for key in sorted(matched)
             if trunk[key].shape != state[key].shape
         ]
         # Res5 of a C4 detector is the trunk's; only the norm after it is new.
-        problems += [f'{name}.{key}: not in the checkpoint' for key in new
-                     if name == 'backbone' or not key.startswith('norm.')]
-        lines.append(f'{name}: {len(matched)} of {len(wanted)} tensors loaded'
-                     + (f', new: {", ".join(new)}' if new else ''))
+        problems += [
+            f'{name}.{key}: not in the checkpoint'
+            for key in new
+            if name == 'backbone' or not key.startswith('norm.')
+        ]
+        lines.append(
+            f'{name}: {len(matched)} of {len(wanted)} tensors loaded'
+            + (f', new: {", ".join(new)}' if new else '')
+        )
     problems += [f'{key}: no place in {" or ".join(PLACES)}' for key in sorted(trunk.keys() - used)]
     if problems:
-        raise SettingsError('the checkpoint does not fit the model; depth and widths must be those '
-                            'of pre-training:\n  ' + '\n  '.join(problems))
+        raise SettingsError(
+            'the checkpoint does not fit the model; depth and widths must be those '
+            'of pre-training:\n  ' + '\n  '.join(problems)
+        )
     for state in places.values():
         for key in state.keys() & trunk.keys():
             state[key].copy_(trunk[key])

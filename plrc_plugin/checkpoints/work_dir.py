@@ -1,4 +1,5 @@
 """The checkpoints of a work dir: published whole, and found again newest first."""
+
 import os
 import os.path as osp
 import re
@@ -38,8 +39,11 @@ def newest_first(work_dir: str) -> Iterator[str]:
         folder = osp.dirname(first)
         yield first
     with os.scandir(folder) as entries:
-        found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries
-                 if re.search(r'_\d+\.pth$', entry.name) and not entry.name.startswith(BEST)]
+        found = [
+            (entry.stat().st_mtime_ns, entry.path)
+            for entry in entries
+            if re.search(r'_\d+\.pth$', entry.name) and not entry.name.startswith(BEST)
+        ]
     yield from (path for _, path in sorted(found, reverse=True) if path != first)
 
 

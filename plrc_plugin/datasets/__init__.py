@@ -1,4 +1,5 @@
 """Images for pre-training, and images with masks for probes."""
+
 from plrc_plugin.datasets.collate import collate_views
 from plrc_plugin.datasets.image_folder import ImageFolder
 from plrc_plugin.datasets.masked_images import COCOMasks, MaskedImage, VOCMasks, masked_images
@@ -6,6 +7,12 @@ from plrc_plugin.datasets.samplers import KeyedSampler
 from plrc_plugin.datasets.scenes import GeneratedScenes
 
 __all__ = [
-    'COCOMasks', 'GeneratedScenes', 'ImageFolder', 'KeyedSampler', 'MaskedImage', 'VOCMasks',
-    'collate_views', 'masked_images'
+    'COCOMasks',
+    'GeneratedScenes',
+    'ImageFolder',
+    'KeyedSampler',
+    'MaskedImage',
+    'VOCMasks',
+    'collate_views',
+    'masked_images',
 ]

@@ -1,4 +1,5 @@
 """From samples to a batch."""
+
 from typing import List
 
 import numpy as np
@@ -27,10 +28,15 @@ def collate_views(samples: List[dict]) -> dict:
         batch[name] = dict(
             pixels=torch.from_numpy(np.stack([view.pixels for view in views])),
             affine=torch.from_numpy(np.stack([view.affine for view in views]).astype(np.float32)),
-            size=torch.tensor([sample['size'] for sample in samples], dtype=torch.float32))
+            size=torch.tensor([sample['size'] for sample in samples], dtype=torch.float32),
+        )
         if views[0].augmentation is not None:
-            batch[name]['augmentation'] = DeviceAugmentation(*(
-                torch.from_numpy(np.stack(x)) for x in zip(*(view.augmentation for view in views))))
+            batch[name]['augmentation'] = DeviceAugmentation(
+                *(
+                    torch.from_numpy(np.stack(x))
+                    for x in zip(*(view.augmentation for view in views))
+                )
+            )
         if 'region_points' in samples[0]:
             drawn = [sample['region_points'][v] for sample in samples]
             batch[name]['regions'] = torch.stack([d.regions for d in drawn])
@@ -38,7 +44,8 @@ def collate_views(samples: List[dict]) -> dict:
             if drawn[0].region_map is not None:
                 batch[name]['region_map'] = torch.stack([d.region_map for d in drawn])
     batch['paths'] = [sample['img_path'] for sample in samples]
-    batch['regions_missing'] = [sample['img_path'] for sample in samples
-                                if sample.get('regions_missing')]
+    batch['regions_missing'] = [
+        sample['img_path'] for sample in samples if sample.get('regions_missing')
+    ]
     batch['skipped'] = [skip for sample in samples for skip in sample['skipped']]
     return batch

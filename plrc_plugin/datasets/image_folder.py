@@ -1,4 +1,5 @@
 """Unlabelled photographs: every image below a folder."""
+
 import os
 from typing import Optional, Union
 
@@ -10,8 +11,10 @@ from plrc_plugin.images.file_index import image_index
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import DATASETS
 
-_REMEDY = ('Set it with --cfg-options train_dataloader.dataset.data_root=<folder> or, in the '
-           'configs shipped here, with the environment variable that their head names.')
+_REMEDY = (
+    'Set it with --cfg-options train_dataloader.dataset.data_root=<folder> or, in the '
+    'configs shipped here, with the environment variable that their head names.'
+)
 
 
 @DATASETS.register_module()
@@ -52,11 +55,15 @@ class ImageFolder(BaseDataset):
         try:
             self.data_bytes, self.data_address = image_index(root, self.exclude)
         except OSError as error:
-            raise SettingsError(f'data_root={root!r} cannot be read: {error}. Mend its '
-                                'permissions, or choose another folder.') from error
+            raise SettingsError(
+                f'data_root={root!r} cannot be read: {error}. Mend its '
+                'permissions, or choose another folder.'
+            ) from error
         if not len(self.data_address):
-            raise SettingsError(f'data_root={root!r} holds no image, at any depth, with one of the '
-                                f'extensions {", ".join(EXTENSIONS)}. {_REMEDY}')
+            raise SettingsError(
+                f'data_root={root!r} holds no image, at any depth, with one of the '
+                f'extensions {", ".join(EXTENSIONS)}. {_REMEDY}'
+            )
         self._fully_initialized = True
         if self._indices is not None:
             self.get_subset_(self._indices)
@@ -66,7 +73,7 @@ class ImageFolder(BaseDataset):
         self.full_init()
         idx = range(len(self))[idx]  # negative ones count from the end, others too large raise
         start = self.data_address[idx - 1] if idx else 0
-        name = self.data_bytes[start:self.data_address[idx]].tobytes()
+        name = self.data_bytes[start : self.data_address[idx]].tobytes()
         return dict(img_path=os.fsdecode(name), sample_idx=idx)
 
     def __getitem__(self, key: Union[int, SampleKey]) -> dict:
@@ -76,15 +83,18 @@ class ImageFolder(BaseDataset):
         skipped, index = [], key.index
         while True:
             record = self.get_data_info(index)
-            record.update(name=record['img_path'], data_root=self.data_root,
-                          sample_key=key, skipped=skipped)
+            record.update(
+                name=record['img_path'], data_root=self.data_root, sample_key=key, skipped=skipped
+            )
             record['img_path'] = os.path.join(self.data_root, record['name'])
             try:
                 return self.pipeline(record)
             except DecodingError as error:
                 skipped.append((error.path, error.reason))
             if len(skipped) > self.MAX_REPLACEMENTS:
-                raise RuntimeError(f'{len(skipped)} images in a row could not be decoded; the last '
-                                   f'was {skipped[-1][0]} ({skipped[-1][1]}). Is '
-                                   f'data_root={self.data_root!r} what you meant?')
+                raise RuntimeError(
+                    f'{len(skipped)} images in a row could not be decoded; the last '
+                    f'was {skipped[-1][0]} ({skipped[-1][1]}). Is '
+                    f'data_root={self.data_root!r} what you meant?'
+                )
             index = int(stream(key, 'replacement', len(skipped)).integers(len(self)))

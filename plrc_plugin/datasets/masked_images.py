@@ -1,4 +1,5 @@
 """Photographs with semantic and instance masks, for probes: VOC's layout and COCO's."""
+
 import json
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
@@ -14,9 +15,28 @@ from plrc_plugin.registry import DATASETS
 
 VOID = 255
 VOC_CLASSES = (
-    'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair',
-    'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa',
-    'train', 'tvmonitor')
+    'background',
+    'aeroplane',
+    'bicycle',
+    'bird',
+    'boat',
+    'bottle',
+    'bus',
+    'car',
+    'cat',
+    'chair',
+    'cow',
+    'diningtable',
+    'dog',
+    'horse',
+    'motorbike',
+    'person',
+    'pottedplant',
+    'sheep',
+    'sofa',
+    'train',
+    'tvmonitor',
+)
 
 
 class MaskedImage(NamedTuple):
@@ -27,6 +47,7 @@ class MaskedImage(NamedTuple):
         semantic: (H, W) uint8 class of each pixel, 0 = background, 255 = void.
         instances: (H, W) int32, 0 = background, 1, 2, ... the objects, -1 = void.
     """
+
     image: np.ndarray
     semantic: np.ndarray
     instances: np.ndarray
@@ -52,8 +73,10 @@ class VOCMasks:
         self.root = Path(data_root)
         names = self.root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
         if not names.is_file():
-            raise SettingsError(f'VOCMasks: there is no list {names}: data_root must be a folder '
-                                'like VOCdevkit/VOC2012, split the name of one of its lists')
+            raise SettingsError(
+                f'VOCMasks: there is no list {names}: data_root must be a folder '
+                'like VOCdevkit/VOC2012, split the name of one of its lists'
+            )
         self.names = names.read_text().split()[:max_images]
         _check_not_empty(self.names, 'VOCMasks', names)
         self.with_instances = (self.root / 'SegmentationObject').is_dir()
@@ -99,8 +122,10 @@ class COCOMasks:
                 objects.setdefault(annotation['image_id'], []).append(annotation)
             self.records = [(r, objects[r['id']]) for r in truth['images'] if r['id'] in objects]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SettingsError(f'COCOMasks: annotations={str(annotations)!r} cannot be read as '
-                                f'COCO JSON ({type(error).__name__}: {error})') from error
+            raise SettingsError(
+                f'COCOMasks: annotations={str(annotations)!r} cannot be read as '
+                f'COCO JSON ({type(error).__name__}: {error})'
+            ) from error
         self.records = self.records[:max_images]
         _check_not_empty(self.records, 'COCOMasks', annotations)
         self.images = Path(images)
@@ -117,8 +142,9 @@ class COCOMasks:
         instances = np.zeros(image.shape[:2], np.int32)
         masks = [instance_mask(a['segmentation'], *image.shape[:2]) for a in objects]
         # Void first, then from the largest to the smallest.
-        order = sorted(range(len(objects)),
-                       key=lambda i: (not objects[i].get('iscrowd'), -masks[i].sum()))
+        order = sorted(
+            range(len(objects)), key=lambda i: (not objects[i].get('iscrowd'), -masks[i].sum())
+        )
         for i in order:
             crowd = objects[i].get('iscrowd')
             semantic[masks[i]] = VOID if crowd else self._label[objects[i]['category_id']]
@@ -137,11 +163,16 @@ def masked_images(data: str, root: Path, split: str, max_images: Optional[int] =
         max_images: the first ones only.
     """
     if data == 'voc':
-        return dict(type='plrc_plugin.VOCMasks', data_root=str(root), split=split,
-                    max_images=max_images)
+        return dict(
+            type='plrc_plugin.VOCMasks', data_root=str(root), split=split, max_images=max_images
+        )
     name = f'{split}2017' if data == 'coco' else split
-    return dict(type='plrc_plugin.COCOMasks', images=str(Path(root, name)), max_images=max_images,
-                annotations=str(Path(root, 'annotations', f'instances_{name}.json')))
+    return dict(
+        type='plrc_plugin.COCOMasks',
+        images=str(Path(root, name)),
+        max_images=max_images,
+        annotations=str(Path(root, 'annotations', f'instances_{name}.json')),
+    )
 
 
 def connected_parts(semantic: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
 """Samplers that hand out keys instead of bare indices."""
+
 from itertools import islice
 from typing import Iterator
 

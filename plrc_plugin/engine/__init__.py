@@ -1,4 +1,5 @@
 """How a run is driven: its loop, its hooks, its processes and its precision."""
+
 from plrc_plugin.checkpoints import damage_of, newest_intact_checkpoint, read_without_running
 from plrc_plugin.engine import hooks
 from plrc_plugin.engine.loops import ResumableTrainLoop
@@ -10,7 +11,15 @@ from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import NonFiniteLossError
 
 __all__ = [
-    'MixedPrecisionOptimWrapper', 'NonFiniteLossError', 'PretrainRunner', 'ProbeLoop',
-    'ResumableTrainLoop', 'damage_of', 'hooks', 'newest_intact_checkpoint', 'read_without_running',
-    'replay', 'seed_iteration'
+    'MixedPrecisionOptimWrapper',
+    'NonFiniteLossError',
+    'PretrainRunner',
+    'ProbeLoop',
+    'ResumableTrainLoop',
+    'damage_of',
+    'hooks',
+    'newest_intact_checkpoint',
+    'read_without_running',
+    'replay',
+    'seed_iteration',
 ]

@@ -1,4 +1,5 @@
 """Epochs that can be entered in the middle."""
+
 from itertools import islice
 
 from mmengine.dist import get_rank, get_world_size
@@ -48,13 +49,15 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             images = (self._iter - self._epoch * saved_length) * saved_batch
             position = min(images // global_batch, len(self.dataloader))
             self._iter = self._epoch * len(self.dataloader) + position
-            self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter,
-                                                              self._max_iters)
+            self.runner.optim_wrapper.initialize_count_status(
+                self.runner.model, self._iter, self._max_iters
+            )
             self.runner.logger.warning(
                 f'The checkpoint was made with {saved_batch} images per iteration and '
                 f'{saved_length} iterations per epoch; now there are {global_batch} and '
                 f'{len(self.dataloader)}: resuming at iteration {position} of epoch '
-                f'{self._epoch + 1}. The result cannot equal that of an uninterrupted run.')
+                f'{self._epoch + 1}. The result cannot equal that of an uninterrupted run.'
+            )
         hub.update_info('global_batch', global_batch)
         hub.update_info('iters_per_epoch', len(self.dataloader))
 
@@ -77,7 +80,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if self.dataloader.batch_size is None or not hasattr(sampler, 'pass_over'):
             self.runner.logger.warning(
                 f'{type(sampler).__name__} cannot start in the middle of an epoch: the first '
-                f'{first} batches are read again and dropped. plrc_plugin.KeyedSampler can.')
+                f'{first} batches are read again and dropped. plrc_plugin.KeyedSampler can.'
+            )
             return islice(self.dataloader, first, None)
         sampler.pass_over(first * self.dataloader.batch_size)
         return self.dataloader

@@ -1,4 +1,5 @@
 """A loss that is not finite: what was fed, by which weights, and how to see it again."""
+
 import os
 import os.path as osp
 from contextlib import nullcontext
@@ -24,31 +25,46 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
     model = bare_model(runner.model)
     model.discard_keys()
     state = model.state_dict()
-    spoilt = [name for name, value in state.items()
-              if value.is_floating_point() and not value.isfinite().all()]
+    spoilt = [
+        name
+        for name, value in state.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
     names = '\n'.join(f'  {name}' for name in data_batch.get('paths', []))
-    cause = ('The weights were finite.' if not spoilt else
-             f'{len(spoilt)} tensors of the model were not finite before, first {spoilt[0]}: the '
-             'gradients of an earlier step were not. Lower the learning rate, set '
-             'optim_wrapper.clip_grad, or train without half precision.')
-    known = (f'{error} at iteration {runner.iter + 1} (epoch {runner.epoch + 1}). {cause} Images '
-             f'of this process:\n{names}')
+    cause = (
+        'The weights were finite.'
+        if not spoilt
+        else f'{len(spoilt)} tensors of the model were not finite before, first {spoilt[0]}: the '
+        'gradients of an earlier step were not. Lower the learning rate, set '
+        'optim_wrapper.clip_grad, or train without half precision.'
+    )
+    known = (
+        f'{error} at iteration {runner.iter + 1} (epoch {runner.epoch + 1}). {cause} Images '
+        f'of this process:\n{names}'
+    )
     runner.logger.error(known)  # before writing, which a full disk prevents
     path = osp.join(runner.work_dir, f'non_finite_iter_{runner.iter + 1}_rank_{get_rank()}.pt')
-    step = dict(iteration=runner.iter, epoch=runner.epoch, seed=runner.seed, rank=get_rank(),
-                autocast=getattr(runner.optim_wrapper, 'cast_dtype', None), losses=error.losses,
-                batch=data_batch, state_dict=state,
-                model=Config(dict(model=runner.cfg.model)).pretty_text)  # to be read, never run
+    step = dict(
+        iteration=runner.iter,
+        epoch=runner.epoch,
+        seed=runner.seed,
+        rank=get_rank(),
+        autocast=getattr(runner.optim_wrapper, 'cast_dtype', None),
+        losses=error.losses,
+        batch=data_batch,
+        state_dict=state,
+        model=Config(dict(model=runner.cfg.model)).pretty_text,
+    )  # to be read, never run
     try:
         torch.save(step, path)
-        kept = (f'The step is kept in {path}; plrc_plugin.engine.replay(path, config) runs it '
-                'again.')
+        kept = f'The step is kept in {path}; plrc_plugin.engine.replay(path, config) runs it again.'
     except (OSError, RuntimeError) as failure:  # torch's writer raises either
         kept = f'The step cannot be kept in {path}: {" ".join(str(failure).split())[:200]}.'
         if osp.exists(path):
             os.remove(path)
-    return NonFiniteLossError(f'{known}\n{kept} Checkpoints made before are not touched.',
-                              error.losses)
+    return NonFiniteLossError(
+        f'{known}\n{kept} Checkpoints made before are not touched.', error.losses
+    )
 
 
 def replay(path: str, config: Union[str, Config]) -> Dict[str, Tensor]:

@@ -1,4 +1,5 @@
 """Mixed precision on any device."""
+
 from contextlib import contextmanager
 from typing import Optional, Union
 
@@ -27,29 +28,37 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         SettingsError: for another dtype, or a scale that is not positive.
     """
 
-    def __init__(self, dtype: str = 'bfloat16', loss_scale: Union[str, float, dict] = 'dynamic',
-                 **kwargs):
+    def __init__(
+        self, dtype: str = 'bfloat16', loss_scale: Union[str, float, dict] = 'dynamic', **kwargs
+    ):
         if dtype not in ('bfloat16', 'float16'):
-            raise SettingsError('MixedPrecisionOptimWrapper: dtype must be bfloat16 or float16, '
-                                f'got {dtype!r}')
+            raise SettingsError(
+                f'MixedPrecisionOptimWrapper: dtype must be bfloat16 or float16, got {dtype!r}'
+            )
         options = dict(loss_scale) if isinstance(loss_scale, dict) else {}
         if isinstance(loss_scale, (int, float)):
             options = dict(init_scale=float(loss_scale))
         elif loss_scale != 'dynamic' and not isinstance(loss_scale, dict):
-            raise SettingsError("MixedPrecisionOptimWrapper: loss_scale must be 'dynamic', a "
-                                f'number or the arguments of GradScaler, got {loss_scale!r}')
-        check_positive('MixedPrecisionOptimWrapper: loss_scale',
-                       init_scale=options.get('init_scale', 1))
+            raise SettingsError(
+                "MixedPrecisionOptimWrapper: loss_scale must be 'dynamic', a "
+                f'number or the arguments of GradScaler, got {loss_scale!r}'
+            )
+        check_positive(
+            'MixedPrecisionOptimWrapper: loss_scale', init_scale=options.get('init_scale', 1)
+        )
         # The constructor of AmpOptimWrapper refuses the CPU.
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = getattr(torch, dtype)
         self.device_type = torch.device(get_device()).type
-        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16',
-                                                **options)
+        self.loss_scaler = torch.amp.GradScaler(
+            self.device_type, enabled=dtype == 'float16', **options
+        )
         self._scale_update_param: Optional[float] = None
 
     @contextmanager
     def optim_context(self, model):
-        with OptimWrapper.optim_context(self, model), torch.autocast(self.device_type,
-                                                                     self.cast_dtype):
+        with (
+            OptimWrapper.optim_context(self, model),
+            torch.autocast(self.device_type, self.cast_dtype),
+        ):
             yield

@@ -1,4 +1,5 @@
 """Probes as mmengine's validation."""
+
 from typing import Dict
 
 import torch
@@ -27,12 +28,21 @@ class ProbeLoop(ValLoop):
         SettingsError: if the data set is another one.
     """
 
-    def __init__(self, runner, dataloader, evaluator, projected: bool = False,
-                 momentum: bool = False, **kwargs) -> None:
+    def __init__(
+        self,
+        runner,
+        dataloader,
+        evaluator,
+        projected: bool = False,
+        momentum: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(runner, dataloader, evaluator, **kwargs)
         if not isinstance(self.dataloader.dataset, ProbeCells):
-            raise SettingsError('ProbeLoop: val_dataloader.dataset must be plrc_plugin.ProbeCells, '
-                                f'got {type(self.dataloader.dataset).__name__}')
+            raise SettingsError(
+                'ProbeLoop: val_dataloader.dataset must be plrc_plugin.ProbeCells, '
+                f'got {type(self.dataloader.dataset).__name__}'
+            )
         self.projected, self.momentum = projected, momentum
 
     @torch.no_grad()
@@ -41,8 +51,10 @@ class ProbeLoop(ValLoop):
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
         model = bare_model(self.runner.model)
         pixels = data_batch['pixels'].to(model.data_preprocessor.device)
-        features = cell_features(model, pixels, self.dataloader.dataset.cells, self.projected,
-                                 self.momentum)
+        features = cell_features(
+            model, pixels, self.dataloader.dataset.cells, self.projected, self.momentum
+        )
         self.evaluator.process(data_samples=features, data_batch=data_batch)
-        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch,
-                              outputs=features)
+        self.runner.call_hook(
+            'after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=features
+        )

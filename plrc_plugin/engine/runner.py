@@ -1,4 +1,5 @@
 """The runner of pre-training: any launcher with or without GPUs, and readable config errors."""
+
 import difflib
 import errno
 import inspect
@@ -20,7 +21,8 @@ from plrc_plugin.wrapped_models import bare_model
 _LAUNCHERS = dict(
     pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
-    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'))
+    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+)
 
 
 @RUNNERS.register_module()
@@ -49,16 +51,19 @@ class PretrainRunner(Runner):
                 raise
             raise RuntimeError(
                 f'the run cannot write its records any more: {error}. Checkpoints are intact: make '
-                'room, or choose another --work-dir, and start again with --resume.') from error
+                'room, or choose another --work-dir, and start again with --resume.'
+            ) from error
 
     def setup_env(self, env_cfg: dict) -> None:
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             init_processes_without_gpu(self.launcher)
         super().setup_env(env_cfg)
         if _restarts_may_hang(os.environ):
-            warnings.warn('torchrun --max-restarts: workers that restart may read the addresses of '
-                          'the dead ones and wait for them for ever. Start it with --rdzv-backend '
-                          'c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment')
+            warnings.warn(
+                'torchrun --max-restarts: workers that restart may read the addresses of '
+                'the dead ones and wait for them for ever. Start it with --rdzv-backend '
+                'c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment'
+            )
 
     def set_randomness(self, seed, diff_rank_seed=False, deterministic=False) -> None:
         if deterministic:  # cuBLAS reads it once, when first used
@@ -67,8 +72,11 @@ class PretrainRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg, model):
         if self.distributed and not torch.cuda.is_available():
-            model_wrapper_cfg = {'broadcast_buffers': False, **(model_wrapper_cfg or {}),
-                                 'device_ids': None}  # mmengine's default names a GPU
+            model_wrapper_cfg = {
+                'broadcast_buffers': False,
+                **(model_wrapper_cfg or {}),
+                'device_ids': None,
+            }  # mmengine's default names a GPU
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_train_loop(self, loop):
@@ -105,7 +113,8 @@ class PretrainRunner(Runner):
             raise SettingsError(
                 f'randomness.seed={given}, and the checkpoint was made with {seed}: the order of '
                 f'images would change within the run. Resume with randomness.seed={seed}, or start '
-                'in another work dir from these weights with load_from')
+                'in another work dir from these weights with load_from'
+            )
         loader = self.train_dataloader  # made before the checkpoint's seed was known
         if given is None and hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = seed
@@ -121,8 +130,12 @@ def readable_errors(what: str, *configs):
         raise
     except Exception as error:
         message = ' '.join(str(error).split()) or type(error).__name__
-        shown = ', '.join(str({k: v for k, v in config.items() if k != 'dataset'})
-                          if isinstance(config, dict) else str(config) for config in configs)
+        shown = ', '.join(
+            str({k: v for k, v in config.items() if k != 'dataset'})
+            if isinstance(config, dict)
+            else str(config)
+            for config in configs
+        )
         given = f' (given: {shown[:300]})' if shown else ''
         raise SettingsError(f'{what} cannot be used: {message[:400]}{given}') from error
 
@@ -133,8 +146,10 @@ def init_processes_without_gpu(launcher: str) -> None:
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
     if 'MASTER_ADDR' not in os.environ:
         if launcher == 'mpi' and os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE', size) != size:
-            raise SettingsError('--launcher mpi on several nodes: set the environment variable '
-                                'MASTER_ADDR to the name of the first node (mpirun -x MASTER_ADDR)')
+            raise SettingsError(
+                '--launcher mpi on several nodes: set the environment variable '
+                'MASTER_ADDR to the name of the first node (mpirun -x MASTER_ADDR)'
+            )
         os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
@@ -146,25 +161,35 @@ def _first_node() -> str:
         return '127.0.0.1'
     nodes = os.environ.get('SLURM_NODELIST', '')
     try:
-        return subprocess.check_output(['scontrol', 'show', 'hostnames', nodes],
-                                       text=True).split()[0]
+        return subprocess.check_output(['scontrol', 'show', 'hostnames', nodes], text=True).split()[
+            0
+        ]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
-        raise SettingsError(f'the first node of SLURM_NODELIST={nodes} cannot be found ({error}): '
-                            'set the environment variable MASTER_ADDR to its name') from error
+        raise SettingsError(
+            f'the first node of SLURM_NODELIST={nodes} cannot be found ({error}): '
+            'set the environment variable MASTER_ADDR to its name'
+        ) from error
 
 
 def _restarts_may_hang(environ) -> bool:
     """torch 2.10 keeps one store over all restarts, with the keys of the processes that died."""
-    return (environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
-            and int(environ.get('TORCHELASTIC_MAX_RESTARTS', 0)) > 0)
+    return (
+        environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+        and int(environ.get('TORCHELASTIC_MAX_RESTARTS', 0)) > 0
+    )
 
 
 def _check_names(cfg: dict) -> None:
     """Raises where a top-level name is nearly that of a setting: mmengine ignores names that it
     does not know, and configs are free to have variables of their own."""
     known = set(inspect.signature(Runner.__init__).parameters) | {
-        'runner_type', 'find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'compile',
-        'custom_imports', 'launcher'
+        'runner_type',
+        'find_unused_parameters',
+        'sync_bn',
+        'activation_checkpointing',
+        'compile',
+        'custom_imports',
+        'launcher',
     }
     for name in set(cfg) - known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)

@@ -1,4 +1,5 @@
 """Global randomness as a function of the iteration."""
+
 import random
 
 import numpy as np

@@ -1,4 +1,5 @@
 """How well affinities inside an image agree with its objects' masks."""
+
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -6,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = None,
-                 same_offset: bool = False) -> Optional[float]:
+def affinity_auc(
+    features: Tensor, objects: Tensor, near: Optional[Tensor] = None, same_offset: bool = False
+) -> Optional[float]:
     """Probability that two cells of one object are more alike than a cell of an object and one
     outside of it (in another object or the background); equal ones count half.
 
@@ -31,7 +33,7 @@ def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = Non
     position = taken.nonzero()
     rows, columns = (position[j] - position[i]).T
     offset = rows * 2 * objects.shape[1] + columns if same_offset else torch.zeros_like(i)
-    won, compared = 0., 0
+    won, compared = 0.0, 0
     for o in offset[inside].unique():
         own, others = cosines[inside & (offset == o)], cosines[across & (offset == o)]
         if len(others):
@@ -42,8 +44,9 @@ def affinity_auc(features: Tensor, objects: Tensor, near: Optional[Tensor] = Non
     return won / compared if compared else None
 
 
-def centre_ious(features: Tensor, objects: Tensor, distance: int = 1, min_cells: int = 4
-                ) -> List[Tuple[float, float]]:
+def centre_ious(
+    features: Tensor, objects: Tensor, distance: int = 1, min_cells: int = 4
+) -> List[Tuple[float, float]]:
     """IoU of each object with the affinity map of its centre at the best threshold.
 
     The centre is the object's cell nearest to its centroid.
@@ -105,7 +108,8 @@ def image_quality(features: Tensor, semantic: Tensor, instances: Tensor, distanc
         class_auc=affinity_auc(features, semantic),
         class_auc_boundary=affinity_auc(features, semantic, near_borders(semantic, distance)),
         iou=[overall for overall, _ in ious],
-        iou_boundary=[boundary for _, boundary in ious])
+        iou_boundary=[boundary for _, boundary in ious],
+    )
 
 
 def _dilated(mask: Tensor, distance: int) -> Tensor:

@@ -1,4 +1,5 @@
 """Images and masks as a grid of cells, on which features and truth are compared."""
+
 from typing import Dict
 
 import cv2
@@ -45,8 +46,9 @@ class ProbeCells:
     def __init__(self, fit: dict, score: dict, size: int = 224, cells: int = 14) -> None:
         check_positive_integers('ProbeCells', size=size, cells=cells)
         if size % cells:
-            raise SettingsError(f'ProbeCells: size must be a multiple of cells, got {size} and '
-                                f'{cells}')
+            raise SettingsError(
+                f'ProbeCells: size must be a multiple of cells, got {size} and {cells}'
+            )
         self.parts = [DATASETS.build(fit), DATASETS.build(score)]
         if self.parts[0].classes != self.parts[1].classes:
             raise SettingsError('ProbeCells: fit and score must have the same classes')
@@ -62,11 +64,12 @@ class ProbeCells:
         fit = index < len(self.parts[0])
         item = self.parts[not fit][index if fit else index - len(self.parts[0])]
         square = (self.size, self.size)
-        semantic, instances = (cv2.resize(mask, square, interpolation=cv2.INTER_NEAREST_EXACT)
-                               for mask in item[1:])
+        semantic, instances = (
+            cv2.resize(mask, square, interpolation=cv2.INTER_NEAREST_EXACT) for mask in item[1:]
+        )
         return dict(
             pixels=cv2.resize(item.image, square, interpolation=cv2.INTER_AREA),
             semantic=majority(semantic, self.cells, void=255),
-            instances=majority(instances, self.cells, void=-1), fit=fit)
-
-
+            instances=majority(instances, self.cells, void=-1),
+            fit=fit,
+        )

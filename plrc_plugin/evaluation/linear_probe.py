@@ -1,11 +1,17 @@
 """A linear classifier on frozen features, and the mean IoU of what it predicts."""
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def fit_linear(features: Tensor, labels: Tensor, num_classes: int, weight_decay: float = 1e-4,
-               iterations: int = 100) -> nn.Linear:
+def fit_linear(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    weight_decay: float = 1e-4,
+    iterations: int = 100,
+) -> nn.Linear:
     """Multinomial logistic regression on standardised features by L-BFGS. The problem is convex and
     the start is zero, so that neither a learning rate nor a seed has a say.
 
@@ -31,8 +37,13 @@ def fit_linear(features: Tensor, labels: Tensor, num_classes: int, weight_decay:
     layer = nn.Linear(features.shape[1], num_classes).to(features)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=iterations, history_size=10,
-                                  tolerance_change=1e-7, line_search_fn='strong_wolfe')
+    optimizer = torch.optim.LBFGS(
+        layer.parameters(),
+        max_iter=iterations,
+        history_size=10,
+        tolerance_change=1e-7,
+        line_search_fn='strong_wolfe',
+    )
 
     @torch.enable_grad()
     def closure() -> Tensor:

@@ -1,5 +1,6 @@
 """Probes of frozen features as mmengine metrics: they gather the cells of images to fit on and of
 images to score on, from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
+
 from typing import Dict, Sequence
 
 import numpy as np
@@ -29,8 +30,7 @@ class _Probe(BaseMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
         """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
-        for features, semantic, fit in zip(data_samples, data_batch['semantic'],
-                                           data_batch['fit']):
+        for features, semantic, fit in zip(data_samples, data_batch['semantic'], data_batch['fit']):
             vectors, labels = self.samples(features.cpu(), semantic)
             self.results.append((vectors.numpy(), labels.numpy(), bool(fit)))
 
@@ -40,8 +40,11 @@ class _Probe(BaseMetric):
 
     def split(self, results: list, device: str):
         """Vectors and labels to fit on, and to score on."""
-        return [torch.from_numpy(np.concatenate([r[i] for r in results if r[2] == fit])).to(device)
-                for fit in (True, False) for i in (0, 1)]
+        return [
+            torch.from_numpy(np.concatenate([r[i] for r in results if r[2] == fit])).to(device)
+            for fit in (True, False)
+            for i in (0, 1)
+        ]
 
 
 class _SegmentationProbe(_Probe):
@@ -65,13 +68,16 @@ class _SegmentationProbe(_Probe):
         ious, accuracies = [], []
         for seed in range(self.seeds):
             drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-            drawn = drawn[:self.drawn].to(labels.device)
+            drawn = drawn[: self.drawn].to(labels.device)
             predicted = self.predict(features[drawn], labels[drawn], queries)
             confusion = confusion_matrix(predicted, truth, self.num_classes)
             ious.append(100 * class_iou(confusion).nanmean().item())
             accuracies.append(100 * (predicted == truth).double().mean().item())
-        return dict(mIoU=float(np.mean(ious)), mIoU_spread=float(np.std(ious)),
-                    accuracy=float(np.mean(accuracies)))
+        return dict(
+            mIoU=float(np.mean(ious)),
+            mIoU_spread=float(np.std(ious)),
+            accuracy=float(np.mean(accuracies)),
+        )
 
 
 @METRICS.register_module()
@@ -144,8 +150,10 @@ class ImageClassificationProbe(_Probe):
         features, labels, queries, truth = self.split(results, get_device())
         linear = fit_linear(features, labels, self.num_classes)
         nearest = knn_labels(queries, features, labels, self.num_classes, self.k)
-        return {name: 100 * (predicted == truth).double().mean().item() for name, predicted in (
-            ('linear', linear(queries).argmax(1)), ('knn', nearest))}
+        return {
+            name: 100 * (predicted == truth).double().mean().item()
+            for name, predicted in (('linear', linear(queries).argmax(1)), ('knn', nearest))
+        }
 
 
 @METRICS.register_module()
@@ -168,9 +176,11 @@ class AffinityQuality(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
         """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
         for features, semantic, instances, fit in zip(
-                data_samples, data_batch['semantic'], data_batch['instances'], data_batch['fit']):
+            data_samples, data_batch['semantic'], data_batch['instances'], data_batch['fit']
+        ):
             self.results.append(
-                {} if fit else image_quality(features.cpu(), semantic, instances, self.distance))
+                {} if fit else image_quality(features.cpu(), semantic, instances, self.distance)
+            )
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
         values: Dict[str, list] = {}
@@ -181,8 +191,9 @@ class AffinityQuality(BaseMetric):
         return {name: float(np.mean(found)) for name, found in values.items() if found}
 
 
-def knn_labels(queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, k: int,
-               chunk: int = 1024) -> Tensor:
+def knn_labels(
+    queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, k: int, chunk: int = 1024
+) -> Tensor:
     """Vote (Q,) of the k nearest of a bank (N, C) with labels (N,), for queries (Q, C).
 
     Neighbours by cosine, their votes weighted by exp(cosine / .07): lightly's ``knn_predict``.
@@ -191,13 +202,28 @@ def knn_labels(queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, 
     from lightly.utils.benchmarking import knn_predict
 
     bank = F.normalize(bank, dim=1).T.contiguous()
-    return torch.cat([
-        knn_predict(F.normalize(part, dim=1), bank, labels, num_classes, min(k, len(labels)),
-                    KNN_TEMPERATURE)[:, 0] for part in queries.split(chunk)])
+    return torch.cat(
+        [
+            knn_predict(
+                F.normalize(part, dim=1),
+                bank,
+                labels,
+                num_classes,
+                min(k, len(labels)),
+                KNN_TEMPERATURE,
+            )[:, 0]
+            for part in queries.split(chunk)
+        ]
+    )
 
 
-def evaluate_encoder(model: nn.Module, data: ProbeCells, projected: bool = False,
-                     batch_size: int = 32, seeds: int = 3) -> Dict[str, float]:
+def evaluate_encoder(
+    model: nn.Module,
+    data: ProbeCells,
+    projected: bool = False,
+    batch_size: int = 32,
+    seeds: int = 3,
+) -> Dict[str, float]:
     """All probes of a model with ``backbone``, ``projector`` and ``data_preprocessor``.
 
     Returns:
@@ -205,10 +231,17 @@ def evaluate_encoder(model: nn.Module, data: ProbeCells, projected: bool = False
     """
     device = get_device()
     model = model.to(device).eval()
-    evaluator = Evaluator([LinearSegmentationProbe(seeds=seeds), KNNSegmentationProbe(seeds=seeds),
-                           AffinityQuality(), ImageClassificationProbe()])
+    evaluator = Evaluator(
+        [
+            LinearSegmentationProbe(seeds=seeds),
+            KNNSegmentationProbe(seeds=seeds),
+            AffinityQuality(),
+            ImageClassificationProbe(),
+        ]
+    )
     evaluator.dataset_meta = data.metainfo
     for batch in DataLoader(data, batch_size):
-        evaluator.process(cell_features(model, batch['pixels'].to(device), data.cells, projected),
-                          batch)
+        evaluator.process(
+            cell_features(model, batch['pixels'].to(device), data.cells, projected), batch
+        )
     return evaluator.evaluate(len(data))

@@ -1,4 +1,5 @@
 """What happens around the training loop."""
+
 from .affinity import AffinityHook
 from .check_settings import CheckSettingsHook
 from .collapse import CollapseHook
@@ -8,6 +9,11 @@ from .skipped_images import SkippedImagesHook
 from .trunk_options import TrunkOptionsHook
 
 __all__ = [
-    'AffinityHook', 'CheckSettingsHook', 'CollapseHook', 'MissingRegionsHook', 'ScheduleHook',
-    'SkippedImagesHook', 'TrunkOptionsHook'
+    'AffinityHook',
+    'CheckSettingsHook',
+    'CollapseHook',
+    'MissingRegionsHook',
+    'ScheduleHook',
+    'SkippedImagesHook',
+    'TrunkOptionsHook',
 ]

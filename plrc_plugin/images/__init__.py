@@ -1,4 +1,5 @@
 """Pixels and files: finding images, decoding them, and the masks of annotations."""
+
 from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, ImageFile, read_image
 from plrc_plugin.images.file_index import image_index
 

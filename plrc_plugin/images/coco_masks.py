@@ -1,4 +1,5 @@
 """Polygons, run lengths and boxes of COCO's annotations as masks of pixels."""
+
 from typing import List
 
 import cv2
@@ -47,8 +48,8 @@ def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:
     fine = np.zeros((last - first)[::-1] * _FINE, np.uint8)
     # A pixel's centre is at .5 in COCO's coordinates, at 0 in OpenCV's.
     cv2.fillPoly(fine, [np.round((corners - first) * _FINE - 0.5).astype(np.int32)], 1)
-    centres = fine[_FINE // 2::_FINE, _FINE // 2::_FINE].astype(bool)
-    mask[first[1]:last[1], first[0]:last[0]] |= centres
+    centres = fine[_FINE // 2 :: _FINE, _FINE // 2 :: _FINE].astype(bool)
+    mask[first[1] : last[1], first[0] : last[0]] |= centres
 
 
 def _decompressed(text: str) -> List[int]:

@@ -1,4 +1,5 @@
 """Image files to RGB uint8 arrays, upright, at full or reduced size."""
+
 import os
 import stat
 import warnings
@@ -23,8 +24,11 @@ class DecodingError(Exception):
 
     def __init__(self, path: str, reason: object):
         self.path = path
-        self.reason = ' '.join(f'{type(reason).__name__}: {reason}'.split()) if isinstance(
-            reason, BaseException) else str(reason)
+        self.reason = (
+            ' '.join(f'{type(reason).__name__}: {reason}'.split())
+            if isinstance(reason, BaseException)
+            else str(reason)
+        )
         super().__init__(f'{path}: {self.reason}')
 
     def __reduce__(self):
@@ -98,11 +102,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith('I'):  # 16 bits, or 32 that hold 16: keep the upper 8
         values = np.asarray(image)
         if values.dtype.itemsize > 2:
-            values = np.clip(values, 0, 65535, out=np.empty(values.shape, np.uint16),
-                             casting='unsafe')
+            values = np.clip(
+                values, 0, 65535, out=np.empty(values.shape, np.uint16), casting='unsafe'
+            )
         shift = np.uint16(8 if values.max(initial=0) > 255 else 0)
-        image = Image.fromarray(np.right_shift(
-            values, shift, out=np.empty(values.shape, np.uint8), casting='unsafe'))
+        image = Image.fromarray(
+            np.right_shift(values, shift, out=np.empty(values.shape, np.uint8), casting='unsafe')
+        )
     elif image.mode == 'F':
         raise ValueError('floating-point pixels have no defined range')
     return image if image.mode == 'RGB' else image.convert('RGB')

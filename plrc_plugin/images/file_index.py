@@ -1,4 +1,5 @@
 """The images below a folder: their names in one buffer, remembered from run to run."""
+
 import hashlib
 import os
 import tempfile
@@ -21,6 +22,7 @@ _SETTLED_NS = 2 * 10**9
 class FileIndex(NamedTuple):
     """Names in one buffer: a list of a million Python strings would be copied into every loader
     process, page by page, as reading a string writes its reference count."""
+
     names: np.ndarray  # (bytes,) uint8, one name after the other
     ends: np.ndarray  # (N,) int64, where each ends
 
@@ -108,9 +110,13 @@ def _remember(path: str, index: FileIndex, folders: Dict[str, int]) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
             temporary = file.name
-            np.savez(file, names=index.names, ends=index.ends,
-                     folders=np.frombuffer(encoded, dtype=np.uint8),
-                     changed=np.array(list(folders.values()), dtype=np.int64))
+            np.savez(
+                file,
+                names=index.names,
+                ends=index.ends,
+                folders=np.frombuffer(encoded, dtype=np.uint8),
+                changed=np.array(list(folders.values()), dtype=np.int64),
+            )
         os.replace(temporary, path)
     except OSError:  # a home that is full or read-only: the next run lists again
         if temporary and os.path.exists(temporary):

@@ -1,4 +1,5 @@
 """DenseCL's objective (Wang et al., CVPR 2021, arXiv 2011.09157): contrast of matched positions."""
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,14 +20,14 @@ def match_positions(query_features: Tensor, key_features: Tensor) -> Tensor:
     Returns:
         Tensor: (B, S) int64, indices into S'.
     """
-    query_features, key_features = (F.normalize(x, dim=2)
-                                    for x in (query_features, key_features))
+    query_features, key_features = (F.normalize(x, dim=2) for x in (query_features, key_features))
     return (query_features @ key_features.transpose(1, 2)).argmax(2)
 
 
 @in_full_precision
-def dense_contrast(queries: Tensor, keys: Tensor, matches: Tensor, negatives: Tensor,
-                   temperature: float = 0.2) -> Tensor:
+def dense_contrast(
+    queries: Tensor, keys: Tensor, matches: Tensor, negatives: Tensor, temperature: float = 0.2
+) -> Tensor:
     """``-log( exp(r . t / T) / (exp(r . t / T) + sum_j exp(r . t_j / T)) )``, mean over positions.
 
     Args:
@@ -43,6 +44,7 @@ def dense_contrast(queries: Tensor, keys: Tensor, matches: Tensor, negatives: Te
     matched = keys.gather(1, matches.unsqueeze(2).expand(-1, -1, keys.shape[2]))
     positive = (queries * matched).sum(2) / temperature
     everything = torch.ones(len(negatives), dtype=torch.bool, device=negatives.device)
-    lse = similarity_logsumexp(queries.flatten(0, 1), negatives.to(queries.dtype), temperature,
-                               everything).view_as(positive)
+    lse = similarity_logsumexp(
+        queries.flatten(0, 1), negatives.to(queries.dtype), temperature, everything
+    ).view_as(positive)
     return (torch.logaddexp(positive, lse) - positive).mean()

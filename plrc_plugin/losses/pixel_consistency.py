@@ -1,4 +1,5 @@
 """PixPro's objective (Xie et al., CVPR 2021, arXiv 2011.10043): consistency of near positions."""
+
 from typing import Tuple
 
 import torch
@@ -36,8 +37,13 @@ def _consistency_per_image(queries: Tensor, keys: Tensor, pairs: Tensor) -> Tupl
 
 
 @in_full_precision
-def near_pairs(positions: Tensor, diagonals: Tensor, other_positions: Tensor,
-               other_diagonals: Tensor, threshold: float) -> Tensor:
+def near_pairs(
+    positions: Tensor,
+    diagonals: Tensor,
+    other_positions: Tensor,
+    other_diagonals: Tensor,
+    threshold: float,
+) -> Tensor:
     """Pairs of positions closer than ``threshold`` bins.
 
     Args:

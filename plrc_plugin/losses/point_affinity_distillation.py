@@ -1,4 +1,5 @@
 """Point affinity distillation, L_a (Eq. 3 and 4)."""
+
 from typing import Optional, Tuple
 
 import torch
@@ -14,11 +15,16 @@ from plrc_plugin.losses.reduction import (
 from plrc_plugin.registry import MODELS
 
 
-def point_affinity_distillation(student_queries: Tensor, student_keys: Tensor,
-                                teacher_queries: Tensor, teacher_keys: Tensor, valid: Tensor,
-                                student_temperature: float = 0.1,
-                                teacher_temperature: float = 0.07,
-                                key_valid: Optional[Tensor] = None) -> Tensor:
+def point_affinity_distillation(
+    student_queries: Tensor,
+    student_keys: Tensor,
+    teacher_queries: Tensor,
+    teacher_keys: Tensor,
+    valid: Tensor,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.07,
+    key_valid: Optional[Tensor] = None,
+) -> Tensor:
     """Cross entropy between the teacher's and the student's point affinities.
 
     ::
@@ -43,13 +49,21 @@ def point_affinity_distillation(student_queries: Tensor, student_keys: Tensor,
         Tensor: scalar; 0, with zero gradients, if no image has a valid anchor and a valid key.
     """
     values, counted = _distillation_per_image(
-        student_queries, student_keys, teacher_queries, teacher_keys, valid, student_temperature,
-        teacher_temperature, key_valid)
+        student_queries,
+        student_keys,
+        teacher_queries,
+        teacher_keys,
+        valid,
+        student_temperature,
+        teacher_temperature,
+        key_valid,
+    )
     return mean_over_counted(values, counted)
 
 
-def point_affinity(queries: Tensor, keys: Tensor, temperature: float,
-                   key_valid: Optional[Tensor] = None) -> Tensor:
+def point_affinity(
+    queries: Tensor, keys: Tensor, temperature: float, key_valid: Optional[Tensor] = None
+) -> Tensor:
     """Log of the affinities A(tau) of Eq. 3.
 
     Args:
@@ -70,17 +84,25 @@ def point_affinity(queries: Tensor, keys: Tensor, temperature: float,
 
 
 @in_full_precision
-def _distillation_per_image(student_queries: Tensor, student_keys: Tensor,
-                            teacher_queries: Tensor, teacher_keys: Tensor, valid: Tensor,
-                            student_temperature: float, teacher_temperature: float,
-                            key_valid: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+def _distillation_per_image(
+    student_queries: Tensor,
+    student_keys: Tensor,
+    teacher_queries: Tensor,
+    teacher_keys: Tensor,
+    valid: Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+    key_valid: Optional[Tensor],
+) -> Tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a valid anchor and a valid key (B,)."""
-    check_temperature(student_temperature=student_temperature,
-                      teacher_temperature=teacher_temperature)
+    check_temperature(
+        student_temperature=student_temperature, teacher_temperature=teacher_temperature
+    )
     student = point_affinity(student_queries, student_keys, student_temperature, key_valid)
     with torch.no_grad():
-        teacher = point_affinity(teacher_queries, teacher_keys, teacher_temperature,
-                                 key_valid).exp()
+        teacher = point_affinity(
+            teacher_queries, teacher_keys, teacher_temperature, key_valid
+        ).exp()
     if key_valid is not None:
         valid = valid & key_valid.any(1, keepdim=True)
     cross_entropy = -(teacher * student).sum(2)
@@ -100,15 +122,32 @@ class PointAffinityDistillation(nn.Module):
 
     def __init__(self, student_temperature: float = 0.1, teacher_temperature: float = 0.07):
         super().__init__()
-        check_positive('PointAffinityDistillation', student_temperature=student_temperature,
-                       teacher_temperature=teacher_temperature)
+        check_positive(
+            'PointAffinityDistillation',
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+        )
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
 
-    def forward(self, student_queries: Tensor, student_keys: Tensor, teacher_queries: Tensor,
-                teacher_keys: Tensor, valid: Tensor,
-                key_valid: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self,
+        student_queries: Tensor,
+        student_keys: Tensor,
+        teacher_queries: Tensor,
+        teacher_keys: Tensor,
+        valid: Tensor,
+        key_valid: Optional[Tensor] = None,
+    ) -> Tensor:
         return mean_over_counted_of_all_ranks(
-            *_distillation_per_image(student_queries, student_keys, teacher_queries, teacher_keys,
-                                     valid, self.student_temperature, self.teacher_temperature,
-                                     key_valid))
+            *_distillation_per_image(
+                student_queries,
+                student_keys,
+                teacher_queries,
+                teacher_keys,
+                valid,
+                self.student_temperature,
+                self.teacher_temperature,
+                key_valid,
+            )
+        )

@@ -1,4 +1,5 @@
 """Point-level region contrast, L_c (Eq. 2)."""
+
 from typing import Optional, Tuple
 
 import torch
@@ -15,10 +16,15 @@ from plrc_plugin.losses.similarity import similarity_logsumexp
 from plrc_plugin.registry import MODELS
 
 
-def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
-                          key_regions: Tensor, temperature: float = 0.2,
-                          inter_image: bool = True,
-                          negatives: Optional[Tensor] = None) -> Tensor:
+def point_region_contrast(
+    queries: Tensor,
+    keys: Tensor,
+    query_regions: Tensor,
+    key_regions: Tensor,
+    temperature: float = 0.2,
+    inter_image: bool = True,
+    negatives: Optional[Tensor] = None,
+) -> Tensor:
     """Contrast of single points between regions.
 
     ::
@@ -48,29 +54,42 @@ def point_region_contrast(queries: Tensor, keys: Tensor, query_regions: Tensor,
     Reference:
         Eq. 2 and the text below it.
     """
-    values, counted = _contrast_per_image(queries, keys, query_regions, key_regions, temperature,
-                                          inter_image, negatives)
+    values, counted = _contrast_per_image(
+        queries, keys, query_regions, key_regions, temperature, inter_image, negatives
+    )
     return mean_over_counted(values, counted)
 
 
 @in_full_precision
-def _contrast_per_image(queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,
-                        temperature: float, inter_image: bool,
-                        negatives: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+def _contrast_per_image(
+    queries: Tensor,
+    keys: Tensor,
+    query_regions: Tensor,
+    key_regions: Tensor,
+    temperature: float,
+    inter_image: bool,
+    negatives: Optional[Tensor],
+) -> Tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a pair (B,)."""
     check_temperature(temperature=temperature)
-    pairs = ((query_regions.unsqueeze(2) == key_regions.unsqueeze(1))
-             & (query_regions.unsqueeze(2) >= 0)).to(queries.dtype)
+    pairs = (
+        (query_regions.unsqueeze(2) == key_regions.unsqueeze(1)) & (query_regions.unsqueeze(2) >= 0)
+    ).to(queries.dtype)
     pairs_of_query = pairs.sum(2)
     if inter_image:
         rows = _rows_with(pairs_of_query.flatten())
         counted = queries.flatten(0, 1)[rows]
-        lse = similarity_logsumexp(counted, keys.flatten(0, 1), temperature,
-                                   key_regions.flatten() >= 0)
+        lse = similarity_logsumexp(
+            counted, keys.flatten(0, 1), temperature, key_regions.flatten() >= 0
+        )
         if negatives is not None:  # apart: one tensor of both would be a copy of a long queue
-            lse = torch.logaddexp(lse, similarity_logsumexp(
-                counted, negatives.to(keys.dtype), temperature, negatives.any(1)))
-        lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows, ), lse)
+            lse = torch.logaddexp(
+                lse,
+                similarity_logsumexp(
+                    counted, negatives.to(keys.dtype), temperature, negatives.any(1)
+                ),
+            )
+        lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows,), lse)
         lse = lse.view_as(pairs_of_query)
     else:
         void = (key_regions < 0).unsqueeze(1)
@@ -103,8 +122,17 @@ class PointRegionContrast(nn.Module):
         check_positive('PointRegionContrast', temperature=temperature)
         self.temperature = temperature
 
-    def forward(self, queries: Tensor, keys: Tensor, query_regions: Tensor, key_regions: Tensor,
-                inter_image: bool = True, negatives: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        query_regions: Tensor,
+        key_regions: Tensor,
+        inter_image: bool = True,
+        negatives: Optional[Tensor] = None,
+    ) -> Tensor:
         return mean_over_counted_of_all_ranks(
-            *_contrast_per_image(queries, keys, query_regions, key_regions, self.temperature,
-                                 inter_image, negatives))
+            *_contrast_per_image(
+                queries, keys, query_regions, key_regions, self.temperature, inter_image, negatives
+            )
+        )

@@ -1,4 +1,5 @@
 """How per-image losses become one number, on one process and on many."""
+
 from functools import wraps
 from numbers import Real
 from typing import Callable

@@ -1,4 +1,5 @@
 """Log-sum-exp of similarities, the denominator of Eq. 1 to 3, without the logit matrix."""
+
 import math
 
 import torch
@@ -59,10 +60,12 @@ class _SimilarityLogSumExp(torch.autograd.Function):
             scaled_queries = scaled * queries
             size = _tile_size(queries)
             tile = queries.new_empty(min(size, len(queries)), min(size, len(keys)))
-            for some_keys, some_bias, grad in zip(keys.split(size), bias.split(size),
-                                                  grad_keys.split(size)):
-                for part, part_lse, part_scaled in zip(queries.split(size), lse.split(size),
-                                                       scaled_queries.split(size)):
+            for some_keys, some_bias, grad in zip(
+                keys.split(size), bias.split(size), grad_keys.split(size)
+            ):
+                for part, part_lse, part_scaled in zip(
+                    queries.split(size), lse.split(size), scaled_queries.split(size)
+                ):
                     logits = _logits(part, some_keys, some_bias, ctx.temperature, tile)
                     weights = logits.sub_(part_lse.unsqueeze(1)).exp_()
                     grad.addmm_(weights.T, part_scaled)
@@ -73,16 +76,19 @@ def _tile_size(x: Tensor) -> int:
     return TILE_OF_CPU if x.device.type == 'cpu' else TILE
 
 
-def _logits(queries: Tensor, keys: Tensor, bias: Tensor, temperature: float,
-            tile: Tensor) -> Tensor:
+def _logits(
+    queries: Tensor, keys: Tensor, bias: Tensor, temperature: float, tile: Tensor
+) -> Tensor:
     """``queries @ keys.T / temperature + bias``, written into the tile: a fresh one for each would
     cost a CPU more than the addition."""
-    return torch.addmm(bias, queries, keys.T, alpha=1 / temperature,
-                       out=tile[:len(queries), :len(keys)])
+    return torch.addmm(
+        bias, queries, keys.T, alpha=1 / temperature, out=tile[: len(queries), : len(keys)]
+    )
 
 
-def similarity_logsumexp(queries: Tensor, keys: Tensor, temperature: float,
-                         key_valid: Tensor) -> Tensor:
+def similarity_logsumexp(
+    queries: Tensor, keys: Tensor, temperature: float, key_valid: Tensor
+) -> Tensor:
     """``log sum_j exp(q_i . k_j / temperature)`` over the valid keys.
 
     Args:

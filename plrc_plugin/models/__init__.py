@@ -1,4 +1,5 @@
 """Encoders and the models that compose them with the losses."""
+
 from plrc_plugin.models.backbones import ResNet, TorchvisionTrunk
 from plrc_plugin.models.dense_cl import DenseCL
 from plrc_plugin.models.distillation import STRATEGIES
@@ -13,7 +14,18 @@ from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 
 __all__ = [
-    'DenseCL', 'KeyQueue', 'MomentumContrast', 'MomentumEncoders', 'PLRC', 'PixPro',
-    'RegionContrast', 'ResNet', 'STRATEGIES', 'TorchvisionTrunk', 'ViewsPreprocessor',
-    'conv_projector', 'embed_points', 'embed_regions'
+    'DenseCL',
+    'KeyQueue',
+    'MomentumContrast',
+    'MomentumEncoders',
+    'PLRC',
+    'PixPro',
+    'RegionContrast',
+    'ResNet',
+    'STRATEGIES',
+    'TorchvisionTrunk',
+    'ViewsPreprocessor',
+    'conv_projector',
+    'embed_points',
+    'embed_regions',
 ]

@@ -1,4 +1,5 @@
 """Trunks that need no compiled operators."""
+
 from typing import Sequence, Tuple
 
 import torchvision
@@ -32,15 +33,18 @@ class ResNet(nn.Module):
         SettingsError: if there is no such architecture.
     """
 
-    def __init__(self, depth: int = 50, base_channels: int = 64,
-                 strides: Sequence[int] = (1, 2, 2, 2)):
+    def __init__(
+        self, depth: int = 50, base_channels: int = 64, strides: Sequence[int] = (1, 2, 2, 2)
+    ):
         super().__init__()
         if depth not in list(_ARCHITECTURES):
-            raise SettingsError(f'ResNet: depth must be one of {sorted(_ARCHITECTURES)}, '
-                                f'got {depth!r}')
+            raise SettingsError(
+                f'ResNet: depth must be one of {sorted(_ARCHITECTURES)}, got {depth!r}'
+            )
         if not isinstance(base_channels, int) or base_channels < 1:
-            raise SettingsError(f'ResNet: base_channels must be a positive integer, got '
-                                f'{base_channels!r}')
+            raise SettingsError(
+                f'ResNet: base_channels must be a positive integer, got {base_channels!r}'
+            )
         if len(strides) != 4 or any(s not in (1, 2) for s in strides):
             raise SettingsError(f'ResNet: strides must be four of 1 or 2, got {strides!r}')
         block, counts = _ARCHITECTURES[depth]
@@ -69,7 +73,7 @@ class ResNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for i in range(1, 5):
             x = getattr(self, f'layer{i}')(x)
-        return (x, )
+        return (x,)
 
 
 def _block(block: type, channels: int, planes: int, stride: int) -> nn.Module:
@@ -77,7 +81,8 @@ def _block(block: type, channels: int, planes: int, stride: int) -> nn.Module:
     if stride != 1 or channels != planes * block.expansion:
         downsample = nn.Sequential(
             nn.Conv2d(channels, planes * block.expansion, 1, stride=stride, bias=False),
-            nn.BatchNorm2d(planes * block.expansion))
+            nn.BatchNorm2d(planes * block.expansion),
+        )
     return block(channels, planes, stride, downsample)
 
 
@@ -86,7 +91,7 @@ _PARTS = (
     ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4'),  # ResNet, ResNeXt
     ('features', 'norm', 'permute'),  # Swin, whose maps are channels-last until then
     ('stem', 'trunk_output'),  # RegNet
-    ('features', ),  # ConvNeXt, EfficientNet, MobileNet, DenseNet, VGG
+    ('features',),  # ConvNeXt, EfficientNet, MobileNet, DenseNet, VGG
 )
 
 
@@ -105,16 +110,22 @@ class TorchvisionTrunk(nn.Module):
     def __init__(self, name: str, **kwargs):
         super().__init__()
         if name not in torchvision.models.list_models(module=torchvision.models):
-            raise SettingsError(f'TorchvisionTrunk: torchvision {torchvision.__version__} has no '
-                                f'classification model {name!r}')
+            raise SettingsError(
+                f'TorchvisionTrunk: torchvision {torchvision.__version__} has no '
+                f'classification model {name!r}'
+            )
         if 'weights' in kwargs:
-            raise SettingsError('TorchvisionTrunk: pre-training starts from random weights: leave '
-                                'weights out; to go on from a checkpoint, set load_from')
+            raise SettingsError(
+                'TorchvisionTrunk: pre-training starts from random weights: leave '
+                'weights out; to go on from a checkpoint, set load_from'
+            )
         model = torchvision.models.get_model(name, weights=None, **kwargs)
         parts = next((p for p in _PARTS if all(hasattr(model, part) for part in p)), None)
         if parts is None:
-            raise SettingsError(f'TorchvisionTrunk: {name} has no last map known here: choose a '
-                                'hierarchical model, e.g. a ResNet, ConvNeXt, Swin or RegNet')
+            raise SettingsError(
+                f'TorchvisionTrunk: {name} has no last map known here: choose a '
+                'hierarchical model, e.g. a ResNet, ConvNeXt, Swin or RegNet'
+            )
         self._parts = parts
         for part in parts:
             self.add_module(part, getattr(model, part))
@@ -124,4 +135,4 @@ class TorchvisionTrunk(nn.Module):
         x = images
         for part in self._parts:
             x = getattr(self, part)(x)
-        return (x, )
+        return (x,)

@@ -1,4 +1,5 @@
 """DenseCL (Wang et al., CVPR 2021): a further point of comparison, beyond the paper."""
+
 from typing import Dict, Tuple
 
 from torch import Tensor
@@ -44,8 +45,9 @@ class DenseCL(MomentumContrast):
         terms = self.image_terms(self.project(features, self.projector), key_vector)
         queries = _positions(self.dense_projector(features))
         matches = match_positions(_rows(features), _rows(key_features))
-        l_dense = dense_contrast(queries, _positions(key_map), matches, self.dense_queue.bank,
-                                 self.temperature)
+        l_dense = dense_contrast(
+            queries, _positions(key_map), matches, self.dense_queue.bank, self.temperature
+        )
         self.dense_queue.push(F.normalize(key_map.float().mean((2, 3)), dim=1))
         total = (1 - self.dense_weight) * terms['l_m'] + self.dense_weight * l_dense
         return dict(loss=total, **terms, l_dense=l_dense)
@@ -53,8 +55,11 @@ class DenseCL(MomentumContrast):
     def momentum_pass(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Backbone map, pooled projection and dense projection of f^M."""
         features = last_map(self.momentum_backbone(images))
-        return (features, self.project(features, self.momentum_projector),
-                self.momentum_dense_projector(features))
+        return (
+            features,
+            self.project(features, self.momentum_projector),
+            self.momentum_dense_projector(features),
+        )
 
 
 def _rows(feature_map: Tensor) -> Tensor:

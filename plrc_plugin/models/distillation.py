@@ -11,6 +11,7 @@ function of
 and returns the student's queries and keys, the teacher's queries and keys, the validity of anchors
 (B, M), and that of keys (B, K). A further one is a function added to :data:`STRATEGIES`.
 """
+
 from plrc_plugin.models.embedding import embed_points
 from plrc_plugin.views.geometry import inside, view_to_view
 

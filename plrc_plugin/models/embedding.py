@@ -1,4 +1,5 @@
 """From projected maps to the embeddings of points and of regions."""
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,9 +33,12 @@ def embed_regions(projected_map: Tensor, region_map: Tensor, regions: Tensor) ->
         dtype = projected_map.dtype
         masks = (region_map.unsqueeze(1) == regions[:, :, None, None]).to(dtype)
         centres = (torch.arange(masks.shape[-1], device=masks.device) + 0.5) / masks.shape[-1]
-        weights = torch.einsum('bnyx,yh,xw->bnhw', masks,
-                               cell_weights(centres, height, dtype),
-                               cell_weights(centres, width, dtype))
+        weights = torch.einsum(
+            'bnyx,yh,xw->bnhw',
+            masks,
+            cell_weights(centres, height, dtype),
+            cell_weights(centres, width, dtype),
+        )
         pooled = torch.einsum('bnhw,bdhw->bnd', weights, projected_map)
         cells = masks.sum((2, 3)).clamp(min=1).unsqueeze(2)
         return F.normalize(pooled / cells, dim=2)

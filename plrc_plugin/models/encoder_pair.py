@@ -1,4 +1,5 @@
 """Two encoders, one the moving average of the other: the ground of every objective here."""
+
 import copy
 import math
 from collections import OrderedDict
@@ -49,9 +50,16 @@ class MomentumEncoders(BaseModel):
         SettingsError: if a setting cannot work.
     """
 
-    def __init__(self, backbone: dict, embedding_dim: int = 128, momentum: float = 0.999,
-                 shuffle_bn: bool = True, symmetric: bool = False,
-                 data_preprocessor: Optional[dict] = None, init_cfg: Optional[dict] = None):
+    def __init__(
+        self,
+        backbone: dict,
+        embedding_dim: int = 128,
+        momentum: float = 0.999,
+        shuffle_bn: bool = True,
+        symmetric: bool = False,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
         self.check_positive_integers(embedding_dim=embedding_dim)
         check_shares(type(self).__name__, momentum=momentum)
@@ -105,8 +113,9 @@ class MomentumEncoders(BaseModel):
             return losses
         if mode == 'tensor':
             return self.encode(query['image'])
-        raise ValueError(f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts "
-                         'nothing')
+        raise ValueError(
+            f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts nothing"
+        )
 
     def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
         """Scalars to log, and the total under ``loss``."""
@@ -180,8 +189,11 @@ class MomentumEncoders(BaseModel):
         self.mark_step_finished()
         average = get_ema_multi_avg_fn(self.momentum)
         for name in self._averaged:
-            average(list(getattr(self, f'momentum_{name}').parameters()),
-                    list(getattr(self, name).parameters()), None)
+            average(
+                list(getattr(self, f'momentum_{name}').parameters()),
+                list(getattr(self, name).parameters()),
+                None,
+            )
         for queue in self.children():
             if isinstance(queue, KeyQueue):
                 queue.flush()
@@ -209,13 +221,11 @@ class MomentumEncoders(BaseModel):
         check_positive_integers(type(self).__name__, **settings)
 
 
-
-
 @torch.no_grad()
 def spread(embeddings: Tensor) -> Tensor:
     """Standard deviation of l2-normalised embeddings (B, D) over the batch, times sqrt(D): 1 when
     they spread evenly over the sphere, 0 when collapsed."""
-    return embeddings.std(0, unbiased=False).mean() * embeddings.shape[1]**0.5
+    return embeddings.std(0, unbiased=False).mean() * embeddings.shape[1] ** 0.5
 
 
 @torch.no_grad()
@@ -226,6 +236,8 @@ def _probe(backbone: nn.Module, size: int = 128) -> Tuple[int, int]:
     features = last_map(backbone(torch.zeros(1, 3, size, size)))
     backbone.train(training)
     if not isinstance(features, Tensor) or features.dim() != 4:
-        raise SettingsError(f'backbone {type(backbone).__name__} must give a map (B, C, h, w) as '
-                            'its last output; choose its out_indices accordingly')
+        raise SettingsError(
+            f'backbone {type(backbone).__name__} must give a map (B, C, h, w) as '
+            'its last output; choose its out_indices accordingly'
+        )
     return features.shape[1], size // features.shape[3]

@@ -1,4 +1,5 @@
 """The queue of keys: MoCo's dictionary of negatives."""
+
 import copy
 from typing import List
 

@@ -1,4 +1,5 @@
 """MoCo v2: two encoders, their queue, and contrast of whole images."""
+
 from typing import Dict
 
 from torch import Tensor, nn

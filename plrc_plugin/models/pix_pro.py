@@ -1,4 +1,5 @@
 """PixPro (Xie et al., CVPR 2021): a further point of comparison, beyond the paper."""
+
 from typing import Dict, Tuple
 
 import torch
@@ -20,7 +21,7 @@ class PixelPropagation(nn.Module):
         gamma (float): sharpness. Defaults to 2.
     """
 
-    def __init__(self, channels: int, gamma: float = 2.):
+    def __init__(self, channels: int, gamma: float = 2.0):
         super().__init__()
         self.transform = nn.Conv2d(channels, channels, 1)
         self.gamma = gamma
@@ -31,7 +32,7 @@ class PixelPropagation(nn.Module):
         # Cosines and their powers are no numbers for half precision.
         with torch.autocast(x.device.type, enabled=False):
             unit = F.normalize(x.float().flatten(2), dim=1)
-            similarity = (unit.transpose(1, 2) @ unit).clamp(min=0)**self.gamma
+            similarity = (unit.transpose(1, 2) @ unit).clamp(min=0) ** self.gamma
             return (transformed @ similarity).view_as(x)
 
 
@@ -56,8 +57,16 @@ class PixPro(MomentumEncoders):
         arXiv 2011.10043, Section 3.
     """
 
-    def __init__(self, *args, embedding_dim: int = 256, symmetric: bool = True,
-                 hidden_dim: int = 2048, threshold: float = 0.7, gamma: float = 2., **kwargs):
+    def __init__(
+        self,
+        *args,
+        embedding_dim: int = 256,
+        symmetric: bool = True,
+        hidden_dim: int = 2048,
+        threshold: float = 0.7,
+        gamma: float = 2.0,
+        **kwargs,
+    ):
         check_positive('PixPro', threshold=threshold, gamma=gamma)
         self._hidden_dim = hidden_dim
         super().__init__(*args, embedding_dim=embedding_dim, symmetric=symmetric, **kwargs)
@@ -69,20 +78,25 @@ class PixPro(MomentumEncoders):
         """1x1 convolution, BN, ReLU, 1x1 convolution."""
         self.check_positive_integers(hidden_dim=self._hidden_dim)
         return nn.Sequential(
-            nn.Conv2d(self.channels, self._hidden_dim, 1), nn.BatchNorm2d(self._hidden_dim),
-            nn.ReLU(inplace=True), nn.Conv2d(self._hidden_dim, self.embedding_dim, 1))
+            nn.Conv2d(self.channels, self._hidden_dim, 1),
+            nn.BatchNorm2d(self._hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(self._hidden_dim, self.embedding_dim, 1),
+        )
 
     def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
         """``l_pix``, ``std`` (see :func:`spread`) and ``no_near_pair``, the share of images
         without a pair."""
         x = self.encode(query['image'])
         key_map = self.encode_key(key['image'])
-        pairs = near_pairs(*bins_in_image(query, x.shape[2]),
-                           *bins_in_image(key, x.shape[2]), self.threshold)
+        pairs = near_pairs(
+            *bins_in_image(query, x.shape[2]), *bins_in_image(key, x.shape[2]), self.threshold
+        )
         l_pix = self.consistency(_unit_rows(self.propagation(x)), _unit_rows(key_map), pairs)
         std = spread(F.normalize(x.float().mean((2, 3)), dim=1))
-        return dict(loss=l_pix, l_pix=l_pix, std=std,
-                    no_near_pair=1 - pairs.any(2).any(1).float().mean())
+        return dict(
+            loss=l_pix, l_pix=l_pix, std=std, no_near_pair=1 - pairs.any(2).any(1).float().mean()
+        )
 
 
 @torch.no_grad()

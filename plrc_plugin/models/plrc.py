@@ -1,4 +1,5 @@
 """Point-Level Region Contrast (Bai et al., CVPR 2022): the model that composes the parts."""
+
 from typing import Dict
 
 import torch
@@ -41,19 +42,29 @@ class PLRC(MomentumContrast):
         SettingsError: if a setting cannot work.
     """
 
-    def __init__(self, *args, alpha: float = 0.5, beta: float = 0.7, warmup_epochs: int = 30,
-                 strategy: int = 1, negatives: str = 'batch', point_queue_size: int = 65536,
-                 region_contrast: dict = dict(type='plrc_plugin.PointRegionContrast'),
-                 affinity_distillation: dict = dict(type='plrc_plugin.PointAffinityDistillation'),
-                 **kwargs):
+    def __init__(
+        self,
+        *args,
+        alpha: float = 0.5,
+        beta: float = 0.7,
+        warmup_epochs: int = 30,
+        strategy: int = 1,
+        negatives: str = 'batch',
+        point_queue_size: int = 65536,
+        region_contrast: dict = dict(type='plrc_plugin.PointRegionContrast'),
+        affinity_distillation: dict = dict(type='plrc_plugin.PointAffinityDistillation'),
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         check_shares('PLRC', alpha=alpha, beta=beta)
         if not isinstance(warmup_epochs, int) or warmup_epochs < 0:
-            raise SettingsError('PLRC: warmup_epochs must be an integer >= 0, got '
-                                f'{warmup_epochs!r}')
+            raise SettingsError(
+                f'PLRC: warmup_epochs must be an integer >= 0, got {warmup_epochs!r}'
+            )
         if type(strategy) is not int or strategy not in STRATEGIES:
-            raise SettingsError(f'PLRC: strategy must be one of {list(STRATEGIES)}, '
-                                f'got {strategy!r}')
+            raise SettingsError(
+                f'PLRC: strategy must be one of {list(STRATEGIES)}, got {strategy!r}'
+            )
         if negatives not in NEGATIVES:
             raise SettingsError(f'PLRC: negatives must be one of {NEGATIVES}, got {negatives!r}')
         self.negatives = negatives
@@ -88,12 +99,18 @@ class PLRC(MomentumContrast):
         terms = self.image_terms(query_map, key_map)
         query_points = self.embed(query_map, query)
         key_points = self.embed(key_map, key)
-        terms['l_c'] = self.region_contrast(query_points, key_points, query['regions'],
-                                            key['regions'],
-                                            **self.further_negatives(key_points, key['regions']))
+        terms['l_c'] = self.region_contrast(
+            query_points,
+            key_points,
+            query['regions'],
+            key['regions'],
+            **self.further_negatives(key_points, key['regions']),
+        )
         point_loss = self.alpha * terms['l_c']
         if self.distills:
-            compared = STRATEGIES[self.strategy](self, query, key, query_points, key_points, key_map)
+            compared = STRATEGIES[self.strategy](
+                self, query, key, query_points, key_points, key_map
+            )
             terms['l_a'] = self.affinity_distillation(*compared)
             point_loss = point_loss + (1 - self.alpha) * terms['l_a']
         total = self.beta * point_loss + (1 - self.beta) * terms['l_m']
@@ -116,7 +133,7 @@ class PLRC(MomentumContrast):
             return dict(negatives=self.point_queue.bank)
         if self.negatives == 'ranks' and get_world_size() > 1:
             gathered, own = concat_all_gather(keys), get_rank() * len(keys)
-            return dict(negatives=torch.cat([gathered[:own], gathered[own + len(keys):]]))
+            return dict(negatives=torch.cat([gathered[:own], gathered[own + len(keys) :]]))
         return dict()
 
     @property

@@ -1,4 +1,5 @@
 """Reading features off a network: its last map, at points and in cells."""
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,8 +44,9 @@ def cell_weights(positions: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()
-def cell_features(model: nn.Module, pixels: Tensor, cells: int, projected: bool = False,
-                  momentum: bool = False) -> Tensor:
+def cell_features(
+    model: nn.Module, pixels: Tensor, cells: int, projected: bool = False, momentum: bool = False
+) -> Tensor:
     """Features of each cell: the trunk's last map, projected or not, interpolated bilinearly.
 
     Args:

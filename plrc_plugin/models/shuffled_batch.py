@@ -1,4 +1,5 @@
 """Shuffling a batch over the processes, for batch statistics that mix them (MoCo, Section 3.3)."""
+
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
@@ -36,12 +37,16 @@ def redistribute(rows: Tensor, order: Tensor) -> Tensor:
     sent = [wanted[r][owners[r] == rank] - rank * count for r in range(size)]
     arrived = rows.new_empty(rows.shape)
     dist.all_to_all_single(
-        arrived, rows[torch.cat(sent).to(rows.device)].contiguous(),
+        arrived,
+        rows[torch.cat(sent).to(rows.device)].contiguous(),
         output_split_sizes=owners[rank].bincount(minlength=size).tolist(),
-        input_split_sizes=[len(s) for s in sent])
+        input_split_sizes=[len(s) for s in sent],
+    )
     # They arrive by owner; back to the order that was asked for.
     arrived = arrived[owners[rank].argsort(stable=True).argsort().to(rows.device)]
-    return arrived.contiguous(memory_format=torch.channels_last) if _channels_last(rows) else arrived
+    return (
+        arrived.contiguous(memory_format=torch.channels_last) if _channels_last(rows) else arrived
+    )
 
 
 def _channels_last(rows: Tensor) -> bool:

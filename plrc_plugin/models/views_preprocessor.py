@@ -1,4 +1,5 @@
 """From a batch of uint8 views to normalised images on the device."""
+
 from typing import Optional, Sequence
 
 import torch
@@ -22,8 +23,12 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         channels_last (bool): memory format of the images. Defaults to False.
     """
 
-    def __init__(self, mean: Sequence[float] = (123.675, 116.28, 103.53),
-                 std: Sequence[float] = (58.395, 57.12, 57.375), channels_last: bool = False):
+    def __init__(
+        self,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        channels_last: bool = False,
+    ):
         super().__init__(non_blocking=True)
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
@@ -38,8 +43,9 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             data[name] = view
         return data
 
-    def normalise(self, pixels: Tensor,
-                  augmentation: Optional[DeviceAugmentation] = None) -> Tensor:
+    def normalise(
+        self, pixels: Tensor, augmentation: Optional[DeviceAugmentation] = None
+    ) -> Tensor:
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         if augmentation is not None:
             images = augment(images, augmentation).contiguous(memory_format=self.memory_format)

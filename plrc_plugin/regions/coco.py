@@ -1,4 +1,5 @@
 """Ground-truth regions: instance masks or boxes of a COCO json (Section 4.5.1, Fig. 6)."""
+
 import json
 from collections import Counter, defaultdict
 from typing import List
@@ -39,32 +40,49 @@ class CocoRegions:
         try:
             with open(ann_file, encoding='utf-8') as file:
                 content = json.load(file)
-            images = {image['id']: (image['file_name'], image['width'], image['height'])
-                      for image in content['images']}
-            repeated = {name: [value for value, times in Counter(
-                image[name] for image in content['images']).items() if times > 1]
-                for name in ('id', 'file_name')}
+            images = {
+                image['id']: (image['file_name'], image['width'], image['height'])
+                for image in content['images']
+            }
+            repeated = {
+                name: [
+                    value
+                    for value, times in Counter(image[name] for image in content['images']).items()
+                    if times > 1
+                ]
+                for name in ('id', 'file_name')
+            }
             shapes = defaultdict(list)
             for annotation in content['annotations']:
                 if not annotation.get('iscrowd'):
                     shapes[annotation['image_id']].append(annotation[field])
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} cannot be read ({error}): '
-                                "name a json in COCO's instance format") from error
+            raise SettingsError(
+                f'CocoRegions: ann_file={ann_file!r} cannot be read ({error}): '
+                "name a json in COCO's instance format"
+            ) from error
         except KeyError as error:
-            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} lacks {error}: name a json in '
-                                "COCO's instance format") from error
+            raise SettingsError(
+                f'CocoRegions: ann_file={ann_file!r} lacks {error}: name a json in '
+                "COCO's instance format"
+            ) from error
         for name, values in repeated.items():
             if values:
-                raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has several images of '
-                                    f'{name} {values[0]!r}: give each image one entry')
+                raise SettingsError(
+                    f'CocoRegions: ann_file={ann_file!r} has several images of '
+                    f'{name} {values[0]!r}: give each image one entry'
+                )
         unknown = [i for i in shapes if i not in images]
         if unknown:
-            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has annotations of image_id '
-                                f'{unknown[0]!r}, but no such image: add it or remove them')
+            raise SettingsError(
+                f'CocoRegions: ann_file={ann_file!r} has annotations of image_id '
+                f'{unknown[0]!r}, but no such image: add it or remove them'
+            )
         if not shapes:
-            raise SettingsError(f'CocoRegions: ann_file={ann_file!r} has {len(images)} images and '
-                                'no instances: name a json of the images in data_root')
+            raise SettingsError(
+                f'CocoRegions: ann_file={ann_file!r} has {len(images)} images and '
+                'no instances: name a json of the images in data_root'
+            )
         # One array of bytes: workers share its memory, where they would copy a million objects.
         packed = [json.dumps([*images[i], shapes[i]]).encode() for i in images]
         self._bytes = np.frombuffer(b''.join(packed), np.uint8)
@@ -73,22 +91,27 @@ class CocoRegions:
 
     def __call__(self, record: dict) -> np.ndarray:
         if record['name'] not in self._places:
-            raise MissingRegions(f'{record["name"]!r} is not in {self.ann_file}: choose the json '
-                                 f'of data_root={record["data_root"]!r}')
+            raise MissingRegions(
+                f'{record["name"]!r} is not in {self.ann_file}: choose the json '
+                f'of data_root={record["data_root"]!r}'
+            )
         n = self._places[record['name']]
-        text = self._bytes[self._ends[n - 1] if n else 0:self._ends[n]].tobytes()
+        text = self._bytes[self._ends[n - 1] if n else 0 : self._ends[n]].tobytes()
         name, width, height, shapes = json.loads(text)
         if (width, height) != tuple(record['size']):
-            raise SettingsError(f'CocoRegions: {record["img_path"]} is {record["size"][0]} x '
-                                f'{record["size"][1]} pixels, {self.ann_file} says {width} x '
-                                f'{height}: resize the images and their annotations together')
+            raise SettingsError(
+                f'CocoRegions: {record["img_path"]} is {record["size"][0]} x '
+                f'{record["size"][1]} pixels, {self.ann_file} says {width} x '
+                f'{height}: resize the images and their annotations together'
+            )
         draw = dict(mask=instance_mask, box=box_mask)[self.kind]
         try:
-            return one_region_each([draw(shape, height, width) for shape in shapes],
-                                   height, width)
+            return one_region_each([draw(shape, height, width) for shape in shapes], height, width)
         except (ValueError, TypeError, IndexError, KeyError, cv2.error) as error:
-            raise SettingsError(f'CocoRegions: an instance of {name!r} in {self.ann_file} cannot '
-                                f'be read ({" ".join(str(error).split())}): mend it') from error
+            raise SettingsError(
+                f'CocoRegions: an instance of {name!r} in {self.ann_file} cannot '
+                f'be read ({" ".join(str(error).split())}): mend it'
+            ) from error
 
 
 def one_region_each(masks: List[np.ndarray], height: int, width: int) -> np.ndarray:

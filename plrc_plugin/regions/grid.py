@@ -1,4 +1,5 @@
 """The paper's default regions: an n x n grid over the image (Section 3.2)."""
+
 import numpy as np
 
 from plrc_plugin.errors import SettingsError

@@ -1,4 +1,5 @@
 """Regions from label maps on disk, one file per image."""
+
 import os
 import stat
 from typing import Optional, Sequence
@@ -52,9 +53,13 @@ class LabelFiles:
             turned = labels.shape == (width, height)
             raise SettingsError(
                 f'LabelFiles: {path} is {labels.shape[1]} x {labels.shape[0]} pixels, its image '
-                f'{record["img_path"]} {width} x {height}' + (
-                    ' once its EXIF orientation is applied: turn the map likewise' if turned else
-                    ': make the map at the size of the image, or resize it to the nearest label'))
+                f'{record["img_path"]} {width} x {height}'
+                + (
+                    ' once its EXIF orientation is applied: turn the map likewise'
+                    if turned
+                    else ': make the map at the size of the image, or resize it to the nearest label'
+                )
+            )
         if self.void:
             labels = np.where(np.isin(labels, self.void), VOID, labels.astype(np.int64))
         return labels
@@ -62,13 +67,18 @@ class LabelFiles:
     def _path(self, record: dict) -> str:
         root = os.path.realpath(self.root or record['data_root'])
         path = os.path.realpath(
-            os.path.join(root, os.path.splitext(record['name'])[0] + self.suffix))
+            os.path.join(root, os.path.splitext(record['name'])[0] + self.suffix)
+        )
         if os.path.commonpath([root, path]) != root:
-            raise SettingsError(f'LabelFiles: the label map of {record["name"]!r} would be {path}, '
-                                f'outside {root}: put it there, or set root')
+            raise SettingsError(
+                f'LabelFiles: the label map of {record["name"]!r} would be {path}, '
+                f'outside {root}: put it there, or set root'
+            )
         if path == os.path.realpath(record['img_path']):
-            raise SettingsError(f'LabelFiles: {path} is the image itself: set root, or a suffix '
-                                "such as '_regions.png'")
+            raise SettingsError(
+                f'LabelFiles: {path} is the image itself: set root, or a suffix '
+                "such as '_regions.png'"
+            )
         return path
 
 
@@ -86,22 +96,28 @@ def read_labels(path: str) -> np.ndarray:
     except SettingsError:
         raise
     except Exception as error:  # broken files raise many kinds
-        raise SettingsError(f'LabelFiles: {path} cannot be read ({type(error).__name__}: '
-                            f'{" ".join(str(error).split())}): make it anew') from error
+        raise SettingsError(
+            f'LabelFiles: {path} cannot be read ({type(error).__name__}: '
+            f'{" ".join(str(error).split())}): make it anew'
+        ) from error
     return as_labels(labels, f'LabelFiles: {path}').numpy()
 
 
 def _read_npz(path: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as arrays:
         if len(arrays.files) != 1:
-            raise SettingsError(f'LabelFiles: {path} must hold one array, has {arrays.files}: save '
-                                'it with np.savez_compressed(path, labels)')
+            raise SettingsError(
+                f'LabelFiles: {path} must hold one array, has {arrays.files}: save '
+                'it with np.savez_compressed(path, labels)'
+            )
         return arrays[arrays.files[0]]
 
 
 def _read_png(path: str) -> np.ndarray:
     with Image.open(path, formats=['PNG']) as image:
         if image.mode not in ('1', 'L', 'P', 'I', 'I;16'):
-            raise SettingsError(f'LabelFiles: {path} has colours ({image.mode}), not ids: save one '
-                                'channel of 8 or 16 bits, or larger ids as .npz')
+            raise SettingsError(
+                f'LabelFiles: {path} has colours ({image.mode}), not ids: save one '
+                'channel of 8 or 16 bits, or larger ids as .npz'
+            )
         return np.array(image)

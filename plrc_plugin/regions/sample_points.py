@@ -1,4 +1,5 @@
 """The pipeline step that gives each view its regions and points."""
+
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -16,6 +17,7 @@ from plrc_plugin.registry import REGIONS, TRANSFORMS
 class RegionPoints(NamedTuple):
     """M = N * P points of a view: region ids (M,) int64 and positions (M, 2) float32 in [0, 1],
     and, where asked for, the region ids (R, R) int64 of all its cells."""
+
     regions: Tensor
     points: Tensor
     region_map: Optional[Tensor] = None
@@ -46,22 +48,33 @@ class SampleRegionPoints:
             are missing or unfit.
     """
 
-    def __init__(self, regions: dict = dict(type='GridRegions', n=4), num_regions: int = 16,
-                 points_per_region: int = 16, resolution: int = 56,
-                 keep_region_map: bool = False, missing: str = 'error'):
-        for name, value in dict(num_regions=num_regions, points_per_region=points_per_region,
-                                resolution=resolution).items():
+    def __init__(
+        self,
+        regions: dict = dict(type='GridRegions', n=4),
+        num_regions: int = 16,
+        points_per_region: int = 16,
+        resolution: int = 56,
+        keep_region_map: bool = False,
+        missing: str = 'error',
+    ):
+        for name, value in dict(
+            num_regions=num_regions, points_per_region=points_per_region, resolution=resolution
+        ).items():
             if not isinstance(value, int) or value < 1:
                 raise SettingsError(
-                    f'SampleRegionPoints: {name} must be a positive integer, got {value!r}')
+                    f'SampleRegionPoints: {name} must be a positive integer, got {value!r}'
+                )
         if missing not in ('error', 'grid'):
-            raise SettingsError("SampleRegionPoints: missing must be 'error' or 'grid', got "
-                                f'{missing!r}')
+            raise SettingsError(
+                f"SampleRegionPoints: missing must be 'error' or 'grid', got {missing!r}"
+            )
         kind = regions.get('type')
         if isinstance(kind, str) and REGIONS.get(kind) is None:
-            raise SettingsError(f'SampleRegionPoints: regions.type must be one of '
-                                f'{sorted(REGIONS.module_dict)}, got {kind!r}; a source of your '
-                                'own has to be imported, by custom_imports of the config')
+            raise SettingsError(
+                f'SampleRegionPoints: regions.type must be one of '
+                f'{sorted(REGIONS.module_dict)}, got {kind!r}; a source of your '
+                'own has to be imported, by custom_imports of the config'
+            )
         self.regions = REGIONS.build(regions)
         self.missing = missing
         self.num_regions = num_regions
@@ -74,12 +87,18 @@ class SampleRegionPoints:
         affines = np.stack([view.affine for view in results['views']])
         region_maps = region_map_of_view(label_map, affines, self.resolution)
         regions, points = sample_region_points(
-            region_maps.numpy(), self.num_regions, self.points_per_region,
-            stream(results['sample_key'], 'points'))
+            region_maps.numpy(),
+            self.num_regions,
+            self.points_per_region,
+            stream(results['sample_key'], 'points'),
+        )
         regions = regions.repeat(self.points_per_region, axis=1)
         results['region_points'] = [
-            RegionPoints(torch.from_numpy(ids), torch.from_numpy(positions.reshape(-1, 2)),
-                         region_map if self.keep_region_map else None)
+            RegionPoints(
+                torch.from_numpy(ids),
+                torch.from_numpy(positions.reshape(-1, 2)),
+                region_map if self.keep_region_map else None,
+            )
             for ids, positions, region_map in zip(regions, points, region_maps)
         ]
         return results
@@ -92,8 +111,10 @@ class SampleRegionPoints:
             labels = self.regions(results)
         except MissingRegions as error:
             if self.missing == 'error':
-                raise SettingsError(f"{source}: {error}; or set missing='grid' of "
-                                    'SampleRegionPoints to give such images a grid') from None
+                raise SettingsError(
+                    f"{source}: {error}; or set missing='grid' of "
+                    'SampleRegionPoints to give such images a grid'
+                ) from None
             results['regions_missing'] = True
             labels = GridRegions(4)(results)
         return as_labels(labels, f'{source}: {results.get("img_path")}')

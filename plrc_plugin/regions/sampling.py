@@ -1,4 +1,5 @@
 """From label maps to regions and points (Section 3.2)."""
+
 from typing import Tuple, Union
 
 import numpy as np
@@ -42,9 +43,12 @@ def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Te
     return torch.from_numpy(seen)
 
 
-def sample_region_points(region_map: Array, num_regions: int, points_per_region: int,
-                         generator: Union[torch.Generator, np.random.Generator, None] = None
-                         ) -> Tuple[Array, Array]:
+def sample_region_points(
+    region_map: Array,
+    num_regions: int,
+    points_per_region: int,
+    generator: Union[torch.Generator, np.random.Generator, None] = None,
+) -> Tuple[Array, Array]:
     """Draws regions of a view, and points of each region.
 
     N of the view's valid (present, not void) regions are drawn uniformly with repetition, whatever
@@ -67,8 +71,10 @@ def sample_region_points(region_map: Array, num_regions: int, points_per_region:
         ValueError: if N or P is not positive, or the map is not a batch of square integer maps.
     """
     if num_regions < 1 or points_per_region < 1:
-        raise ValueError('num_regions and points_per_region must be at least 1, got '
-                         f'{num_regions} and {points_per_region}')
+        raise ValueError(
+            'num_regions and points_per_region must be at least 1, got '
+            f'{num_regions} and {points_per_region}'
+        )
     if region_map.ndim != 3 or region_map.shape[1] != region_map.shape[2]:
         raise ValueError(f'region_map must be (B, R, R), got {tuple(region_map.shape)}')
     if 'float' in str(region_map.dtype):

@@ -1,4 +1,5 @@
 """Regions by segmenting each image, kept on disk."""
+
 import hashlib
 import inspect
 import os
@@ -40,17 +41,24 @@ class SegmenterRegions:
         SettingsError: if a setting cannot work, or the cache cannot be written.
     """
 
-    def __init__(self, method: str = 'felzenszwalb', long_side: int = 160,
-                 cache_dir: Optional[str] = None, **parameters):
+    def __init__(
+        self,
+        method: str = 'felzenszwalb',
+        long_side: int = 160,
+        cache_dir: Optional[str] = None,
+        **parameters,
+    ):
         if method not in list(_DEFAULTS):
-            raise SettingsError(f'SegmenterRegions: method must be one of {list(_DEFAULTS)}, got '
-                                f'{method!r}')
+            raise SettingsError(
+                f'SegmenterRegions: method must be one of {list(_DEFAULTS)}, got {method!r}'
+            )
         check_positive_integers('SegmenterRegions', long_side=long_side)
         self._segment = getattr(segmentation, method)
         for name in parameters:
             if name not in inspect.signature(self._segment).parameters:
-                raise SettingsError(f'SegmenterRegions: {method} of scikit-image has no parameter '
-                                    f'{name}')
+                raise SettingsError(
+                    f'SegmenterRegions: {method} of scikit-image has no parameter {name}'
+                )
         self.parameters = {**_DEFAULTS[method], **parameters}
         self.long_side = long_side
         self.cache_dir = cache_dir
@@ -75,16 +83,20 @@ class SegmenterRegions:
     def _labels(self, file: ImageFile) -> np.ndarray:
         scale = min(1, self.long_side / max(file.size))
         width, height = (max(1, round(side * scale)) for side in file.size)
-        image = cv2.resize(file.decode((width, height)), (width, height),
-                           interpolation=cv2.INTER_AREA)
+        image = cv2.resize(
+            file.decode((width, height)), (width, height), interpolation=cv2.INTER_AREA
+        )
         try:
             labels = self._segment(image, **self.parameters)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f'SegmenterRegions: {self.parameters} cannot be used for '
-                                f'{file.path}: {error}') from error
+            raise SettingsError(
+                f'SegmenterRegions: {self.parameters} cannot be used for {file.path}: {error}'
+            ) from error
         if labels.max() > np.iinfo(np.uint16).max:
-            raise SettingsError(f'SegmenterRegions: {file.path} has {labels.max() + 1} segments, '
-                                'more than 65536: ask for larger ones, or lower long_side')
+            raise SettingsError(
+                f'SegmenterRegions: {file.path} has {labels.max() + 1} segments, '
+                'more than 65536: ask for larger ones, or lower long_side'
+            )
         return labels.astype(np.uint16)
 
     def _keep(self, labels: np.ndarray, path: str) -> None:
@@ -101,5 +113,7 @@ class SegmenterRegions:
                 os.unlink(partial)
                 raise
         except OSError as error:
-            raise SettingsError(f'SegmenterRegions: {path} cannot be written ({error}): choose '
-                                'another cache_dir, or make room') from error
+            raise SettingsError(
+                f'SegmenterRegions: {path} cannot be written ({error}): choose '
+                'another cache_dir, or make room'
+            ) from error

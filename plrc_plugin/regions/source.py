@@ -1,4 +1,5 @@
 """What every region source must give."""
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,18 +29,25 @@ def as_labels(labels, origin: str) -> Tensor:
     if not isinstance(labels, Tensor):
         labels = np.asarray(labels)
         if labels.dtype == np.uint64 and labels.max(initial=0) > np.iinfo(np.int64).max:
-            raise SettingsError(f'{origin}: id {labels.max()} is beyond int64: renumber the '
-                                'regions, e.g. with np.unique(labels, return_inverse=True)')
+            raise SettingsError(
+                f'{origin}: id {labels.max()} is beyond int64: renumber the '
+                'regions, e.g. with np.unique(labels, return_inverse=True)'
+            )
         if labels.dtype.kind in 'ub':
             # torch indexes uint8 only.
             wider = {1: np.uint8, 2: np.int32}.get(labels.dtype.itemsize, np.int64)
             labels = labels.astype(wider, copy=False)
         if labels.dtype.kind != 'i' and labels.dtype != np.uint8:
-            raise SettingsError(f'{origin}: labels must be integers, got {labels.dtype}: save '
-                                'region ids, e.g. with labels.astype(np.int32)')
-        labels = torch.from_numpy(np.ascontiguousarray(labels.astype(
-            labels.dtype.newbyteorder('='), copy=False)))
+            raise SettingsError(
+                f'{origin}: labels must be integers, got {labels.dtype}: save '
+                'region ids, e.g. with labels.astype(np.int32)'
+            )
+        labels = torch.from_numpy(
+            np.ascontiguousarray(labels.astype(labels.dtype.newbyteorder('='), copy=False))
+        )
     if labels.is_floating_point() or labels.dim() != 2 or labels.numel() == 0:
-        raise SettingsError(f'{origin}: a label map must be (H, W) integers, got '
-                            f'{tuple(labels.shape)} {labels.dtype}')
+        raise SettingsError(
+            f'{origin}: a label map must be (H, W) integers, got '
+            f'{tuple(labels.shape)} {labels.dtype}'
+        )
     return labels

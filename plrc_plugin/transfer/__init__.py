@@ -2,13 +2,14 @@
 
 Nothing here imports mmcv, mmdet or mmseg before a config asks for a part that needs them.
 """
+
 from plrc_plugin.checkpoints import (
-                                     TARGETS,
-                                     export_trunk,
-                                     load_encoder,
-                                     load_tensors,
-                                     load_trunk,
-                                     read_trunk,
+    TARGETS,
+    export_trunk,
+    load_encoder,
+    load_tensors,
+    load_trunk,
+    read_trunk,
 )
 from plrc_plugin.transfer.c4_head import Res5ExtraNorm
 from plrc_plugin.transfer.hooks import EvaluateFinished, LoadTrunk, PreciseBN
@@ -17,7 +18,17 @@ from plrc_plugin.transfer.voc_difficult import TrainOnDifficult
 from plrc_plugin.transfer.voc_metric import VOCAPMetric
 
 __all__ = [
-    'EvaluateFinished', 'LoadTrunk', 'PreciseBN', 'Res5ExtraNorm', 'SyncBN', 'TARGETS',
-    'TrainOnDifficult', 'VOCAPMetric', 'export_trunk', 'load_encoder', 'load_tensors',
-    'load_trunk', 'read_trunk'
+    'EvaluateFinished',
+    'LoadTrunk',
+    'PreciseBN',
+    'Res5ExtraNorm',
+    'SyncBN',
+    'TARGETS',
+    'TrainOnDifficult',
+    'VOCAPMetric',
+    'export_trunk',
+    'load_encoder',
+    'load_tensors',
+    'load_trunk',
+    'read_trunk',
 ]

@@ -1,4 +1,5 @@
 """The res5 head of R50-C4 detectors as MoCo fine-tunes it."""
+
 from typing import Optional, Union
 
 from mmengine.model import BaseModule
@@ -21,26 +22,37 @@ class Res5ExtraNorm(BaseModule):
         norm_cfg: norm of the blocks and of the extra layer.
     """
 
-    def __init__(self,
-                 depth: int = 50,
-                 base_channels: int = 64,
-                 stride: int = 2,
-                 norm_cfg: Optional[dict] = None,
-                 init_cfg: Union[dict, list, None] = None) -> None:
+    def __init__(
+        self,
+        depth: int = 50,
+        base_channels: int = 64,
+        stride: int = 2,
+        norm_cfg: Optional[dict] = None,
+        init_cfg: Union[dict, list, None] = None,
+    ) -> None:
         # Here, so that pre-training runs without mmcv and mmdet.
         from mmcv.cnn import build_norm_layer
         from mmdet.models import ResNet
         from mmdet.models.layers import ResLayer
-        super().__init__(init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer='_BatchNorm')
-        ])
+
+        super().__init__(
+            init_cfg
+            or [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer='_BatchNorm'),
+            ]
+        )
         norm_cfg = norm_cfg or dict(type='plrc_plugin.SyncBN')
         block, blocks = ResNet.arch_settings[depth]
         planes = base_channels * 8
         self.layer4 = ResLayer(
-            block, planes // 2 * block.expansion, planes, blocks[3], stride=stride,
-            norm_cfg=norm_cfg)
+            block,
+            planes // 2 * block.expansion,
+            planes,
+            blocks[3],
+            stride=stride,
+            norm_cfg=norm_cfg,
+        )
         self.norm = build_norm_layer(norm_cfg, planes * block.expansion)[1]
 
     def forward(self, x: Tensor) -> Tensor:

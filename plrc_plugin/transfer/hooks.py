@@ -1,4 +1,5 @@
 """What fine-tuning needs around mmdet's and mmseg's own runners."""
+
 from itertools import chain, islice, repeat
 
 import torch
@@ -33,9 +34,11 @@ class LoadTrunk(Hook):
     def before_run(self, runner: Runner) -> None:
         path = runner._load_from
         if path is not None and not runner._resume:
-            raise SettingsError(f'load_from={path} fills the backbone alone and ignores what does not '
-                                'fit: set pretrained instead. To start from a whole detector, leave '
-                                'LoadTrunk out of custom_hooks')
+            raise SettingsError(
+                f'load_from={path} fills the backbone alone and ignores what does not '
+                'fit: set pretrained instead. To start from a whole detector, leave '
+                'LoadTrunk out of custom_hooks'
+            )
         damage = damage_of(path) if path is not None else None
         if damage is not None:
             raise SettingsError(f'resume from {path}: {damage}')
@@ -48,14 +51,21 @@ class LoadTrunk(Hook):
         if self._resumed:
             print_log(f'pretrained={path} not read: a checkpoint of this run is loaded', 'current')
         elif not path:
-            raise SettingsError('pretrained is not set: give --cfg-options pretrained=<checkpoint>, '
-                                'or pretrained=scratch to start from random weights')
+            raise SettingsError(
+                'pretrained is not set: give --cfg-options pretrained=<checkpoint>, '
+                'or pretrained=scratch to start from random weights'
+            )
         elif path == 'scratch':
             print_log('pretrained=scratch: the trunk starts from random weights', 'current')
         else:
             trunk, prefix = read_trunk(path)
-            print_log('\n  '.join([f'trunk of {path} (under {prefix!r}):']
-                                  + load_trunk(bare_model(runner.model), trunk)), 'current')
+            print_log(
+                '\n  '.join(
+                    [f'trunk of {path} (under {prefix!r}):']
+                    + load_trunk(bare_model(runner.model), trunk)
+                ),
+                'current',
+            )
 
 
 @HOOKS.register_module()

@@ -1,4 +1,5 @@
 """SyncBN where there is something to synchronise."""
+
 from functools import lru_cache
 
 from mmengine.device import get_device
@@ -20,6 +21,7 @@ class SyncBN:
 
     mmengine reverts SyncBN only without a launcher; DDP on the CPU refuses to wrap it.
     """
+
     _abbr_ = 'bn'  # mmcv names the layers bn1, bn2, ... by it
 
     def __new__(cls, num_features: int, **kwargs) -> nn.Module:

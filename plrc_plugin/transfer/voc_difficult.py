@@ -1,4 +1,5 @@
 """Objects that VOC marks as difficult, in training."""
+
 from plrc_plugin.registry import TRANSFORMS
 
 

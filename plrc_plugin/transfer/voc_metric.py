@@ -1,4 +1,5 @@
 """PASCAL VOC's average precision, as detectron2 reports it."""
+
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -48,7 +49,7 @@ def class_aps(images: Sequence[Tuple[np.ndarray, ...]], eleven_points: bool) -> 
     """
     scores, overlaps, objects, difficult, first_object = [], [], [], [], 0
     for boxes, box_scores, gt_boxes, gt_difficult in images:
-        iou = pairwise_iou(boxes, gt_boxes) if len(gt_boxes) else np.full((len(boxes), 1), -1.)
+        iou = pairwise_iou(boxes, gt_boxes) if len(gt_boxes) else np.full((len(boxes), 1), -1.0)
         scores.append(box_scores)
         overlaps.append(iou.max(axis=1, initial=-1))
         objects.append(iou.argmax(axis=1) + first_object)
@@ -95,14 +96,21 @@ class VOCAPMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the boxes of mmdet's samples as arrays; ``ignored_instances`` are the difficult."""
         for sample in data_samples:
-            found, objects, ignored = (sample[key] for key in (
-                'pred_instances', 'gt_instances', 'ignored_instances'))
-            self.results.append(dict(
-                boxes=_array(found['bboxes']), scores=_array(found['scores']),
-                labels=_array(found['labels']),
-                gt_boxes=np.concatenate([_array(x['bboxes']) for x in (objects, ignored)]),
-                gt_labels=np.concatenate([_array(x['labels']) for x in (objects, ignored)]),
-                difficult=np.repeat([False, True], [len(x['labels']) for x in (objects, ignored)])))
+            found, objects, ignored = (
+                sample[key] for key in ('pred_instances', 'gt_instances', 'ignored_instances')
+            )
+            self.results.append(
+                dict(
+                    boxes=_array(found['bboxes']),
+                    scores=_array(found['scores']),
+                    labels=_array(found['labels']),
+                    gt_boxes=np.concatenate([_array(x['bboxes']) for x in (objects, ignored)]),
+                    gt_labels=np.concatenate([_array(x['labels']) for x in (objects, ignored)]),
+                    difficult=np.repeat(
+                        [False, True], [len(x['labels']) for x in (objects, ignored)]
+                    ),
+                )
+            )
 
     def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
         aps = []
@@ -110,8 +118,14 @@ class VOCAPMetric(BaseMetric):
             images = []
             for r in results:
                 found, true = r['labels'] == label, r['gt_labels'] == label
-                images.append((r['boxes'][found], r['scores'][found], r['gt_boxes'][true],
-                               r['difficult'][true]))
+                images.append(
+                    (
+                        r['boxes'][found],
+                        r['scores'][found],
+                        r['gt_boxes'][true],
+                        r['difficult'][true],
+                    )
+                )
             aps.append(class_aps(images, self.eleven_points))
         at = 100 * np.mean(aps, axis=0)
         return dict(AP=float(at.mean()), AP50=float(at[0]), AP75=float(at[5]))

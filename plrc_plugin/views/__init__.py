@@ -1,18 +1,30 @@
 """Views of an image: their augmentation and their geometry."""
+
 from plrc_plugin.images import DecodingError, ImageFile, read_image
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
 from plrc_plugin.views.geometry import (
-                                        crop_affine,
-                                        image_to_view,
-                                        inside,
-                                        view_to_image,
-                                        view_to_view,
+    crop_affine,
+    image_to_view,
+    inside,
+    view_to_image,
+    view_to_view,
 )
 from plrc_plugin.views.two_views import TwoViews, View
 
 __all__ = [
-    'DecodingError', 'DeviceAugmentation', 'ImageFile', 'SampleKey', 'TwoViews', 'View', 'augment',
-    'crop_affine', 'image_to_view', 'inside', 'read_image', 'stream', 'view_to_image',
-    'view_to_view'
+    'DecodingError',
+    'DeviceAugmentation',
+    'ImageFile',
+    'SampleKey',
+    'TwoViews',
+    'View',
+    'augment',
+    'crop_affine',
+    'image_to_view',
+    'inside',
+    'read_image',
+    'stream',
+    'view_to_image',
+    'view_to_view',
 ]

@@ -4,6 +4,7 @@ Every function takes a ``numpy.random.Generator``, so that a view is a function 
 distributions are those of torchvision's transforms of the same names; OpenCV does the pixels, as it
 is several times faster than Pillow on one core.
 """
+
 import math
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -23,14 +24,19 @@ class Photometric(NamedTuple):
     ``jitter``, adjustments and their amounts in order, none if there is no jitter; ``grey``,
     whether colour is taken away; ``blur_sigma`` in pixels, 0 = no blur.
     """
+
     jitter: Jitter
     grey: bool
     blur_sigma: float
 
 
-def random_crop_box(rng: np.random.Generator, width: int, height: int,
-                    scale: Sequence[float] = (0.2, 1.0),
-                    ratio: Sequence[float] = (3 / 4, 4 / 3)) -> Box:
+def random_crop_box(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    scale: Sequence[float] = (0.2, 1.0),
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+) -> Box:
     """The box of a RandomResizedCrop: (left, top, width, height) in pixels.
 
     The area is uniform in ``scale`` (share of the image), the aspect ratio log-uniform in
@@ -50,10 +56,11 @@ def random_crop_box(rng: np.random.Generator, width: int, height: int,
 def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     """The box of an (H, W, 3) image as (size, size, 3), bilinear, anti-aliased when shrinking."""
     left, top, width, height = box
-    crop = image[top:top + height, left:left + width]
+    crop = image[top : top + height, left : left + width]
     shrinks = width > size and height > size
-    return cv2.resize(crop, (size, size),
-                      interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(
+        crop, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -85,19 +92,30 @@ def hue_steps(shift: float) -> int:
     return int(shift * 255) % 256
 
 
-def draw_jitter(rng: np.random.Generator, brightness: float, contrast: float, saturation: float,
-                hue: float) -> Jitter:
+def draw_jitter(
+    rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
+) -> Jitter:
     """The four adjustments in random order, factors uniform in 1 ± strength, hue in ± strength."""
-    amounts = [(name, rng.uniform(max(0, 1 - strength), 1 + strength)) for name, strength in
-               (('brightness', brightness), ('contrast', contrast), ('saturation', saturation))]
+    amounts = [
+        (name, rng.uniform(max(0, 1 - strength), 1 + strength))
+        for name, strength in (
+            ('brightness', brightness),
+            ('contrast', contrast),
+            ('saturation', saturation),
+        )
+    ]
     amounts.append(('hue', rng.uniform(-hue, hue)))
     return [amounts[i] for i in rng.permutation(4)]
 
 
 def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
     """The adjustments, in their order."""
-    adjust = dict(brightness=adjust_brightness, contrast=adjust_contrast,
-                  saturation=adjust_saturation, hue=adjust_hue)
+    adjust = dict(
+        brightness=adjust_brightness,
+        contrast=adjust_contrast,
+        saturation=adjust_saturation,
+        hue=adjust_hue,
+    )
     for name, amount in jitter:
         image = adjust[name](image, amount)
     return image

@@ -4,6 +4,7 @@ The loader draws what is to be done to a view and writes it as numbers; here it 
 levels as in the loader: after each step values are rounded and clipped. The result of an image
 depends on no other of its batch, to the bit, and the host never waits.
 """
+
 from typing import NamedTuple, Union
 
 import numpy as np
@@ -36,6 +37,7 @@ class DeviceAugmentation(NamedTuple):
     and after it; ``hue``, (): steps of the turn, negative = none; ``blur``, (r + 1,): half of the
     Gaussian kernel, from its centre outwards. All float32.
     """
+
     before: Array
     after: Array
     hue: Array
@@ -52,11 +54,13 @@ def for_device(drawn: Photometric, largest_sigma: float) -> DeviceAugmentation:
             (before if hue < 0 else after).append(_STEPS[name](amount))
     after += [_GREY] * drawn.grey
     blur, radius = np.zeros(blur_radius(largest_sigma) + 1), blur_radius(drawn.blur_sigma)
-    blur[:radius + 1] = gaussian_kernel(drawn.blur_sigma)[radius:, 0]
+    blur[: radius + 1] = gaussian_kernel(drawn.blur_sigma)[radius:, 0]
     return DeviceAugmentation(
         np.array(before + [_IDENTITY] * (3 - len(before)), dtype=np.float32),
         np.array(after + [_IDENTITY] * (4 - len(after)), dtype=np.float32),
-        np.array(hue, dtype=np.float32), blur.astype(np.float32))
+        np.array(hue, dtype=np.float32),
+        blur.astype(np.float32),
+    )
 
 
 def augment(images: Tensor, augmentation: DeviceAugmentation) -> Tensor:
@@ -93,7 +97,7 @@ def _levels(values: Tensor) -> Tensor:
 def _mix(images: Tensor, step: Tensor) -> Tensor:
     """A step of colour with coefficients (B, 3)."""
     a, b, c = step[:, :, None, None, None].unbind(1)
-    grey = sum(weight * images[:, i:i + 1] for i, weight in enumerate(LUMA.tolist()))
+    grey = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA.tolist()))
     total = grey.round().long().sum((2, 3), keepdim=True)  # of integers: exact in any order
     mean = (total / grey[0].numel()).round()
     return _levels(a * images + (b * grey + c * mean))
@@ -104,8 +108,11 @@ def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
     spread = value - images.amin(1, keepdim=True)
-    sixths = torch.where(value == red, green - blue, torch.where(
-        value == green, blue - red + 2 * spread, red - green + 4 * spread))
+    sixths = torch.where(
+        value == red,
+        green - blue,
+        torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread),
+    )
     hue = ((sixths * (256 / 6) / spread.clamp(min=1)).round() + turn) % 256
     saturation = (255 * spread / value.clamp(min=1)).round()
     # How far the hue is from where a colour has no red, no green, no blue.
@@ -123,6 +130,8 @@ def _blur(images: Tensor, half_kernel: Tensor, axis: int) -> Tensor:
     weights = half_kernel[:, :, None, None, None].unbind(1)
     blurred = weights[0] * images
     for offset, weight in enumerate(weights[1:], start=1):
-        blurred += weight * (mirrored.narrow(axis, radius - offset, size)
-                             + mirrored.narrow(axis, radius + offset, size))
+        blurred += weight * (
+            mirrored.narrow(axis, radius - offset, size)
+            + mirrored.narrow(axis, radius + offset, size)
+        )
     return blurred

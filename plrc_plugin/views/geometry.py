@@ -4,13 +4,15 @@ Positions are (x, y) in [0, 1], fractions of width and height from the upper lef
 not depend on a resolution. The geometry of a view is the affine map, (2, 3), from positions in the
 view to positions in the original image.
 """
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def crop_affine(left: float, top: float, width: float, height: float,
-                flip: bool = False) -> np.ndarray:
+def crop_affine(
+    left: float, top: float, width: float, height: float, flip: bool = False
+) -> np.ndarray:
     """Geometry of a crop, given as fractions of the image, mirrored left-right if ``flip``.
 
     Returns:

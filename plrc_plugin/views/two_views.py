@@ -1,4 +1,5 @@
 """Two augmented views of an image, and where they lie in it (Section 4.1: MoCo v2's recipe)."""
+
 from typing import NamedTuple, Optional, Sequence
 
 import cv2
@@ -19,6 +20,7 @@ cv2.setNumThreads(0)
 class View(NamedTuple):
     """A view: (size, size, 3) uint8 RGB pixels, the (2, 3) affine map to the image, and what is
     left to do to the pixels on the device."""
+
     pixels: np.ndarray
     affine: np.ndarray
     augmentation: Optional[DeviceAugmentation] = None
@@ -52,11 +54,19 @@ class TwoViews:
         SettingsError: if a setting cannot work.
     """
 
-    def __init__(self, size: int = 224, scale: Sequence[float] = (0.2, 1.0),
-                 ratio: Sequence[float] = (3 / 4, 4 / 3),
-                 jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1), jitter_prob: float = 0.8,
-                 grey_prob: float = 0.2, blur_sigma: Sequence[float] = (0.1, 2.0),
-                 blur_prob: float = 0.5, flip_prob: float = 0.5, photometric: str = 'loader'):
+    def __init__(
+        self,
+        size: int = 224,
+        scale: Sequence[float] = (0.2, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1),
+        jitter_prob: float = 0.8,
+        grey_prob: float = 0.2,
+        blur_sigma: Sequence[float] = (0.1, 2.0),
+        blur_prob: float = 0.5,
+        flip_prob: float = 0.5,
+        photometric: str = 'loader',
+    ):
         if not isinstance(size, int) or size < 1:
             raise SettingsError(f'TwoViews: size must be a positive integer, got {size!r}')
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
@@ -64,15 +74,23 @@ class TwoViews:
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise SettingsError(f'TwoViews: ratio must be 0 < low <= high, got {ratio!r}')
         if len(jitter) != 4 or min(jitter) < 0 or jitter[3] > 0.5:
-            raise SettingsError('TwoViews: jitter must be four strengths (brightness, contrast, '
-                                f'saturation, hue <= 0.5), none negative, got {jitter!r}')
+            raise SettingsError(
+                'TwoViews: jitter must be four strengths (brightness, contrast, '
+                f'saturation, hue <= 0.5), none negative, got {jitter!r}'
+            )
         if len(blur_sigma) != 2 or not 0 < blur_sigma[0] <= blur_sigma[1]:
             raise SettingsError(f'TwoViews: blur_sigma must be 0 < low <= high, got {blur_sigma!r}')
-        check_shares('TwoViews', jitter_prob=jitter_prob, grey_prob=grey_prob, blur_prob=blur_prob,
-                     flip_prob=flip_prob)
+        check_shares(
+            'TwoViews',
+            jitter_prob=jitter_prob,
+            grey_prob=grey_prob,
+            blur_prob=blur_prob,
+            flip_prob=flip_prob,
+        )
         if photometric not in ('loader', 'device'):
-            raise SettingsError("TwoViews: photometric must be 'loader' or 'device', got "
-                                f'{photometric!r}')
+            raise SettingsError(
+                f"TwoViews: photometric must be 'loader' or 'device', got {photometric!r}"
+            )
         self.size = size
         self.scale, self.ratio = scale, ratio
         self.jitter, self.jitter_prob = jitter, jitter_prob
@@ -86,17 +104,19 @@ class TwoViews:
         rngs = [stream(results['sample_key'], 'view', v) for v in range(2)]
         boxes = [aug.random_crop_box(rng, *file.size, self.scale, self.ratio) for rng in rngs]
         # The smallest image whose crops still fill a view.
-        image = file.decode(size_at_least=[
-            max(self.size * full / box[side] for box in boxes)
-            for full, side in zip(file.size, (2, 3))
-        ])
+        image = file.decode(
+            size_at_least=[
+                max(self.size * full / box[side] for box in boxes)
+                for full, side in zip(file.size, (2, 3))
+            ]
+        )
         results['size'] = file.size
-        results['views'] = [self._view(rng, image, box, file.size)
-                            for rng, box in zip(rngs, boxes)]
+        results['views'] = [self._view(rng, image, box, file.size) for rng, box in zip(rngs, boxes)]
         return results
 
-    def _view(self, rng: np.random.Generator, image: np.ndarray, box: aug.Box,
-              full_size: Sequence[int]) -> View:
+    def _view(
+        self, rng: np.random.Generator, image: np.ndarray, box: aug.Box, full_size: Sequence[int]
+    ) -> View:
         height, width = image.shape[:2]
         if (width, height) != tuple(full_size):
             box = _scaled(box, width / full_size[0], height / full_size[1])
@@ -118,7 +138,8 @@ class TwoViews:
         return aug.Photometric(
             jitter=(aug.draw_jitter(rng, *self.jitter) if rng.random() < self.jitter_prob else []),
             grey=bool(rng.random() < self.grey_prob),
-            blur_sigma=rng.uniform(*self.blur_sigma) if rng.random() < self.blur_prob else 0)
+            blur_sigma=rng.uniform(*self.blur_sigma) if rng.random() < self.blur_prob else 0,
+        )
 
 
 def _scaled(box: aug.Box, x: float, y: float) -> aug.Box:

@@ -1,4 +1,5 @@
 """Point affinities as pictures (Section 4.4, Fig. 3)."""
+
 from typing import Sequence, Tuple
 
 import cv2
@@ -21,13 +22,16 @@ def check_point(image: np.ndarray, point: Point) -> None:
     if not all(0 <= coordinate <= 1 for coordinate in point):
         raise SettingsError(f'point {point} lies outside the image: x and y go from 0 to 1')
     if min(image.shape[:2]) < MIN_SIDE:
-        raise SettingsError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too small: '
-                            f'each side needs {MIN_SIDE}')
+        raise SettingsError(
+            f'an image of {image.shape[1]} x {image.shape[0]} pixels is too small: '
+            f'each side needs {MIN_SIDE}'
+        )
 
 
 @torch.no_grad()
-def affinity_map(model: nn.Module, image: np.ndarray, point: Point, size: int = 896,
-                 resolution: int = 56) -> Tensor:
+def affinity_map(
+    model: nn.Module, image: np.ndarray, point: Point, size: int = 896, resolution: int = 56
+) -> Tensor:
     """Cosine similarity of a point's feature to those of all places of its image.
 
     Args:
@@ -47,19 +51,28 @@ def affinity_map(model: nn.Module, image: np.ndarray, point: Point, size: int = 
     check_point(image, point)
     pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
     device = next(model.backbone.parameters()).device
-    features = last_map(model.backbone(
-        model.data_preprocessor.normalise(pixels.unsqueeze(0).to(device)))).float().cpu()
+    features = (
+        last_map(model.backbone(model.data_preprocessor.normalise(pixels.unsqueeze(0).to(device))))
+        .float()
+        .cpu()
+    )
     if features[0, 0].numel() < 2:
         raise SettingsError(f'size={size} is too small: the network sees one cell of it; raise it')
     anchor = F.normalize(read_points(features, torch.tensor([[point]]))[0, 0], dim=0)
-    features = F.interpolate(features, (resolution, resolution), mode='bilinear',
-                             align_corners=False)
+    features = F.interpolate(
+        features, (resolution, resolution), mode='bilinear', align_corners=False
+    )
     return torch.einsum('d,dhw->hw', anchor, F.normalize(features[0], dim=0))
 
 
-def affinity_gallery(images: Sequence[np.ndarray], points: Sequence[Point],
-                     models: Sequence[nn.Module], labels: Sequence[str], size: int = 896,
-                     per_row: int = 2) -> Figure:
+def affinity_gallery(
+    images: Sequence[np.ndarray],
+    points: Sequence[Point],
+    models: Sequence[nn.Module],
+    labels: Sequence[str],
+    size: int = 896,
+    per_row: int = 2,
+) -> Figure:
     """Groups of an image with its point circled and one map per model, bright = similar."""
     columns = 1 + len(models)
     rows = -(-len(images) // per_row)
@@ -68,14 +81,24 @@ def affinity_gallery(images: Sequence[np.ndarray], points: Sequence[Point],
     for a in axes.flat:
         a.set_axis_off()
     for i, (image, point) in enumerate(zip(images, points)):
-        group = axes[i // per_row, (i % per_row) * columns:][:columns]
+        group = axes[i // per_row, (i % per_row) * columns :][:columns]
         height, width = image.shape[:2]
         group[0].imshow(image)
-        group[0].add_patch(Circle((point[0] * width, point[1] * height), 0.04 * max(image.shape),
-                                  fill=False, color='red', linewidth=2))
+        group[0].add_patch(
+            Circle(
+                (point[0] * width, point[1] * height),
+                0.04 * max(image.shape),
+                fill=False,
+                color='red',
+                linewidth=2,
+            )
+        )
         for a, model in zip(group[1:], models):
-            a.imshow(affinity_map(model, image, point, size).numpy(), extent=(0, width, height, 0),
-                     interpolation='bilinear')
+            a.imshow(
+                affinity_map(model, image, point, size).numpy(),
+                extent=(0, width, height, 0),
+                interpolation='bilinear',
+            )
         if i < per_row:
             for a, label in zip(group, ['image', *labels]):
                 a.set_title(label, fontsize=10)

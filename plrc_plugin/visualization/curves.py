@@ -1,4 +1,5 @@
 """Curves of a pre-training run, from the scalars that mmengine's visualizer wrote."""
+
 import json
 import warnings
 from pathlib import Path
@@ -25,8 +26,10 @@ def read_scalars(work_dir: Path) -> Curves:
     """
     curves = _read(work_dir, lambda entry: 'loss' in entry)
     if not curves:
-        raise SettingsError(f'{work_dir} holds no <time>/vis_data/scalars.json with losses: give '
-                            'the work dir of a run that has logged')
+        raise SettingsError(
+            f'{work_dir} holds no <time>/vis_data/scalars.json with losses: give '
+            'the work dir of a run that has logged'
+        )
     return curves
 
 
@@ -34,8 +37,9 @@ def read_metrics(work_dir: Path) -> Curves:
     """Likewise of validation, empty without; mmengine's step is the epoch there, unless configured
     otherwise."""
     curves = _read(work_dir, lambda entry: 'loss' not in entry)
-    return {name: curve for name, curve in curves.items()
-            if name not in ('step', 'time', 'data_time')}
+    return {
+        name: curve for name, curve in curves.items() if name not in ('step', 'time', 'data_time')
+    }
 
 
 def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:

@@ -1,4 +1,5 @@
 """A page in which any point of any image can be asked for its affinities (Section 4.4)."""
+
 from pathlib import Path
 from typing import Iterable, List, Optional, Sequence, Tuple
 
@@ -91,15 +92,29 @@ def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> List[dict]:
             raise SettingsError(
                 f'the page would show cosines of {label} off by {error:.3f}, as only {dims} of '
                 f'{channels} dimensions fit for {len(features)} cells: give fewer images '
-                '(--count), fewer checkpoints or a smaller --size')
-        encoded.append(dict(label=label, dims=dims, scale=scale, rows=rows, cols=cols, error=error,
-                            codes=base64_text(codes.numpy().tobytes())))
+                '(--count), fewer checkpoints or a smaller --size'
+            )
+        encoded.append(
+            dict(
+                label=label,
+                dims=dims,
+                scale=scale,
+                rows=rows,
+                cols=cols,
+                error=error,
+                codes=base64_text(codes.numpy().tobytes()),
+            )
+        )
     return encoded
 
 
-def write_explorer(path: Path, images: Sequence[Tuple[str, np.ndarray]],
-                   models: Sequence[nn.Module], labels: Sequence[str],
-                   size: Optional[int] = None) -> List[dict]:
+def write_explorer(
+    path: Path,
+    images: Sequence[Tuple[str, np.ndarray]],
+    models: Sequence[nn.Module],
+    labels: Sequence[str],
+    size: Optional[int] = None,
+) -> List[dict]:
     """Writes the page.
 
     Args:
@@ -129,9 +144,22 @@ def write_explorer(path: Path, images: Sequence[Tuple[str, np.ndarray]],
             if size or side == SIDES[-1]:
                 raise
     colours = matplotlib.colormaps['viridis'](np.arange(256), bytes=True)[:, :3]
-    write_page(path, 'explorer.html', data=dict(
-        error=max(c['error'] for c in checkpoints), colours=colours.tolist(),
-        checkpoints=checkpoints,
-        images=[dict(name=name, width=image.shape[1], height=image.shape[0],
-                     jpeg=jpeg_address(image, 320)) for name, image in images]))
+    write_page(
+        path,
+        'explorer.html',
+        data=dict(
+            error=max(c['error'] for c in checkpoints),
+            colours=colours.tolist(),
+            checkpoints=checkpoints,
+            images=[
+                dict(
+                    name=name,
+                    width=image.shape[1],
+                    height=image.shape[0],
+                    jpeg=jpeg_address(image, 320),
+                )
+                for name, image in images
+            ],
+        ),
+    )
     return checkpoints

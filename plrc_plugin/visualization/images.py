@@ -1,4 +1,5 @@
 """The images of a folder that networks are to be asked about."""
+
 from pathlib import Path
 from typing import List, Tuple
 
@@ -25,7 +26,9 @@ def read_images(folder: Path, count: int) -> List[Tuple[str, np.ndarray]]:
         except DecodingError as error:
             raise SettingsError(f'{error}; remove it') from error
         if min(image.shape[:2]) < MIN_SIDE:
-            raise SettingsError(f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
-                                f'each side needs {MIN_SIDE}; remove it')
+            raise SettingsError(
+                f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
+                f'each side needs {MIN_SIDE}; remove it'
+            )
         images.append((str(path.relative_to(folder)), image))
     return images

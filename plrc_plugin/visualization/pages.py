@@ -1,4 +1,5 @@
 """Self-contained HTML pages: pictures inside, nothing fetched."""
+
 import base64
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +18,19 @@ def write_page(path: Path, template: str, **values) -> None:
     Raises:
         SettingsError: if the file cannot be written.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     try:
         Path(path).write_text(environment.get_template(template).render(values), encoding='utf-8')
     except OSError as error:
-        raise SettingsError(f'{path} cannot be written: {error.strerror}; choose another --out'
-                            ) from error
+        raise SettingsError(
+            f'{path} cannot be written: {error.strerror}; choose another --out'
+        ) from error
 
 
 def base64_text(content: bytes) -> str:

@@ -1,4 +1,5 @@
 """One page about a run, or about several beside each other."""
+
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -37,11 +38,16 @@ def draw_curves(runs: Sequence[Run], names: Sequence[str]) -> Figure:
     for axes, name in zip(panels, names):
         for i, run in enumerate(runs):
             points = all_curves(run).get(name, [])
-            axes.plot([step for step, _ in points], [value for _, value in points],
-                      color=f'C{i}', label=run.name, marker='.' if len(points) == 1 else None)
+            axes.plot(
+                [step for step, _ in points],
+                [value for _, value in points],
+                color=f'C{i}',
+                label=run.name,
+                marker='.' if len(points) == 1 else None,
+            )
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.3)
-    for axes in panels[len(names):]:
+    for axes in panels[len(names) :]:
         axes.set_axis_off()
     if len(runs) > 1:
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -55,8 +61,14 @@ def summarise(runs: Sequence[Run]) -> List[dict]:
     rows = []
     for name in dict.fromkeys(name for of_run in curves for name in of_run):
         values = [[value for _, value in of_run.get(name, [])] for of_run in curves]
-        rows.append(dict(name=name, cells=[
-            dict(last=v[-1], least=min(v), greatest=max(v)) if v else None for v in values]))
+        rows.append(
+            dict(
+                name=name,
+                cells=[
+                    dict(last=v[-1], least=min(v), greatest=max(v)) if v else None for v in values
+                ],
+            )
+        )
     return rows
 
 
@@ -65,16 +77,22 @@ def differing_settings(configs: Sequence[Config]) -> Dict[str, list]:
     flat = [_flatten(cfg.to_dict()) for cfg in configs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     found = {name: [settings.get(name) for settings in flat] for name in names}
-    return {name: values for name, values in found.items()
-            if any(value != values[0] for value in values)}
+    return {
+        name: values
+        for name, values in found.items()
+        if any(value != values[0] for value in values)
+    }
 
 
 def _flatten(value, prefix: str = '') -> Dict[str, object]:
     if not isinstance(value, (dict, list, tuple)) or not value:
         return {prefix: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)
-    return {name: leaf for key, child in items
-            for name, leaf in _flatten(child, f'{prefix}.{key}' if prefix else str(key)).items()}
+    return {
+        name: leaf
+        for key, child in items
+        for name, leaf in _flatten(child, f'{prefix}.{key}' if prefix else str(key)).items()
+    }
 
 
 def spaced(items: Sequence, count: int) -> list:
@@ -89,8 +107,10 @@ def training_images(cfg: Config) -> List[np.ndarray]:
     if not Path(settings.data_root).is_dir():
         return []
     data = DATASETS.build(dict(settings, pipeline=[]))
-    paths = [Path(data.data_root) / data.get_data_info(i)['img_path']
-             for i in spaced(range(len(data)), IMAGES)]
+    paths = [
+        Path(data.data_root) / data.get_data_info(i)['img_path']
+        for i in spaced(range(len(data)), IMAGES)
+    ]
     return [read_image(path) for path in paths]
 
 
@@ -123,12 +143,18 @@ def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] =
     given = [image for _, image in read_images(images, IMAGES)] if images else None
     rows = summarise(runs)
     write_page(
-        path, 'report.html', runs=runs, rows=rows,
+        path,
+        'report.html',
+        runs=runs,
+        rows=rows,
         curves=figure_address(draw_curves(runs, [row['name'] for row in rows]), 'svg+xml'),
         galleries=[_gallery(run, given) for run in runs],
-        pictures=[[(p.stem, jpeg_address(read_image(p), 1000)) for p in spaced(
-            run.pictures, PICTURES)] for run in runs],
-        differences=differing_settings([run.cfg for run in runs]))
+        pictures=[
+            [(p.stem, jpeg_address(read_image(p), 1000)) for p in spaced(run.pictures, PICTURES)]
+            for run in runs
+        ],
+        differences=differing_settings([run.cfg for run in runs]),
+    )
 
 
 def _gallery(run: Run, given: Optional[Sequence[np.ndarray]]) -> Tuple[Optional[str], str]:

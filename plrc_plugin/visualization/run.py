@@ -1,4 +1,5 @@
 """What a pre-training run left in its work dir."""
+
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Run:
         checkpoints: those kept, oldest first.
         pictures: that visualisation hooks wrote, by name and step.
     """
+
     name: str
     cfg: Config
     config: str
@@ -47,8 +49,10 @@ def read_run(work_dir: Path) -> Run:
     scalars = read_scalars(work_dir)
     configs = sorted(work_dir.glob('*/vis_data/config.py'))
     if not configs:
-        raise SettingsError(f'{work_dir} holds no <time>/vis_data/config.py: give the work dir of '
-                            'a run, as mmengine left it')
+        raise SettingsError(
+            f'{work_dir} holds no <time>/vis_data/config.py: give the work dir of '
+            'a run, as mmengine left it'
+        )
     cfg = Config.fromfile(configs[-1])
     logs = [log.read_text(encoding='utf-8') for log in sorted(work_dir.glob('*/*.log'))]
     found = ENVIRONMENT.search(logs[-1]) if logs else None
@@ -61,10 +65,14 @@ def read_run(work_dir: Path) -> Run:
         metrics=_over_iterations(cfg, scalars, work_dir),
         throughput=_throughput(cfg, scalars, environment),
         environment=environment,
-        checkpoints=sorted([*work_dir.glob('epoch_*.pth'), *work_dir.glob('iter_*.pth')],
-                           key=_number),
-        pictures=sorted(work_dir.glob('*/vis_data/vis_image/*.png'),
-                        key=lambda path: (path.stem.rpartition('_')[0], _number(path))))
+        checkpoints=sorted(
+            [*work_dir.glob('epoch_*.pth'), *work_dir.glob('iter_*.pth')], key=_number
+        ),
+        pictures=sorted(
+            work_dir.glob('*/vis_data/vis_image/*.png'),
+            key=lambda path: (path.stem.rpartition('_')[0], _number(path)),
+        ),
+    )
 
 
 def read_runs(work_dirs: Sequence[Path]) -> List[Run]:
@@ -78,8 +86,9 @@ def read_runs(work_dirs: Sequence[Path]) -> List[Run]:
         if parts[i] in parts[:i]:
             raise SettingsError(f'{work_dir} is given twice: name each work dir once')
     runs = [read_run(Path(work_dir)) for work_dir in work_dirs]
-    length = next(n for n in range(1, max(map(len, parts)) + 1)
-                  if len({p[-n:] for p in parts}) == len(parts))
+    length = next(
+        n for n in range(1, max(map(len, parts)) + 1) if len({p[-n:] for p in parts}) == len(parts)
+    )
     for run, path in zip(runs, parts):
         run.name = Path(*path[-length:]).as_posix()
     return runs
@@ -98,8 +107,10 @@ def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
     last: Dict[int, int] = {0: 0}
     for step, epoch in scalars.get('epoch', []):
         last[epoch] = step
-    return {name: [(last[max(e for e in last if e <= epoch)], value) for epoch, value in curve]
-            for name, curve in metrics.items()}
+    return {
+        name: [(last[max(e for e in last if e <= epoch)], value) for epoch, value in curve]
+        for name, curve in metrics.items()
+    }
 
 
 def _throughput(cfg: Config, scalars: Curves, environment: str) -> List[Tuple[int, float]]:

@@ -42,7 +42,8 @@ def test_torchvision(trunk18, images, expected, tmp_path):
     export_trunk(trunk18, tmp_path / 'out.pth', 'torchvision')
     model = torchvision.models.resnet18()
     missing, unexpected = model.load_state_dict(
-        torch.load(tmp_path / 'out.pth', weights_only=True), strict=False)
+        torch.load(tmp_path / 'out.pth', weights_only=True), strict=False
+    )
     assert set(missing) == {'fc.weight', 'fc.bias'} and not unexpected
     model.eval()
     model.avgpool = model.fc = torch.nn.Identity()
@@ -53,19 +54,21 @@ def test_torchvision(trunk18, images, expected, tmp_path):
 def test_timm(trunk18, images, expected, tmp_path):
     timm = pytest.importorskip('timm')
     export_trunk(trunk18, tmp_path / 'out.pth', 'timm')
-    model = timm.create_model('resnet18', num_classes=0, global_pool='',
-                              checkpoint_path=str(tmp_path / 'out.pth')).eval()
+    model = timm.create_model(
+        'resnet18', num_classes=0, global_pool='', checkpoint_path=str(tmp_path / 'out.pth')
+    ).eval()
     with torch.no_grad():
         assert close(model(images), expected)
 
 
-@pytest.mark.parametrize('package, target', [('mmdet', 'mmdet'), ('mmseg', 'mmseg'),
-                                             ('mmdet', 'safetensors')])
+@pytest.mark.parametrize(
+    'package, target', [('mmdet', 'mmdet'), ('mmseg', 'mmseg'), ('mmdet', 'safetensors')]
+)
 def test_mmdet_and_mmseg(package, target, trunk18, images, expected, tmp_path):
     models = pytest.importorskip(f'{package}.models')
     path = tmp_path / ('out.safetensors' if target == 'safetensors' else 'out.pth')
     export_trunk(trunk18, path, target)
-    model = models.backbones.ResNet(depth=18, out_indices=(3, ))
+    model = models.backbones.ResNet(depth=18, out_indices=(3,))
     if target == 'safetensors':
         model.load_state_dict(read_trunk(path)[0])
     else:  # as a user's config would
@@ -87,8 +90,11 @@ def detectron2_shapes(blocks, bottleneck):
         after = width * 4 if bottleneck else width
         for i in range(count):
             name = f'res{stage + 2}.{i}'
-            convs = [(1, before, width), (3, width, width), (1, width, after)] if bottleneck else [
-                (3, before, width), (3, width, width)]
+            convs = (
+                [(1, before, width), (3, width, width), (1, width, after)]
+                if bottleneck
+                else [(3, before, width), (3, width, width)]
+            )
             for j, (kernel, cin, cout) in enumerate(convs, 1):
                 shapes[f'{name}.conv{j}.weight'] = (cout, cin, kernel, kernel)
                 norms[f'{name}.conv{j}'] = cout
@@ -98,7 +104,7 @@ def detectron2_shapes(blocks, bottleneck):
             before = after
     for name, width in norms.items():
         for part in ('weight', 'bias', 'running_mean', 'running_var'):
-            shapes[f'{name}.norm.{part}'] = (width, )
+            shapes[f'{name}.norm.{part}'] = (width,)
         shapes[f'{name}.norm.num_batches_tracked'] = ()
     return shapes
 
@@ -114,20 +120,33 @@ def test_detectron2_names_shapes_and_values(arch, blocks, tmp_path):
     shapes = {key: value.shape for key, value in content['model'].items()}
     assert shapes == detectron2_shapes(blocks, arch == 'resnet50')
     for ours, theirs in {
-            'conv1.weight': 'stem.conv1.weight', 'bn1.running_var': 'stem.conv1.norm.running_var',
-            'layer2.0.downsample.0.weight': 'res3.0.shortcut.weight',
-            'layer4.0.downsample.1.bias': 'res5.0.shortcut.norm.bias',
-            'layer3.1.bn2.weight': 'res4.1.conv2.norm.weight'}.items():
+        'conv1.weight': 'stem.conv1.weight',
+        'bn1.running_var': 'stem.conv1.norm.running_var',
+        'layer2.0.downsample.0.weight': 'res3.0.shortcut.weight',
+        'layer4.0.downsample.1.bias': 'res5.0.shortcut.norm.bias',
+        'layer3.1.bn2.weight': 'res4.1.conv2.norm.weight',
+    }.items():
         assert torch.equal(torch.as_tensor(content['model'][theirs]), trunk[ours])
 
 
 def test_others_become_ours(trunk18, tmp_path):
     moco = {f'module.encoder_q.{key}': value for key, value in trunk18.items()}
-    torch.save(dict(state_dict={**moco, 'module.encoder_q.fc.0.weight': torch.ones(1)}),
-               tmp_path / 'moco.pth')
+    torch.save(
+        dict(state_dict={**moco, 'module.encoder_q.fc.0.weight': torch.ones(1)}),
+        tmp_path / 'moco.pth',
+    )
     done = subprocess.run(
-        [sys.executable, str(TOOL), str(tmp_path / 'moco.pth'), str(tmp_path / 'ours.pth'), '--to',
-         'plrc'], capture_output=True, text=True)
+        [
+            sys.executable,
+            str(TOOL),
+            str(tmp_path / 'moco.pth'),
+            str(tmp_path / 'ours.pth'),
+            '--to',
+            'plrc',
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "under 'encoder_q.'" in done.stdout, done.stderr
     state = torch.load(tmp_path / 'ours.pth', weights_only=True)['state_dict']
     assert set(state) == {f'backbone.{key}' for key in trunk18}
@@ -140,18 +159,24 @@ def test_unmatched_names_are_listed(target, trunk18, tmp_path):
     del broken['layer3.0.conv2.weight'], broken['bn1.bias']
     with pytest.raises(ValueError) as error:
         export_trunk(broken, tmp_path / 'out', target)
-    for line in ('missing: bn1.bias', 'missing: layer3.0.conv2.weight',
-                 'unknown: attention.weight'):
+    for line in (
+        'missing: bn1.bias',
+        'missing: layer3.0.conv2.weight',
+        'unknown: attention.weight',
+    ):
         assert line in str(error.value)
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('prefix, line', [
-    ('', 'base_encoder.conv1.weight'),  # no known place: MoCo v3's
-    ('base_encoder', '.conv1.weight'),
-    ('base_encoder.layer4.', '0.conv1.weight'),
-    ('base_encoder.layer4.0.', 'missing: layer1.0.conv1.weight'),
-])
+@pytest.mark.parametrize(
+    'prefix, line',
+    [
+        ('', 'base_encoder.conv1.weight'),  # no known place: MoCo v3's
+        ('base_encoder', '.conv1.weight'),
+        ('base_encoder.layer4.', '0.conv1.weight'),
+        ('base_encoder.layer4.0.', 'missing: layer1.0.conv1.weight'),
+    ],
+)
 def test_what_is_not_a_whole_trunk_is_refused_for_every_target(prefix, line, trunk18, tmp_path):
     state = {f'base_encoder.{key}': value for key, value in trunk18.items()}
     torch.save(dict(state_dict=state), tmp_path / 'moco3.pth')

@@ -12,13 +12,16 @@ from plrc_plugin.checkpoints.trunk import read_trunk
 
 FORMATS = {  # container, prefix, heads under the same prefix, something else
     'plrc': ('state_dict', 'backbone.', (), 'queue.bank'),
-    'authors': ('state_dict', 'module.encoder_q.enc.', ('fcs.0.weight', 'fcs_2.mlp.0.weight'),
-                'module.encoder_k.enc.conv1.weight'),
-    'moco': ('state_dict', 'module.encoder_q.', ('fc.0.weight', ),
-             'module.encoder_k.conv1.weight'),
+    'authors': (
+        'state_dict',
+        'module.encoder_q.enc.',
+        ('fcs.0.weight', 'fcs_2.mlp.0.weight'),
+        'module.encoder_k.enc.conv1.weight',
+    ),
+    'moco': ('state_dict', 'module.encoder_q.', ('fc.0.weight',), 'module.encoder_k.conv1.weight'),
     'densecl': ('state_dict', 'encoder_q.0.', (), 'encoder_q.1.mlp.0.weight'),
     'pixpro': ('model', 'module.encoder.', (), 'module.encoder_k.conv1.weight'),
-    'torchvision': (None, '', ('fc.weight', ), None),
+    'torchvision': (None, '', ('fc.weight',), None),
     'compiled': ('state_dict', 'module._orig_mod.backbone.', (), 'queue.bank'),
 }
 
@@ -35,8 +38,10 @@ def test_reads_every_format(name, trunk18, tmp_path):
     if other:
         state[other] = torch.zeros(3)
     path = tmp_path / 'checkpoint.pth.tar'
-    torch.save({container: state, 'epoch': 200, 'opt': argparse.Namespace(lr=1)}
-               if container else state, path)
+    torch.save(
+        {container: state, 'epoch': 200, 'opt': argparse.Namespace(lr=1)} if container else state,
+        path,
+    )
     trunk, found = read_trunk(path)
     assert same(trunk, trunk18)
     assert found == prefix.replace('module.', '').replace('_orig_mod.', '')
@@ -56,7 +61,6 @@ def test_reads_the_branch_asked_for(plrc_checkpoint, trunk18):
 
 
 class Tiny(BaseModel):
-
     def __init__(self):
         super().__init__()
         self.backbone = torch.nn.Linear(2, 2)
@@ -66,12 +70,20 @@ class Tiny(BaseModel):
 
 
 def test_reads_what_a_real_runner_saves(tmp_path):
-    data = dict(dataset=[torch.ones(2)] * 4, batch_size=2,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                collate_fn=lambda items: dict(x=torch.stack(items)))
+    data = dict(
+        dataset=[torch.ones(2)] * 4,
+        batch_size=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=lambda items: dict(x=torch.stack(items)),
+    )
     runner = Runner(
-        Tiny(), str(tmp_path), train_dataloader=data, train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.)), experiment_name='tiny')
+        Tiny(),
+        str(tmp_path),
+        train_dataloader=data,
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0)),
+        experiment_name='tiny',
+    )
     runner.train()
     checkpoint = load_tensors(tmp_path / 'epoch_1.pth')
     assert checkpoint['message_hub']['log_scalars']  # objects, which are not built
@@ -80,12 +92,11 @@ def test_reads_what_a_real_runner_saves(tmp_path):
 
 
 class Evil:
-
     def __init__(self, call, path):
         self.call, self.path = call, path
 
     def __reduce__(self):
-        return self.call, (f'touch {self.path}', )
+        return self.call, (f'touch {self.path}',)
 
 
 @pytest.mark.parametrize('call', [os.system, subprocess.getoutput, eval])
@@ -102,8 +113,12 @@ def test_runs_nothing_of_a_checkpoint(call, tmp_path):
 
 def test_what_is_no_checkpoint_is_refused_by_name(plrc_checkpoint, tmp_path):
     whole = plrc_checkpoint.read_bytes()
-    for name, content in {'cut.pth': whole[:len(whole) // 2], 'empty.pth': b'', 'text.pth': b'hello',
-                          'text.safetensors': b'hello'}.items():
+    for name, content in {
+        'cut.pth': whole[: len(whole) // 2],
+        'empty.pth': b'',
+        'text.pth': b'hello',
+        'text.safetensors': b'hello',
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             load_tensors(tmp_path / name)

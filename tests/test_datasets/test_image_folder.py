@@ -1,4 +1,5 @@
 """Folders of images, keys and batches."""
+
 import os
 import pickle
 
@@ -13,30 +14,43 @@ from plrc_plugin.datasets.samplers import KeyedSampler
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.randomness import SampleKey
 
-PIPELINE = [dict(type='plrc_plugin.TwoViews', size=32),
-            dict(type='plrc_plugin.SampleRegionPoints', num_regions=3, points_per_region=2,
-                 resolution=14)]
+PIPELINE = [
+    dict(type='plrc_plugin.TwoViews', size=32),
+    dict(type='plrc_plugin.SampleRegionPoints', num_regions=3, points_per_region=2, resolution=14),
+]
 
 
 def test_flat_and_nested_sorted_by_relative_path(image_folder):
     (image_folder / 'notes.txt').write_text('no image')
     dataset = ImageFolder(str(image_folder))
     assert [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))] == [
-        'a.png', 'b.png', 'f.PNG', 'n01/c.png', 'n01/d.png', 'n02/deep/e.png']
+        'a.png',
+        'b.png',
+        'f.PNG',
+        'n01/c.png',
+        'n01/d.png',
+        'n02/deep/e.png',
+    ]
 
 
 def test_links_are_followed_and_loops_end(image_folder, tmp_path):
     os.symlink(image_folder / 'n01', tmp_path / 'linked')
     os.symlink(tmp_path / 'linked', image_folder / 'again')
     os.symlink(image_folder, image_folder / 'n02' / 'loop')
-    names = [r['img_path'] for r in (ImageFolder(str(image_folder)).get_data_info(i) for i in range(8))]
+    names = [
+        r['img_path'] for r in (ImageFolder(str(image_folder)).get_data_info(i) for i in range(8))
+    ]
     assert names.count('again/c.png') == 1 and not any('loop' in name for name in names)
 
 
-@pytest.mark.parametrize('make, message', [
-    (lambda p: p / 'none', 'does not exist'),
-    (lambda p: p / 'a.txt', 'is not a folder'),
-    (lambda p: p / 'empty', 'holds no image')])
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (lambda p: p / 'none', 'does not exist'),
+        (lambda p: p / 'a.txt', 'is not a folder'),
+        (lambda p: p / 'empty', 'holds no image'),
+    ],
+)
 def test_bad_roots_name_the_setting_and_the_remedy(tmp_path, make, message):
     (tmp_path / 'a.txt').write_text('')
     (tmp_path / 'empty').mkdir()
@@ -87,8 +101,9 @@ def test_batches_do_not_depend_on_workers_and_epochs_differ(image_folder, photom
     for a, b in zip(one, two):
         assert a['paths'] == b['paths']
         for name in ('query', 'key'):
-            for field, shape in dict(pixels=(2, 32, 32, 3), affine=(2, 2, 3), regions=(2, 6),
-                                     points=(2, 6, 2)).items():
+            for field, shape in dict(
+                pixels=(2, 32, 32, 3), affine=(2, 2, 3), regions=(2, 6), points=(2, 6, 2)
+            ).items():
                 assert a[name][field].shape == shape
                 assert torch.equal(a[name][field], b[name][field])
             assert ('augmentation' in a[name]) == (photometric == 'device')
@@ -110,5 +125,6 @@ def test_an_index_serves_for_looking(image_folder):
 
 def test_errors_survive_the_way_from_a_worker():
     from plrc_plugin.images.decoding import DecodingError
+
     error = pickle.loads(pickle.dumps(DecodingError('a.jpg', ValueError('odd'))))
     assert error.path == 'a.jpg' and error.reason == 'ValueError: odd'

@@ -1,4 +1,5 @@
 """Masks of VOC, COCO and the scenes, and what cells make of them."""
+
 import json
 
 import cv2
@@ -19,7 +20,7 @@ def test_majority_by_counting():
     got = majority(mask, 3, void=255)
     for y in range(3):
         for x in range(3):
-            votes = [int(v) for v in mask[4 * y:4 * y + 4, 4 * x:4 * x + 4].flat if v != 255]
+            votes = [int(v) for v in mask[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].flat if v != 255]
             assert got[y, x] == (max(sorted(set(votes)), key=votes.count) if votes else -1)
     assert (majority(np.full((4, 4), 255, np.uint8), 2, void=255) == -1).all()
 
@@ -37,8 +38,12 @@ def scenes(tmp_path_factory):
 
 
 def coco(root, split, **kwargs):
-    return dict(type='plrc_plugin.COCOMasks', images=str(root / split),
-                annotations=str(root / f'annotations/instances_{split}.json'), **kwargs)
+    return dict(
+        type='plrc_plugin.COCOMasks',
+        images=str(root / split),
+        annotations=str(root / f'annotations/instances_{split}.json'),
+        **kwargs,
+    )
 
 
 def test_scenes_masks_equal_their_semantic_maps(scenes):
@@ -62,10 +67,15 @@ def test_crowds_are_void_and_small_objects_on_top(tmp_path):
         corners = [x, y, x + side, y, x + side, y + side, x, y + side]
         return dict(image_id=1, category_id=category, segmentation=[corners], **more)
 
-    (tmp_path / 'a.json').write_text(json.dumps(dict(
-        images=[dict(id=1, file_name='a.png'), dict(id=2, file_name='b.png')],
-        categories=[dict(id=90, name='z'), dict(id=7, name='c')],
-        annotations=[box(7, 6, 6, 4), box(90, 2, 2, 14), box(90, 0, 0, 19, iscrowd=1)])))
+    (tmp_path / 'a.json').write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=1, file_name='a.png'), dict(id=2, file_name='b.png')],
+                categories=[dict(id=90, name='z'), dict(id=7, name='c')],
+                annotations=[box(7, 6, 6, 4), box(90, 2, 2, 14), box(90, 0, 0, 19, iscrowd=1)],
+            )
+        )
+    )
     data = COCOMasks(tmp_path / 'a.json', tmp_path)
     assert len(data) == 1 and data.classes == ('background', 'c', 'z')  # b.png has no object
     _, semantic, instances = data[0]
@@ -75,8 +85,12 @@ def test_crowds_are_void_and_small_objects_on_top(tmp_path):
 
 @pytest.mark.parametrize('with_objects', [True, False])
 def test_voc_layout(tmp_path, photo, with_objects):
-    for folder in ('JPEGImages', 'SegmentationClass', 'SegmentationObject',
-                   'ImageSets/Segmentation'):
+    for folder in (
+        'JPEGImages',
+        'SegmentationClass',
+        'SegmentationObject',
+        'ImageSets/Segmentation',
+    ):
         (tmp_path / folder).mkdir(parents=True)
     semantic = np.zeros((90, 120), np.uint8)
     semantic[10:40, 10:50], semantic[10:40, 50:90], semantic[9] = 15, 15, 255
@@ -105,12 +119,15 @@ def test_probe_cells(scenes):
     np.testing.assert_array_equal(item['semantic'], majority(small, 8, 255))
 
 
-@pytest.mark.parametrize('make, message', [
-    (lambda root: VOCMasks(root, 'val'), 'no list .*VOC2012'),
-    (lambda root: COCOMasks(root / 'no.json', root), 'cannot be read as COCO JSON'),
-    (lambda root: COCOMasks(root / 'empty.json', root), 'names no image'),
-    (lambda root: COCOMasks(root / 'list.json', root), 'cannot be read as COCO JSON'),
-])
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (lambda root: VOCMasks(root, 'val'), 'no list .*VOC2012'),
+        (lambda root: COCOMasks(root / 'no.json', root), 'cannot be read as COCO JSON'),
+        (lambda root: COCOMasks(root / 'empty.json', root), 'names no image'),
+        (lambda root: COCOMasks(root / 'list.json', root), 'cannot be read as COCO JSON'),
+    ],
+)
 def test_wrong_data_is_one_error(make, message, tmp_path):
     (tmp_path / 'empty.json').write_text('{"images": [], "categories": [], "annotations": []}')
     (tmp_path / 'list.json').write_text('[]')
@@ -128,8 +145,9 @@ def test_real_masks(real_data):
     voc = VOCMasks(real_data / 'VOCdevkit/VOC2012', 'val', max_images=20)
     for _, semantic, instances in (voc[i] for i in range(20)):
         assert ((semantic == 255) == (instances == -1)).all() and (instances > 0).any()
-    data = COCOMasks(real_data / 'coco/annotations/instances_val2017.json',
-                     real_data / 'coco/val2017')
+    data = COCOMasks(
+        real_data / 'coco/annotations/instances_val2017.json', real_data / 'coco/val2017'
+    )
     assert len(data.classes) == 81
     for _, semantic, instances in (data[i] for i in range(20)):
         assert ((semantic > 0) == (instances > 0)).all() and (instances > 0).any()

@@ -1,4 +1,5 @@
 """Generated scenes: determinism, truth, files."""
+
 import json
 import os
 import runpy
@@ -28,8 +29,11 @@ def decode_rle(rle):
 
 
 def snapshot(root):
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob('*'))
-            if p.is_file()}
+    return {
+        p.relative_to(root).as_posix(): p.read_bytes()
+        for p in sorted(root.rglob('*'))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -53,8 +57,10 @@ def test_a_scene_depends_on_its_number_alone(many):
 def test_seed_and_split_are_separate_streams(many):
     for index in range(3):
         for other in (compose_scene(6, index), compose_scene(5, index, split='val')):
-            assert (other.image.shape != many[index].image.shape
-                    or (other.image != many[index].image).mean() > .5)
+            assert (
+                other.image.shape != many[index].image.shape
+                or (other.image != many[index].image).mean() > 0.5
+            )
 
 
 def test_masks_are_disjoint_and_make_the_semantic_map(many):
@@ -70,7 +76,7 @@ def test_masks_are_disjoint_and_make_the_semantic_map(many):
             semantic[instance.mask] = instance.category + 1
         assert count.max() == 1
         assert np.array_equal(semantic, scene.semantic)
-        assert .2 < (semantic == 0).mean() < .99
+        assert 0.2 < (semantic == 0).mean() < 0.99
 
 
 def test_boxes_are_the_extent_of_the_masks(many):
@@ -87,9 +93,12 @@ def test_variety(many):
     areas = np.array([i.area for i in instances])
     assert np.percentile(areas, 95) > 8 * np.percentile(areas, 5)
     boxes = [(n, i.bbox) for n, scene in enumerate(many) for i in scene.instances]
-    overlaps = sum(a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3]
-                   and b[1] < a[1] + a[3] for i, (n, a) in enumerate(boxes)
-                   for m, b in boxes[i + 1:] if n == m)
+    overlaps = sum(
+        a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+        for i, (n, a) in enumerate(boxes)
+        for m, b in boxes[i + 1 :]
+        if n == m
+    )
     assert overlaps > 20  # objects do stand in front of one another
 
 
@@ -103,7 +112,8 @@ def test_the_mask_lies_on_the_object(many):
         mask = (scene.semantic > 0).astype(np.uint8)
         border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, kernel) > 0
         far = cv2.dilate(mask, np.ones((25, 25), np.uint8)) > cv2.dilate(
-            mask, np.ones((15, 15), np.uint8))
+            mask, np.ones((15, 15), np.uint8)
+        )
         inside.append(slope[border].mean())
         beside.append(slope[far].mean())
     assert np.mean(inside) > 1.5 * np.mean(beside)
@@ -116,14 +126,21 @@ def test_cutouts_are_not_rectangles():
             rgba = cutout.levels[0]
             assert cutout.category == category and rgba.dtype == np.float32
             assert (rgba[..., :3] <= rgba[..., 3:] + 1e-5).all()  # premultiplied
-            assert .05 < (rgba[..., 3] > .5).mean() < .9
+            assert 0.05 < (rgba[..., 3] > 0.5).mean() < 0.9
             corners = rgba[[0, 0, -1, -1], [0, -1, 0, -1], 3]
-            assert (corners < .5).sum() >= 2
+            assert (corners < 0.5).sum() >= 2
 
 
-@pytest.mark.parametrize('mask', [
-    np.zeros((3, 4), bool), np.ones((3, 4), bool), np.eye(5, dtype=bool),
-    np.array([[1, 0], [0, 0]], bool), np.array([[0, 0], [0, 1]], bool)])
+@pytest.mark.parametrize(
+    'mask',
+    [
+        np.zeros((3, 4), bool),
+        np.ones((3, 4), bool),
+        np.eye(5, dtype=bool),
+        np.array([[1, 0], [0, 0]], bool),
+        np.array([[0, 0], [0, 1]], bool),
+    ],
+)
 def test_rle_round_trip(mask):
     rle = encode_rle(mask)
     assert sum(rle['counts']) == mask.size and all(run > 0 for run in rle['counts'][1:])
@@ -159,7 +176,11 @@ def test_files_agree_with_one_another(made):
                 rows, columns = np.nonzero(mask)
                 x, y, w, h = annotation['bbox']
                 assert (x, y, x + w - 1, y + h - 1) == (
-                    columns.min(), rows.min(), columns.max(), rows.max())
+                    columns.min(),
+                    rows.min(),
+                    columns.max(),
+                    rows.max(),
+                )
                 assert annotation['area'] == mask.sum() and annotation['iscrowd'] == 0
                 semantic[mask] = annotation['category_id']
             assert np.array_equal(semantic, stored)
@@ -184,8 +205,10 @@ def test_incomplete_or_other_sets_are_remade(tmp_path, capsys):
     make_scenes(root, 2, 2, progress=False)
     fewer = snapshot(root)
     assert not (root / 'train' / 'scene_000002.jpg').exists()
-    shared = [f'{folder}/scene_000001.{ext}' for folder, ext in
-              (('train', 'jpg'), ('semantic/train', 'png'))] + ['val/scene_000000.jpg']
+    shared = [
+        f'{folder}/scene_000001.{ext}'
+        for folder, ext in (('train', 'jpg'), ('semantic/train', 'png'))
+    ] + ['val/scene_000000.jpg']
     assert all(fewer[name] == whole[name] for name in shared)  # whatever the counts
     assert [p.name for p in tmp_path.iterdir()] == ['set']
 
@@ -225,10 +248,18 @@ def test_a_foreign_file_in_our_folder_is_kept(tmp_path):
     assert (root / 'train' / 'mine.jpg').read_text() == 'mine'
 
 
-@pytest.mark.parametrize('settings, word', [
-    (dict(num_train=-1), 'num_train'), (dict(num_val=-2), 'num_val'), (dict(seed=-1), 'seed'),
-    (dict(num_train=0, num_val=0), 'at least one'), (dict(size=(320, 20)), 'size'),
-    (dict(size=(320, 240.5)), 'size'), (dict(num_train=1.5), 'num_train')])
+@pytest.mark.parametrize(
+    'settings, word',
+    [
+        (dict(num_train=-1), 'num_train'),
+        (dict(num_val=-2), 'num_val'),
+        (dict(seed=-1), 'seed'),
+        (dict(num_train=0, num_val=0), 'at least one'),
+        (dict(size=(320, 20)), 'size'),
+        (dict(size=(320, 240.5)), 'size'),
+        (dict(num_train=1.5), 'num_train'),
+    ],
+)
 def test_impossible_settings_are_named(tmp_path, settings, word):
     with pytest.raises(ValueError, match=word):
         make_scenes(tmp_path / 'set', **{**dict(num_train=1, num_val=1), **settings})
@@ -252,8 +283,9 @@ def test_a_root_that_cannot_be_written(tmp_path):
 def test_command_in_a_new_process_makes_the_same_set(tmp_path):
     command = [sys.executable, str(ROOT / 'tools' / 'make_scenes.py'), str(tmp_path / 'a')]
     command += ['--num-train', '3', '--num-val', '1', '--size', '160', '120', '--seed', '4']
-    done = subprocess.run(command, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}
+    )
     assert done.returncode == 0, done.stderr
     assert '3 + 1 scenes made' in done.stdout
     here = make_scenes(tmp_path / 'b', 3, 1, seed=4, size=(160, 120), progress=False)

@@ -1,4 +1,5 @@
 """Probes during training: it goes on to the same bits, they are logged, and the best is kept."""
+
 import json
 import os
 import sys
@@ -27,21 +28,38 @@ def images(tmp_path_factory):
 @pytest.fixture(scope='module')
 def cells(tmp_path_factory):
     root = make_scenes(tmp_path_factory.mktemp('s') / 'scenes', 6, 4, progress=False)
-    return dict(size=64, cells=8, **{key: dict(
-        type='plrc_plugin.COCOMasks', images=str(root / split),
-        annotations=str(root / f'annotations/instances_{split}.json'))
-        for key, split in (('fit', 'train'), ('score', 'val'))})
+    return dict(
+        size=64,
+        cells=8,
+        **{
+            key: dict(
+                type='plrc_plugin.COCOMasks',
+                images=str(root / split),
+                annotations=str(root / f'annotations/instances_{split}.json'),
+            )
+            for key, split in (('fit', 'train'), ('score', 'val'))
+        },
+    )
 
 
 def probed(cfg, cells, **loop):
     cfg.val_dataloader = dict(
-        batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=4,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate'),
-        dataset=dict(type='plrc_plugin.ProbeCells', **cells))
+        dataset=dict(type='plrc_plugin.ProbeCells', **cells),
+    )
     cfg.val_cfg = dict(type='plrc_plugin.ProbeLoop', **loop)
-    cfg.val_evaluator = [dict(type=f'plrc_plugin.{name}') for name in (
-        'LinearSegmentationProbe', 'KNNSegmentationProbe', 'AffinityQuality',
-        'ImageClassificationProbe')]
+    cfg.val_evaluator = [
+        dict(type=f'plrc_plugin.{name}')
+        for name in (
+            'LinearSegmentationProbe',
+            'KNNSegmentationProbe',
+            'AffinityQuality',
+            'ImageClassificationProbe',
+        )
+    ]
     cfg.train_cfg.val_interval = 1
     return cfg
 
@@ -54,8 +72,11 @@ def run(images, work_dir, cells=None, loop=None, **options):
 
 
 def validations(work_dir):
-    lines = [json.loads(line) for file in sorted(work_dir.glob('*/vis_data/scalars.json'))
-             for line in file.read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for file in sorted(work_dir.glob('*/vis_data/scalars.json'))
+        for line in file.read_text().splitlines()
+    ]
     return [line for line in lines if 'linear_seg/mIoU' in line]
 
 
@@ -64,8 +85,12 @@ def runs(images, cells, tmp_path_factory):
     """A run without probes, and the same with them."""
     plain, with_probes = (tmp_path_factory.mktemp(name) for name in ('plain', 'probed'))
     run(images, plain)
-    runner = run(images, with_probes, cells, **{
-        'default_hooks.checkpoint.save_best': ['linear_seg/mIoU', 'affinity/auc']})
+    runner = run(
+        images,
+        with_probes,
+        cells,
+        **{'default_hooks.checkpoint.save_best': ['linear_seg/mIoU', 'affinity/auc']},
+    )
     return plain, with_probes, runner
 
 
@@ -78,7 +103,11 @@ def test_what_is_logged_is_what_the_function_gives(runs, cells):
     assert [line['step'] for line in logged] == [1, 2, 3]
     expected = evaluate_encoder(runs[2].model, ProbeCells(**cells), batch_size=4, seeds=1)
     assert {name.split('/')[0] for name in expected} == {
-        'linear_seg', 'knn_seg', 'affinity', 'classify'}
+        'linear_seg',
+        'knn_seg',
+        'affinity',
+        'classify',
+    }
     for name, value in expected.items():
         assert logged[-1][name] == pytest.approx(value), name
     assert logged[0]['affinity/auc'] != logged[2]['affinity/auc']
@@ -122,6 +151,7 @@ def test_a_best_checkpoint_elsewhere_is_not_removed(runs, tmp_path):
 
 def test_a_full_disk_costs_no_earlier_best(images, cells, tmp_path, monkeypatch):
     from mmengine.runner import Runner
+
     save, tried = Runner.save_checkpoint, []
 
     def full(self, out_dir, filename, *args, **kwargs):
@@ -140,8 +170,13 @@ def test_a_full_disk_costs_no_earlier_best(images, cells, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize('projected', [False, True])
 def test_momentum_encoder_by_option(images, cells, tmp_path, projected):
-    runner = run(images, tmp_path, cells, dict(momentum=True, projected=projected),
-                 **{'train_cfg.max_epochs': 1})
+    runner = run(
+        images,
+        tmp_path,
+        cells,
+        dict(momentum=True, projected=projected),
+        **{'train_cfg.max_epochs': 1},
+    )
     model = runner.model
     found = validations(tmp_path)[0]
     model.backbone, model.projector = model.momentum_backbone, model.momentum_projector
@@ -150,13 +185,17 @@ def test_momentum_encoder_by_option(images, cells, tmp_path, projected):
 
 
 def test_two_processes_share_the_images(images, cells, tmp_path):
-    cfg = probed(tiny_config(images, tmp_path, **{
-        'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 2}), cells)
+    cfg = probed(
+        tiny_config(
+            images, tmp_path, **{'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 2}
+        ),
+        cells,
+    )
     cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     assert run_processes(cfg, 2) == ['', '']
     model = load_encoder(cfg, str(tmp_path / 'epoch_1.pth'))
     expected = evaluate_encoder(model, ProbeCells(**cells), batch_size=4, seeds=1)
-    found, = validations(tmp_path)
+    (found,) = validations(tmp_path)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 

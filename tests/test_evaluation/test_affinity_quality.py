@@ -1,4 +1,5 @@
 """Affinity measures against loops over cells, pairs and thresholds."""
+
 import numpy as np
 import pytest
 import torch
@@ -32,9 +33,15 @@ def cosine(features, a, b):
 
 
 def naive_borders(objects, distance):
-    return {a for a in cells() for b in cells()
-            if max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= distance
-            and objects[a] >= 0 and objects[b] >= 0 and objects[a] != objects[b]}
+    return {
+        a
+        for a in cells()
+        for b in cells()
+        if max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= distance
+        and objects[a] >= 0
+        and objects[b] >= 0
+        and objects[a] != objects[b]
+    }
 
 
 def naive_auc(features, objects, taken):
@@ -58,7 +65,8 @@ def test_auc_is_the_share_of_pairs_of_pairs_in_order(image, distance):
     near = near_borders(objects, distance)
     assert {tuple(c) for c in near.nonzero().tolist()} == borders
     assert affinity_auc(features, objects, near) == pytest.approx(
-        naive_auc(features, objects, borders))
+        naive_auc(features, objects, borders)
+    )
 
 
 def test_auc_at_the_same_offset_compares_pairs_equally_placed(image):
@@ -67,8 +75,11 @@ def test_auc_at_the_same_offset_compares_pairs_equally_placed(image):
     pairs = [(a, b) for i, b in enumerate(taken) for a in taken[:i]]
     shares = []
     for a, b in pairs:
-        others = [cosine(features, c, d) for c, d in pairs
-                  if objects[c] != objects[d] and (d[0] - c[0], d[1] - c[1]) == (b[0] - a[0], b[1] - a[1])]
+        others = [
+            cosine(features, c, d)
+            for c, d in pairs
+            if objects[c] != objects[d] and (d[0] - c[0], d[1] - c[1]) == (b[0] - a[0], b[1] - a[1])
+        ]
         if objects[a] == objects[b] and objects[a] > 0 and others:
             own = cosine(features, a, b)
             shares.append(np.mean([(own > o) + (own == o) / 2 for o in others]))
@@ -77,7 +88,7 @@ def test_auc_at_the_same_offset_compares_pairs_equally_placed(image):
 
 def test_smoothness_alone_wins_overall_and_nothing_at_the_same_offset():
     # Affinities that tell how far apart two cells are, and nothing of what is there.
-    y, x = torch.meshgrid(torch.arange(14.), torch.arange(14.), indexing='ij')
+    y, x = torch.meshgrid(torch.arange(14.0), torch.arange(14.0), indexing='ij')
     features = torch.stack([torch.cos(y / 9), torch.sin(y / 9), torch.cos(x / 9), torch.sin(x / 9)])
     features += 1e-3 * torch.randn(features.shape)  # or rounding would order equal cosines
     objects = torch.zeros(14, 14, dtype=torch.long)
@@ -114,7 +125,8 @@ def test_best_iou_is_the_best_of_all_thresholds(seed):
     scores = rng.integers(0, 6, 30) / 6  # many are equal
     truth = rng.random(30) < 0.4
     assert best_iou(torch.from_numpy(scores), torch.from_numpy(truth)) == pytest.approx(
-        naive_best_iou(scores.tolist(), truth.tolist()))
+        naive_best_iou(scores.tolist(), truth.tolist())
+    )
 
 
 def test_centre_ious_of_every_object(image):
@@ -125,14 +137,22 @@ def test_centre_ious_of_every_object(image):
         if len(own) < 4:
             continue
         middle = np.mean(own, axis=0)
-        centre = min(own, key=lambda c: (c[0] - middle[0])**2 + (c[1] - middle[1])**2)
+        centre = min(own, key=lambda c: (c[0] - middle[0]) ** 2 + (c[1] - middle[1]) ** 2)
         valid = [c for c in cells() if objects[c] >= 0]
-        border = [a for a in valid if any(
-            max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= 1 for b in own) and any(
-            max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= 1 for b in valid if b not in own)]
-        expected.append(tuple(naive_best_iou(
-            [cosine(features, centre, c) for c in taken], [c in own for c in taken])
-            for taken in (valid, border)))
+        border = [
+            a
+            for a in valid
+            if any(max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= 1 for b in own)
+            and any(max(abs(a[0] - b[0]), abs(a[1] - b[1])) <= 1 for b in valid if b not in own)
+        ]
+        expected.append(
+            tuple(
+                naive_best_iou(
+                    [cosine(features, centre, c) for c in taken], [c in own for c in taken]
+                )
+                for taken in (valid, border)
+            )
+        )
     assert len(expected) == 2
     np.testing.assert_allclose(centre_ious(features, objects), expected)
 

@@ -1,4 +1,5 @@
 """Probes against loops over samples and neighbours, and on problems with a known answer."""
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +45,7 @@ def test_linear_probe_is_the_optimum_of_the_standardised_problem():
     z = (features.double() - features.mean(0)) / scale
     weight = (layer.weight * scale).requires_grad_()
     bias = (layer.bias + layer.weight @ features.mean(0)).double().requires_grad_()
-    weights = torch.tensor([(labels == c).sum().item() for c in range(3)]).double()**-0.5
+    weights = torch.tensor([(labels == c).sum().item() for c in range(3)]).double() ** -0.5
     weights = weights[labels] / weights[labels].sum()
     losses = F.cross_entropy(z @ weight.T + bias, labels, reduction='none')
     loss = (losses * weights).sum() + 5e-3 * weight.square().sum()
@@ -65,8 +66,10 @@ def test_iou_by_loops():
     rng = np.random.default_rng(0)
     predicted, truth = rng.integers(0, 4, (2, 200))
     truth[truth == 3] = 0
-    expected = [sum((predicted == c) & (truth == c)) / sum((predicted == c) | (truth == c))
-                for c in range(4)]
+    expected = [
+        sum((predicted == c) & (truth == c)) / sum((predicted == c) | (truth == c))
+        for c in range(4)
+    ]
     iou = class_iou(confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(truth), 5))
     np.testing.assert_allclose(iou[:4], expected)
     assert torch.isnan(iou[4])
@@ -81,7 +84,7 @@ def naive_knn(query, bank, labels, num_classes, k):
 
 
 def test_nearest_neighbours_by_brute_force():
-    bank, labels = torch.randn(40, 3), torch.randint(0, 3, (40, ))
+    bank, labels = torch.randn(40, 3), torch.randint(0, 3, (40,))
     queries = torch.randn(25, 3)
     expected = [naive_knn(q, bank, labels, 3, 7) for q in queries]
     assert knn_labels(queries, bank, labels, 3, 7, chunk=10).tolist() == expected
@@ -91,8 +94,9 @@ def test_nearest_neighbours_by_brute_force():
 def batch(images=24, cells=4, seed=0):
     """Features (B, 5, g, g) and their truth: two objects of clustered features each."""
     rng = np.random.default_rng(seed)
-    semantic = torch.from_numpy(rng.integers(0, 3, (images, cells // 2, cells // 2)).repeat(
-        2, 1).repeat(2, 2))
+    semantic = torch.from_numpy(
+        rng.integers(0, 3, (images, cells // 2, cells // 2)).repeat(2, 1).repeat(2, 2)
+    )
     centres = torch.from_numpy(np.random.default_rng(99).normal(size=(3, 5)))
     features = centres[semantic] + 0.3 * torch.from_numpy(rng.normal(size=(*semantic.shape, 5)))
     semantic = semantic.clone()
@@ -135,8 +139,11 @@ def test_segmentation_metrics_fit_and_score_on_their_own_images():
 
 def test_affinity_metric_averages_over_scored_images_and_their_objects():
     features, data = batch()
-    scored = [image_quality(f, s, i) for f, s, i, fit in zip(
-        features, data['semantic'], data['instances'], data['fit']) if not fit]
+    scored = [
+        image_quality(f, s, i)
+        for f, s, i, fit in zip(features, data['semantic'], data['instances'], data['fit'])
+        if not fit
+    ]
     found = evaluate(AffinityQuality(), features, data)
     aucs = [q['auc'] for q in scored if q['auc'] is not None]
     assert found['affinity/auc'] == pytest.approx(np.mean(aucs))

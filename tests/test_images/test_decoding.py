@@ -1,4 +1,5 @@
 """Every kind of image file becomes upright 8-bit RGB, or a clear error."""
+
 import tracemalloc
 
 import numpy as np
@@ -18,9 +19,17 @@ def picture(photo):
     return Image.fromarray(photo)
 
 
-@pytest.mark.parametrize('name, kwargs, tolerance', [
-    ('a.jpg', dict(quality=98, subsampling=0), 8), ('a.png', {}, 0), ('a.webp', dict(lossless=True), 0),
-    ('a.bmp', {}, 0), ('a.tiff', {}, 0), ('a.ppm', {}, 0)])
+@pytest.mark.parametrize(
+    'name, kwargs, tolerance',
+    [
+        ('a.jpg', dict(quality=98, subsampling=0), 8),
+        ('a.png', {}, 0),
+        ('a.webp', dict(lossless=True), 0),
+        ('a.bmp', {}, 0),
+        ('a.tiff', {}, 0),
+        ('a.ppm', {}, 0),
+    ],
+)
 def test_formats(tmp_path, picture, photo, name, kwargs, tolerance):
     got = read_image(save(tmp_path / name, picture, **kwargs))
     assert got.shape == photo.shape and got.dtype == np.uint8
@@ -62,9 +71,16 @@ def test_sixteen_bit_grey_keeps_the_upper_byte(tmp_path, photo):
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_orientation(tmp_path, photo, suffix, orientation):
     """Undoing the camera's orientation restores the upright picture, for all eight codes."""
-    camera = {1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
-              5: lambda x: x.transpose(1, 0, 2), 6: lambda x: np.rot90(x, 1),
-              7: lambda x: np.rot90(x, 2).transpose(1, 0, 2), 8: lambda x: np.rot90(x, -1)}
+    camera = {
+        1: lambda x: x,
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: np.rot90(x, 1),
+        7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
+        8: lambda x: np.rot90(x, -1),
+    }
     stored = Image.fromarray(np.ascontiguousarray(camera[orientation](photo)))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -83,9 +99,17 @@ def test_first_frame_of_an_animation(tmp_path, picture):
 
 
 @pytest.mark.parametrize('orientation', [1, 6])
-@pytest.mark.parametrize('wanted, expected', [((800, 600), (800, 600)), ((400, 300), (400, 300)),
-                                              ((399, 299), (400, 300)), ((401, 300), (800, 600)),
-                                              ((90, 70), (100, 75)), ((1, 1), (100, 75))])
+@pytest.mark.parametrize(
+    'wanted, expected',
+    [
+        ((800, 600), (800, 600)),
+        ((400, 300), (400, 300)),
+        ((399, 299), (400, 300)),
+        ((401, 300), (800, 600)),
+        ((90, 70), (100, 75)),
+        ((1, 1), (100, 75)),
+    ],
+)
 def test_jpegs_are_decoded_no_larger_than_needed(tmp_path, picture, orientation, wanted, expected):
     image = picture.resize((800, 600))
     exif = Image.Exif()
@@ -98,16 +122,23 @@ def test_jpegs_are_decoded_no_larger_than_needed(tmp_path, picture, orientation,
     assert np.abs(small.astype(int) - reference).mean() < 3
 
 
-@pytest.mark.parametrize('size, wanted, expected', [
-    ((501, 375), (240, 180), (251, 188)), ((501, 375), (60, 40), (63, 47)),
-    ((333, 1001), (40, 120), (42, 126))])
+@pytest.mark.parametrize(
+    'size, wanted, expected',
+    [
+        ((501, 375), (240, 180), (251, 188)),
+        ((501, 375), (60, 40), (63, 47)),
+        ((333, 1001), (40, 120), (42, 126)),
+    ],
+)
 def test_odd_sizes_are_decoded_small_too(tmp_path, picture, size, wanted, expected):
     path = save(tmp_path / 'a.jpg', picture.resize(size))
     assert ImageFile(path).decode(size_at_least=wanted).shape[1::-1] == expected
 
 
-@pytest.mark.parametrize('content, reason', [(b'', 'not an image'), (b'hello', 'not an image'),
-                                             (b'\xff\xd8\xff\xe0', 'not an image')])
+@pytest.mark.parametrize(
+    'content, reason',
+    [(b'', 'not an image'), (b'hello', 'not an image'), (b'\xff\xd8\xff\xe0', 'not an image')],
+)
 def test_no_image(tmp_path, content, reason):
     path = tmp_path / 'a.jpg'
     path.write_bytes(content)
@@ -119,7 +150,7 @@ def test_no_image(tmp_path, content, reason):
 @pytest.mark.parametrize('suffix', ['jpg', 'png', 'webp'])
 def test_truncated_files_are_errors_not_grey_pictures(tmp_path, picture, suffix):
     path = save(tmp_path / f'a.{suffix}', picture)
-    path.write_bytes(path.read_bytes()[:-len(path.read_bytes()) // 3])
+    path.write_bytes(path.read_bytes()[: -len(path.read_bytes()) // 3])
     with pytest.raises(DecodingError, match=str(path)):
         read_image(path)
 

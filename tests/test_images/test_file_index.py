@@ -1,4 +1,5 @@
 """The remembered list of images."""
+
 import os
 
 import numpy as np
@@ -46,15 +47,20 @@ def test_second_run_lists_no_folder(folder, monkeypatch):
     assert not listed
     assert all(np.array_equal(a, b) for a, b in zip(first, second))
     assert os.listdir(folder.parent / 'cache/plrc_plugin') == [
-        name for name in os.listdir(folder.parent / 'cache/plrc_plugin') if name.endswith('.npz')]
+        name for name in os.listdir(folder.parent / 'cache/plrc_plugin') if name.endswith('.npz')
+    ]
 
 
-@pytest.mark.parametrize('change', [
-    lambda root: (root / 'n1/new.jpg').touch(),
-    lambda root: (root / 'n2/z.webp').unlink(),
-    lambda root: (root / 'b.jpg').rename(root / 'c.jpg'),
-    lambda root: (root / 'n1').rename(root / 'n3'),
-    lambda root: os.symlink(root / 'n1', root / 'linked')])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda root: (root / 'n1/new.jpg').touch(),
+        lambda root: (root / 'n2/z.webp').unlink(),
+        lambda root: (root / 'b.jpg').rename(root / 'c.jpg'),
+        lambda root: (root / 'n1').rename(root / 'n3'),
+        lambda root: os.symlink(root / 'n1', root / 'linked'),
+    ],
+)
 def test_every_change_of_a_folder_is_seen(folder, change):
     image_index(str(folder))
     change(folder)
@@ -73,7 +79,7 @@ def test_folders_that_still_change_are_not_remembered(folder, monkeypatch):
 
 def test_damaged_and_unwritable_caches_only_cost_time(folder, monkeypatch):
     expected = names(image_index(str(folder)))
-    kept, = (folder.parent / 'cache/plrc_plugin').iterdir()
+    (kept,) = (folder.parent / 'cache/plrc_plugin').iterdir()
     for content in (b'', b'PK', kept.read_bytes()[:-50]):
         kept.write_bytes(content)
         assert names(image_index(str(folder))) == expected
@@ -95,6 +101,8 @@ def test_data_set_of_names_and_its_subsets(folder):
     with pytest.raises(IndexError):
         dataset.get_data_info(5)
     assert [dataset.get_subset([3, 1]).get_data_info(i)['img_path'] for i in range(2)] == [
-        paths[3], paths[1]]
+        paths[3],
+        paths[1],
+    ]
     assert len(ImageFolder(str(folder), indices=2)) == 2
     assert ImageFolder(str(folder), lazy_init=True).get_data_info(1)['img_path'] == paths[1]

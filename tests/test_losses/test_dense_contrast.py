@@ -1,4 +1,5 @@
 """DenseCL's objective against loops over positions."""
+
 import math
 
 import pytest
@@ -34,14 +35,15 @@ def test_loss_and_gradient_position_by_position():
             total = positive + sum((queries[b, i] @ n / 0.3).exp() for n in negatives)
             expected = expected - (positive / total).log() / (B * S)
     torch.testing.assert_close(loss, expected)
-    got, = torch.autograd.grad(loss, queries)
+    (got,) = torch.autograd.grad(loss, queries)
     torch.testing.assert_close(got, torch.autograd.grad(expected, queries)[0])
 
 
 def test_perfect_match_against_orthogonal_negatives():
     queries = torch.eye(4)[None, :1]
-    loss = dense_contrast(queries, queries, torch.zeros(1, 1, dtype=torch.long), torch.eye(4)[1:],
-                          temperature=1.)
+    loss = dense_contrast(
+        queries, queries, torch.zeros(1, 1, dtype=torch.long), torch.eye(4)[1:], temperature=1.0
+    )
     assert loss == pytest.approx(-math.log(math.e / (math.e + 3)))
     with pytest.raises(ValueError, match='temperature'):
         dense_contrast(queries, queries, torch.zeros(1, 1, dtype=torch.long), torch.eye(4), 0)

@@ -1,4 +1,5 @@
 """L_m against lightly's NTXentLoss with a memory bank."""
+
 import pytest
 import torch
 from lightly.loss import NTXentLoss
@@ -16,8 +17,9 @@ def test_equals_lightly(temperature):
     loss, _ = image_contrast(normalize(queries, dim=1), keys, negatives, temperature)
     expected = reference(queries, keys)
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(torch.autograd.grad(loss, queries)[0],
-                               torch.autograd.grad(expected, queries)[0])
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, queries)[0], torch.autograd.grad(expected, queries)[0]
+    )
 
 
 def test_top1_is_the_share_of_nearest_own_keys():
@@ -40,5 +42,9 @@ def test_equals_a_loop(temperature):
     expected = sum(terms) / 4
     loss, _ = image_contrast(queries, keys, negatives, temperature)
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(torch.autograd.grad(loss, queries)[0],
-                               torch.autograd.grad(expected, queries)[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, queries)[0],
+        torch.autograd.grad(expected, queries)[0],
+        rtol=1e-4,
+        atol=1e-6,
+    )

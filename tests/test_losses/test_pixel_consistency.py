@@ -1,4 +1,5 @@
 """PixPro's objective against loops over pairs."""
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -18,7 +19,7 @@ def test_near_pairs_one_by_one():
         for i in range(S):
             for j in range(T):
                 x, y = (positions[b, i] - others[b, j]).tolist()
-                assert got[b, i, j] == ((x * x + y * y)**0.5 / larger < 0.7)
+                assert got[b, i, j] == ((x * x + y * y) ** 0.5 / larger < 0.7)
 
 
 def test_loss_and_gradient_pair_by_pair():
@@ -33,9 +34,10 @@ def test_loss_and_gradient_pair_by_pair():
     expected = sum(images) / 2
     for loss in (pixel_consistency(queries, keys, pairs), PixelConsistency()(queries, keys, pairs)):
         torch.testing.assert_close(loss, expected)
-        got, = torch.autograd.grad(loss, queries)
-        torch.testing.assert_close(got, torch.autograd.grad(expected, queries,
-                                                            retain_graph=True)[0])
+        (got,) = torch.autograd.grad(loss, queries)
+        torch.testing.assert_close(
+            got, torch.autograd.grad(expected, queries, retain_graph=True)[0]
+        )
 
 
 def test_no_pair_is_zero_with_zero_gradient():

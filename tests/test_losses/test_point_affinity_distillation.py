@@ -1,4 +1,5 @@
 """L_a against Eq. 3 and 4 written as loops."""
+
 import math
 
 import pytest
@@ -14,7 +15,9 @@ from plrc_plugin.losses.point_affinity_distillation import (
 
 
 def naive_affinity(query, keys, key_valid, temperature):
-    exps = [math.exp(float(query @ k) / temperature) if ok else 0. for k, ok in zip(keys, key_valid)]
+    exps = [
+        math.exp(float(query @ k) / temperature) if ok else 0.0 for k, ok in zip(keys, key_valid)
+    ]
     return [e / sum(exps) for e in exps]
 
 
@@ -31,7 +34,7 @@ def naive(sq, sk, tq, tk, valid, student_temperature, teacher_temperature, key_v
             terms.append(-sum(t * math.log(s) for t, s, ok in zip(teacher, student, usable) if ok))
         if terms:
             per_image.append(sum(terms) / len(terms))
-    return sum(per_image) / len(per_image) if per_image else 0.
+    return sum(per_image) / len(per_image) if per_image else 0.0
 
 
 def random_input(batch=3, num_queries=6, num_keys=5, dim=4, seed=0):
@@ -42,8 +45,14 @@ def random_input(batch=3, num_queries=6, num_keys=5, dim=4, seed=0):
 
     valid = torch.rand(batch, num_queries, generator=g) < 0.6
     key_valid = torch.rand(batch, num_keys, generator=g) < 0.6
-    return (points(num_queries), points(num_keys), points(num_queries), points(num_keys), valid,
-            key_valid)
+    return (
+        points(num_queries),
+        points(num_keys),
+        points(num_queries),
+        points(num_keys),
+        valid,
+        key_valid,
+    )
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -66,7 +75,8 @@ def test_gradients_are_numerical_ones_and_none_reaches_the_teacher():
     inputs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
     assert torch.autograd.gradcheck(
         lambda sq, sk: point_affinity_distillation(sq, sk, *inputs[2:], key_valid=key_valid),
-        inputs[:2])
+        inputs[:2],
+    )
     point_affinity_distillation(*inputs).backward()
     assert inputs[0].grad.abs().sum() > 0 and inputs[1].grad.abs().sum() > 0
     assert inputs[2].grad is None and inputs[3].grad is None
@@ -106,8 +116,9 @@ def test_temperatures_must_be_positive(setting):
 def test_module_equals_function():
     *inputs, key_valid = random_input()
     module = PointAffinityDistillation(0.2, 0.05)
-    assert torch.equal(module(*inputs, key_valid),
-                       point_affinity_distillation(*inputs, 0.2, 0.05, key_valid))
+    assert torch.equal(
+        module(*inputs, key_valid), point_affinity_distillation(*inputs, 0.2, 0.05, key_valid)
+    )
 
 
 @pytest.mark.parametrize('name', ['student_temperature', 'teacher_temperature'])

@@ -1,4 +1,5 @@
 """L_c against Eq. 2 written as loops."""
+
 import math
 
 import pytest
@@ -17,22 +18,29 @@ def naive(queries, keys, query_regions, key_regions, temperature, inter_image=Tr
         for i in range(queries.shape[1]):
             denominator = sum(
                 math.exp(float(queries[b, i] @ keys[c, j]) / temperature)
-                for c in range(len(keys)) for j in range(keys.shape[1])
-                if key_regions[c, j] >= 0 and (inter_image or c == b))
-            denominator += sum(math.exp(float(queries[b, i] @ negative) / temperature)
-                               for negative in negatives if negative.norm() > 0)
+                for c in range(len(keys))
+                for j in range(keys.shape[1])
+                if key_regions[c, j] >= 0 and (inter_image or c == b)
+            )
+            denominator += sum(
+                math.exp(float(queries[b, i] @ negative) / temperature)
+                for negative in negatives
+                if negative.norm() > 0
+            )
             for k in range(keys.shape[1]):
                 if query_regions[b, i] == key_regions[b, k] and query_regions[b, i] >= 0:
                     numerator = math.exp(float(queries[b, i] @ keys[b, k]) / temperature)
                     terms.append(-math.log(numerator / denominator))
         if terms:
             per_image.append(sum(terms) / len(terms))
-    return sum(per_image) / len(per_image) if per_image else 0.
+    return sum(per_image) / len(per_image) if per_image else 0.0
 
 
 def random_input(batch=3, num_queries=7, num_keys=5, dim=6, num_regions=3, seed=0):
     g = torch.Generator().manual_seed(seed)
-    queries = normalize(torch.randn(batch, num_queries, dim, generator=g, dtype=torch.double), dim=2)
+    queries = normalize(
+        torch.randn(batch, num_queries, dim, generator=g, dtype=torch.double), dim=2
+    )
     keys = normalize(torch.randn(batch, num_keys, dim, generator=g, dtype=torch.double), dim=2)
     query_regions = torch.randint(-1, num_regions, (batch, num_queries), generator=g)
     key_regions = torch.randint(-1, num_regions, (batch, num_keys), generator=g)
@@ -52,8 +60,9 @@ def test_equals_naive(seed, batch, temperature):
     expected = naive(queries, keys, query_regions, key_regions, temperature)
     got = point_region_contrast(queries, keys, query_regions, key_regions, temperature)
     assert float(got) == pytest.approx(expected, rel=1e-6, abs=1e-12)
-    single = point_region_contrast(queries.float(), keys.float(), query_regions, key_regions,
-                                   temperature)
+    single = point_region_contrast(
+        queries.float(), keys.float(), query_regions, key_regions, temperature
+    )
     assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
@@ -94,8 +103,10 @@ def test_known_value():
 
 
 @pytest.mark.parametrize('seed', range(3))
-@pytest.mark.parametrize('options', [
-    {}, dict(inter_image=False), dict(negatives=torch.tensor([[0, 0, 0, 0], [0, 0, .6, .8]]))])
+@pytest.mark.parametrize(
+    'options',
+    [{}, dict(inter_image=False), dict(negatives=torch.tensor([[0, 0, 0, 0], [0, 0, 0.6, 0.8]]))],
+)
 def test_gradients_are_numerical_ones(seed, options):
     queries, keys, query_regions, key_regions = random_input(2, 4, 3, 4, 2, seed)
     query_regions[1] = 50
@@ -103,7 +114,8 @@ def test_gradients_are_numerical_ones(seed, options):
     keys.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda q, k: point_region_contrast(q, k, query_regions, key_regions, 0.3, **options),
-        (queries, keys))
+        (queries, keys),
+    )
 
 
 @pytest.mark.parametrize('size', [1, 5, 16, 10**9])
@@ -114,7 +126,7 @@ def test_equals_the_whole_matrix_whatever_the_tile(monkeypatch, size, temperatur
     valid = regions[1].flatten() >= 0
     logits = flat[:36] @ flat[36:].T / temperature
     expected = logits.masked_fill(~valid, -math.inf).logsumexp(1)
-    gradient, = torch.autograd.grad(expected.sin().sum(), flat)
+    (gradient,) = torch.autograd.grad(expected.sin().sum(), flat)
     monkeypatch.setattr(similarity, 'TILE_OF_CPU', size)
     got = similarity.similarity_logsumexp(flat[:36], flat[36:], temperature, valid)
     torch.testing.assert_close(got, expected)
@@ -154,8 +166,9 @@ def test_half_precision_is_computed_in_single():
     inputs = random_input(dim=16)
     half = point_region_contrast(inputs[0].half(), inputs[1].half(), *inputs[2:], temperature=0.02)
     assert half.dtype == torch.float32
-    exact = point_region_contrast(inputs[0].half().double(), inputs[1].half().double(),
-                                  *inputs[2:], temperature=0.02)
+    exact = point_region_contrast(
+        inputs[0].half().double(), inputs[1].half().double(), *inputs[2:], temperature=0.02
+    )
     assert float(half) == pytest.approx(float(exact), rel=1e-5)
 
 

@@ -1,4 +1,5 @@
 """The queue is a ring, waits for the optimiser step, and survives a checkpoint."""
+
 import io
 
 import pytest

@@ -1,4 +1,5 @@
 """The model: it composes the terms as Eq. 5 and 6 say, and moves its parts at the right time."""
+
 import copy
 
 import pytest
@@ -31,19 +32,24 @@ def model(**kwargs):
 def view(boxes, seed, size=48):
     g = torch.Generator().manual_seed(seed)
     affine = torch.stack([torch.from_numpy(crop_affine(*box)) for box in boxes])
-    maps = torch.stack([region_map_of_view(torch.as_tensor(GridRegions(4)({})), a, 14)
-                        for a in affine])
+    maps = torch.stack(
+        [region_map_of_view(torch.as_tensor(GridRegions(4)({})), a, 14) for a in affine]
+    )
     regions, points = sample_region_points(maps, 8, 3, g)
-    return dict(pixels=torch.randint(0, 256, (len(boxes), size, size, 3), generator=g,
-                                     dtype=torch.uint8),
-                affine=affine.float(), regions=regions.repeat_interleave(3, 1),
-                points=points.flatten(1, 2))
+    return dict(
+        pixels=torch.randint(0, 256, (len(boxes), size, size, 3), generator=g, dtype=torch.uint8),
+        affine=affine.float(),
+        regions=regions.repeat_interleave(3, 1),
+        points=points.flatten(1, 2),
+    )
 
 
 def batch():
     """Three images: overlapping views, views without overlap, and one view inside the other."""
-    query = view([(0, 0, .6, .6, False), (0, 0, .24, .24, True), (.1, .1, .8, .8, True)], 1)
-    key = view([(.3, .3, .6, .7, True), (.7, .7, .3, .3, False), (.3, .3, .2, .2, False)], 2)
+    query = view([(0, 0, 0.6, 0.6, False), (0, 0, 0.24, 0.24, True), (0.1, 0.1, 0.8, 0.8, True)], 1)
+    key = view(
+        [(0.3, 0.3, 0.6, 0.7, True), (0.7, 0.7, 0.3, 0.3, False), (0.3, 0.3, 0.2, 0.2, False)], 2
+    )
     return dict(query=query, key=key, paths=['a', 'b', 'c'], skipped=[])
 
 
@@ -72,9 +78,10 @@ def by_hand(net, data, strategy):
 
     def embed(feature_map, points):
         up = F.interpolate(feature_map, (R, R), mode='bilinear', align_corners=False)
-        cells = (points * R - .5).round().long()
-        return F.normalize(torch.stack([up[b, :, cells[b, :, 1], cells[b, :, 0]].T
-                                        for b in range(len(up))]), dim=2)
+        cells = (points * R - 0.5).round().long()
+        return F.normalize(
+            torch.stack([up[b, :, cells[b, :, 1], cells[b, :, 0]].T for b in range(len(up))]), dim=2
+        )
 
     query, key = data['query'], data['key']
     with torch.no_grad():
@@ -91,16 +98,25 @@ def by_hand(net, data, strategy):
             other[b, i, 0] = (image_x - c[0, 2]) / c[0, 0]
             other[b, i, 1] = (image_y - c[1, 2]) / c[1, 1]
     seen = ((other >= 0) & (other <= 1)).all(2)
-    in_key = F.normalize(F.grid_sample(key_map, other.unsqueeze(2) * 2 - 1, padding_mode='border',
-                                       align_corners=False)[..., 0].transpose(1, 2), dim=2)
+    in_key = F.normalize(
+        F.grid_sample(
+            key_map, other.unsqueeze(2) * 2 - 1, padding_mode='border', align_corners=False
+        )[..., 0].transpose(1, 2),
+        dim=2,
+    )
     everywhere = torch.ones_like(seen)
     p_momentum = embed(momentum_query_map, query['points'])
-    l_a = {1: lambda: point_affinity_distillation(p, p_key, in_key, p_key, seen),
-           2: lambda: point_affinity_distillation(p, p, p, in_key, seen, key_valid=seen),
-           3: lambda: point_affinity_distillation(p, p, p_momentum, p_momentum, everywhere),
-           }[strategy]()
-    l_m, _ = image_contrast(F.normalize(query_map.mean((2, 3)), dim=1),
-                            F.normalize(key_map.mean((2, 3)), dim=1), net.queue.bank, 0.2)
+    l_a = {
+        1: lambda: point_affinity_distillation(p, p_key, in_key, p_key, seen),
+        2: lambda: point_affinity_distillation(p, p, p, in_key, seen, key_valid=seen),
+        3: lambda: point_affinity_distillation(p, p, p_momentum, p_momentum, everywhere),
+    }[strategy]()
+    l_m, _ = image_contrast(
+        F.normalize(query_map.mean((2, 3)), dim=1),
+        F.normalize(key_map.mean((2, 3)), dim=1),
+        net.queue.bank,
+        0.2,
+    )
     l_c = point_region_contrast(p, p_key, query['regions'], key['regions'])
     return l_m, l_c, l_a, seen
 
@@ -153,15 +169,17 @@ def l_c_by_hand(p, p_key, query, key, contrasted):
 def batch_with_void_points():
     data = batch()
     for side in ('query', 'key'):
-        data[side] = {name: value[:, ::2] if name in ('regions', 'points') else value
-                      for name, value in data[side].items()}
+        data[side] = {
+            name: value[:, ::2] if name in ('regions', 'points') else value
+            for name, value in data[side].items()
+        }
         data[side]['regions'][:, ::5] = -1
     return data
 
 
 @pytest.mark.parametrize('negatives', ['image', 'batch', 'ranks', 'queue'])
 def test_negatives_by_hand(negatives):
-    net = model(alpha=1., beta=1., negatives=negatives, point_queue_size=40).eval()
+    net = model(alpha=1.0, beta=1.0, negatives=negatives, point_queue_size=40).eval()
     for parameter in net.momentum_backbone.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.05)
     net.mark_step_finished()
@@ -184,7 +202,10 @@ def test_negatives_by_hand(negatives):
     torch.testing.assert_close(out['l_c'], expected)
     torch.testing.assert_close(
         torch.autograd.grad(out['loss'], list(net.projector.parameters())),
-        torch.autograd.grad(expected, list(net.projector.parameters())), rtol=1e-3, atol=1e-6)
+        torch.autograd.grad(expected, list(net.projector.parameters())),
+        rtol=1e-3,
+        atol=1e-6,
+    )
 
 
 def test_the_point_queue_takes_the_key_points_in_their_order():
@@ -195,8 +216,11 @@ def test_the_point_queue_takes_the_key_points_in_their_order():
     bank = net.point_queue.bank.clone()
     net(**data, mode='loss')
     assert torch.equal(net.point_queue.bank, bank)  # until the optimiser has stepped
-    rows = [p_key[b, j] if data['key']['regions'][b, j] >= 0 else torch.zeros(8)
-            for b in range(3) for j in range(12)]
+    rows = [
+        p_key[b, j] if data['key']['regions'][b, j] >= 0 else torch.zeros(8)
+        for b in range(3)
+        for j in range(12)
+    ]
     state = net.state_dict()
     assert not all(row.any() for row in rows) and int(state['point_queue.bank_ptr']) == 36
     torch.testing.assert_close(state['point_queue.bank'][:36], torch.stack(rows))
@@ -238,13 +262,13 @@ def test_warm_up_leaves_out_l_a_and_nothing_else():
         assert ('l_a' in out) == expected
         l_p = 0.5 * out['l_c'] + (0.5 * out['l_a'] if expected else 0)
         torch.testing.assert_close(out['loss'], 0.7 * l_p + 0.3 * out['l_m'])
-    assert 'l_a' not in run(model(alpha=1., warmup_epochs=0))
+    assert 'l_a' not in run(model(alpha=1.0, warmup_epochs=0))
 
 
 def test_no_overlap_at_all_keeps_every_gradient():
     data = batch()
-    data['query'] = view([(0, 0, .24, .24, False)] * 3, 3)
-    data['key'] = view([(.7, .7, .3, .3, False)] * 3, 4)
+    data['query'] = view([(0, 0, 0.24, 0.24, False)] * 3, 3)
+    data['key'] = view([(0.7, 0.7, 0.3, 0.3, False)] * 3, 4)
     net = model(warmup_epochs=0)
     out = run(net, data)
     out['loss'].backward()
@@ -256,7 +280,9 @@ def test_no_overlap_at_all_keeps_every_gradient():
 def test_momentum_encoder_starts_as_a_copy_whatever_initialises():
     net = model()
     net.init_weights()
-    for a, b in zip(net.backbone.state_dict().values(), net.momentum_backbone.state_dict().values()):
+    for a, b in zip(
+        net.backbone.state_dict().values(), net.momentum_backbone.state_dict().values()
+    ):
         assert torch.equal(a, b)
     assert not any(p.requires_grad for p in net.momentum_backbone.parameters())
     assert not any(p.requires_grad for p in net.momentum_projector.parameters())
@@ -286,7 +312,7 @@ def test_moving_average_and_queue_once_per_optimiser_step_before_the_key_pass(ac
         online = copy.deepcopy(net.projector.state_dict())
         assert int(net.queue.bank_ptr) == step * accumulate * 3
     bank = net.state_dict()['queue.bank']
-    assert torch.equal(bank[:9 * accumulate], torch.cat(keys))
+    assert torch.equal(bank[: 9 * accumulate], torch.cat(keys))
     assert len(data) == 4
 
 
@@ -307,9 +333,14 @@ class Storages(TorchDispatchMode):
             self.found.add(tensor.untyped_storage().data_ptr())
 
 
-@pytest.mark.parametrize('kind, kwargs', [
-    (PLRC, {}), (PLRC, dict(negatives='queue', point_queue_size=2**15, warmup_epochs=0)),
-    (MomentumContrast, {})])
+@pytest.mark.parametrize(
+    'kind, kwargs',
+    [
+        (PLRC, {}),
+        (PLRC, dict(negatives='queue', point_queue_size=2**15, warmup_epochs=0)),
+        (MomentumContrast, {}),
+    ],
+)
 def test_no_step_copies_the_queue(kind, kwargs):
     net = kind(TRUNK, embedding_dim=32, queue_size=2**15, **kwargs)
     wrapper = OptimWrapper(torch.optim.SGD(net.parameters(), 0.1))
@@ -362,11 +393,24 @@ def test_projected_map_for_looking():
         net(dict(image=torch.zeros(2, 3, 64, 64)), mode='predict')
 
 
-@pytest.mark.parametrize('setting', [
-    dict(alpha=-.1), dict(alpha=1.1), dict(beta=2), dict(warmup_epochs=-1), dict(warmup_epochs=.5),
-    dict(strategy=4), dict(strategy=True), dict(strategy=1.0), dict(momentum=1.5),
-    dict(temperature=0), dict(queue_size=0),
-    dict(embedding_dim=-1), dict(queue_size=1.5)])
+@pytest.mark.parametrize(
+    'setting',
+    [
+        dict(alpha=-0.1),
+        dict(alpha=1.1),
+        dict(beta=2),
+        dict(warmup_epochs=-1),
+        dict(warmup_epochs=0.5),
+        dict(strategy=4),
+        dict(strategy=True),
+        dict(strategy=1.0),
+        dict(momentum=1.5),
+        dict(temperature=0),
+        dict(queue_size=0),
+        dict(embedding_dim=-1),
+        dict(queue_size=1.5),
+    ],
+)
 def test_settings_that_cannot_work(setting):
     with pytest.raises(SettingsError, match=f'PLRC: {next(iter(setting))} must'):
         model(**setting)
@@ -377,8 +421,9 @@ def test_preprocessor_normalises_rgb():
     data = batch()
     image = net.data_preprocessor(data)['query']['image']
     assert image.shape == (3, 3, 48, 48) and image.dtype == torch.float32
-    expected = (data['query']['pixels'][1, 5, 7].float()
-                - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
+    expected = (
+        data['query']['pixels'][1, 5, 7].float() - torch.tensor([123.675, 116.28, 103.53])
+    ) / torch.tensor([58.395, 57.12, 57.375])
     torch.testing.assert_close(image[1, :, 5, 7], expected)
     assert 'pixels' in data['query']  # the loader's batch is left as it was
 
@@ -398,7 +443,7 @@ def test_only_strategy_3_has_a_further_momentum_pass_and_only_once_it_distills(s
 @pytest.mark.parametrize('strategy', [1, 2, 3])
 def test_teacher_gets_no_gradient_from_l_a(strategy):
     """The gradient is that of a cross entropy whose teacher is a constant."""
-    net = model(warmup_epochs=0, strategy=strategy, alpha=0.).eval()
+    net = model(warmup_epochs=0, strategy=strategy, alpha=0.0).eval()
 
     def gradients(distillation):
         net.affinity_distillation.forward = distillation

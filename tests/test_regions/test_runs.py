@@ -1,4 +1,5 @@
 """Short runs on other regions than the grid."""
+
 import json
 import re
 
@@ -17,13 +18,23 @@ def run(work_dir, folder, regions, **options):
     """Iterations' logged values, and the log's text."""
     cfg = Config.fromfile(ROOT / 'configs/plrc_in1k.py')
     cfg.train_dataloader.dataset.pipeline[1].regions = regions
-    cfg.merge_from_dict({
-        'model.backbone.depth': 18, 'model.backbone.base_channels': 4, 'model.queue_size': 32,
-        'model.warmup_epochs': 0, 'train_dataloader.dataset.data_root': str(folder),
-        'train_dataloader.dataset.pipeline.0.size': 64, 'train_dataloader.batch_size': 8,
-        'train_dataloader.num_workers': 1, 'train_dataloader.pin_memory': False,
-        'train_dataloader.dataset.indices': 24, 'train_cfg.max_epochs': 1,
-        'default_hooks.logger.interval': 1, **options})
+    cfg.merge_from_dict(
+        {
+            'model.backbone.depth': 18,
+            'model.backbone.base_channels': 4,
+            'model.queue_size': 32,
+            'model.warmup_epochs': 0,
+            'train_dataloader.dataset.data_root': str(folder),
+            'train_dataloader.dataset.pipeline.0.size': 64,
+            'train_dataloader.batch_size': 8,
+            'train_dataloader.num_workers': 1,
+            'train_dataloader.pin_memory': False,
+            'train_dataloader.dataset.indices': 24,
+            'train_cfg.max_epochs': 1,
+            'default_hooks.logger.interval': 1,
+            **options,
+        }
+    )
     cfg.work_dir = cfg.experiment_name = str(work_dir)
     Runner.from_cfg(cfg).train()
     scalars = next(work_dir.rglob('scalars.json')).read_text().splitlines()
@@ -33,9 +44,15 @@ def run(work_dir, folder, regions, **options):
 @pytest.mark.real_data
 @pytest.mark.parametrize('kind', ['mask', 'box'])
 def test_ground_truth_of_photographs(kind, real_data, tmp_path):
-    log, text = run(tmp_path, real_data / 'coco/train2017', dict(
-        type='CocoRegions', kind=kind,
-        ann_file=str(real_data / 'coco/annotations/instances_train2017.json')))
+    log, text = run(
+        tmp_path,
+        real_data / 'coco/train2017',
+        dict(
+            type='CocoRegions',
+            kind=kind,
+            ann_file=str(real_data / 'coco/annotations/instances_train2017.json'),
+        ),
+    )
     assert len(log) == 3 and 'no regions for' not in text
     assert all(entry['l_c'] > 0 and entry['l_a'] > 0 for entry in log)
     assert 0 < np.mean([entry['no_common_region'] for entry in log]) < 0.6
@@ -59,11 +76,16 @@ def test_images_without_a_map_are_counted_in_the_log(image_folder, tmp_path):
         np.savez(image_folder / f'{name}.npz', np.arange(90 * 120).reshape(90, 120) // 2700)
     options = {'train_dataloader.dataset.indices': None, 'train_dataloader.batch_size': 3}
     regions = dict(type='LabelFiles', suffix='.npz')
-    _, text = run(tmp_path / 'grid', image_folder, regions, **options,
-                  **{'train_dataloader.dataset.pipeline.1.missing': 'grid'})
+    _, text = run(
+        tmp_path / 'grid',
+        image_folder,
+        regions,
+        **options,
+        **{'train_dataloader.dataset.pipeline.1.missing': 'grid'},
+    )
     assert len(re.findall(r"no regions for '.*(e.png|f.PNG)': it gets a 4 x 4 grid", text)) == 2
     assert '2 of 6 images read in this epoch had no regions' in text
-    with pytest.raises(SettingsError, match=r"LabelFiles: \S*(e.png|f.PNG) has no label map"):
+    with pytest.raises(SettingsError, match=r'LabelFiles: \S*(e.png|f.PNG) has no label map'):
         run(tmp_path / 'error', image_folder, regions, **options)
 
 
@@ -74,6 +96,7 @@ def test_the_source_of_the_documentation(image_folder, tmp_path, monkeypatch):
     (tmp_path / 'my_regions.py').write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     import my_regions  # noqa: F401
+
     source = REGIONS.build(dict(type='BrightAndDark'))
     labels = torch.from_numpy(source(dict(img_path=str(image_folder / 'a.png'))))
     assert labels.shape == (90, 120) and labels.unique().tolist() == [0, 1]

@@ -1,4 +1,5 @@
 """Regions and points: what is drawn, how often, and where."""
+
 import numpy as np
 import pytest
 import torch
@@ -16,10 +17,12 @@ from plrc_plugin.views.two_views import View
 def draw(kind, region_map, num_regions, points_per_region, seed=0):
     """Of a tensor, or of an array with numpy's generator; tensors either way."""
     if kind == 'tensor':
-        return sample_region_points(region_map, num_regions, points_per_region,
-                                    torch.Generator().manual_seed(seed))
-    drawn = sample_region_points(region_map.numpy(), num_regions, points_per_region,
-                                 np.random.default_rng(seed))
+        return sample_region_points(
+            region_map, num_regions, points_per_region, torch.Generator().manual_seed(seed)
+        )
+    drawn = sample_region_points(
+        region_map.numpy(), num_regions, points_per_region, np.random.default_rng(seed)
+    )
     assert all(isinstance(x, np.ndarray) for x in drawn)
     return tuple(map(torch.from_numpy, drawn))
 
@@ -66,7 +69,7 @@ def test_regions_uniform_whatever_their_size_and_cells_uniform_within(kind):
     per_cell = per_cell[per_cell > 0]
     assert len(per_cell) == 31
     expected = per_cell.sum() / 31
-    chi2 = ((per_cell - expected)**2 / expected).sum()
+    chi2 = ((per_cell - expected) ** 2 / expected).sum()
     assert chi2 < 70  # 30 degrees of freedom: passed by chance with probability 1 - 4e-5
 
 
@@ -82,7 +85,7 @@ def test_draws_of_a_region_are_independent(kind):
         counts = counts[counts > 0]
         expected = counts.sum() / kinds
         assert len(counts) == kinds
-        assert ((counts - expected)**2 / expected).sum() < kinds + 6 * (2 * kinds)**0.5
+        assert ((counts - expected) ** 2 / expected).sum() < kinds + 6 * (2 * kinds) ** 0.5
 
 
 @both_kinds
@@ -99,8 +102,11 @@ class Numbers:
         self.number, self.rng = number, np.random.Generator(np.random.PCG64(0))
 
     def random(self, shape, dtype=np.float32):
-        return self.rng.random(shape, dtype) if self.number is None else np.full(
-            shape, self.number, dtype)
+        return (
+            self.rng.random(shape, dtype)
+            if self.number is None
+            else np.full(shape, self.number, dtype)
+        )
 
     def rand(self, shape, **_):
         return torch.from_numpy(self.random(shape))
@@ -132,19 +138,24 @@ def test_arrays_and_tensors_agree_given_the_same_numbers(monkeypatch):
     """Of labels within 16 bits and beyond, which are sorted in other ways."""
     maps = torch.randint(-3, 9, (6, 7, 7))
     for region_map in (maps, maps * 5000, maps.int()):
-        drawn = [draw_with(Numbers(), kind, region_map, 9, 5, monkeypatch)
-                 for kind in ('tensor', 'array')]
+        drawn = [
+            draw_with(Numbers(), kind, region_map, 9, 5, monkeypatch)
+            for kind in ('tensor', 'array')
+        ]
         for a, b in zip(*drawn):
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize('region_map, counts, message', [
-    (torch.zeros(1, 4, 4, dtype=torch.long), (0, 1), 'at least 1'),
-    (torch.zeros(1, 4, 4, dtype=torch.long), (1, -1), 'at least 1'),
-    (torch.zeros(4, 4, dtype=torch.long), (1, 1), r'\(B, R, R\)'),
-    (torch.zeros(1, 4, 5, dtype=torch.long), (1, 1), r'\(B, R, R\)'),
-    (torch.zeros(1, 4, 4), (1, 1), 'integers'),
-])
+@pytest.mark.parametrize(
+    'region_map, counts, message',
+    [
+        (torch.zeros(1, 4, 4, dtype=torch.long), (0, 1), 'at least 1'),
+        (torch.zeros(1, 4, 4, dtype=torch.long), (1, -1), 'at least 1'),
+        (torch.zeros(4, 4, dtype=torch.long), (1, 1), r'\(B, R, R\)'),
+        (torch.zeros(1, 4, 5, dtype=torch.long), (1, 1), r'\(B, R, R\)'),
+        (torch.zeros(1, 4, 4), (1, 1), 'integers'),
+    ],
+)
 def test_bad_input(region_map, counts, message):
     with pytest.raises(ValueError, match=message):
         sample_region_points(region_map, *counts)
@@ -153,13 +164,15 @@ def test_bad_input(region_map, counts, message):
 
 
 @pytest.mark.parametrize('flip', [False, True])
-@pytest.mark.parametrize('left, top, side', [(0, 0, 64), (7, 19, 32), (32, 5, 16), (3, 3, 8), (11, 4, 40)])
+@pytest.mark.parametrize(
+    'left, top, side', [(0, 0, 64), (7, 19, 32), (32, 5, 16), (3, 3, 8), (11, 4, 40)]
+)
 @pytest.mark.parametrize('resolution', [8, 16])
 def test_view_ids_equal_cropping_and_flipping_the_label_image(flip, left, top, side, resolution):
     labels = torch.randint(-1, 30, (80, 96))
     affine = torch.from_numpy(crop_affine(left / 96, top / 80, side / 96, side / 80, flip))
     got = region_map_of_view(labels, affine, resolution)
-    crop = labels[top:top + side, left:left + side]
+    crop = labels[top : top + side, left : left + side]
     if flip:
         crop = crop.flip(1)
     cells = ((torch.arange(resolution) + 0.5) * side / resolution).floor().long()
@@ -168,18 +181,30 @@ def test_view_ids_equal_cropping_and_flipping_the_label_image(flip, left, top, s
         assert torch.equal(got, crop)
 
 
-@pytest.mark.parametrize('linear', [[[.5, .2], [-.3, .6]], [[-.4, .1], [0, .7]],
-                                    [[0, .8], [-.7, 0]], [[1.3, 0], [0, .4]]])
+@pytest.mark.parametrize(
+    'linear',
+    [
+        [[0.5, 0.2], [-0.3, 0.6]],
+        [[-0.4, 0.1], [0, 0.7]],
+        [[0, 0.8], [-0.7, 0]],
+        [[1.3, 0], [0, 0.4]],
+    ],
+)
 def test_ids_of_any_affine_map_are_those_under_the_cells_centres(linear):
     """Turned, sheared, on their side, and wider than the image; two views in one call."""
     labels = torch.randint(-1, 1000, (37, 53))
-    affines = torch.tensor([[row + [shift] for row, shift in zip(linear, shifts)]
-                            for shifts in [(.3, .25), (.713, .411)]], dtype=torch.float64)
+    affines = torch.tensor(
+        [
+            [row + [shift] for row, shift in zip(linear, shifts)]
+            for shifts in [(0.3, 0.25), (0.713, 0.411)]
+        ],
+        dtype=torch.float64,
+    )
     got = region_map_of_view(labels, affines, 9)
     for region_map, affine in zip(got, affines):
         for row in range(9):
             for column in range(9):
-                centre = torch.tensor([(column + .5) / 9, (row + .5) / 9, 1], dtype=torch.float64)
+                centre = torch.tensor([(column + 0.5) / 9, (row + 0.5) / 9, 1], dtype=torch.float64)
                 x, y = (affine @ centre).tolist()
                 inside = 0 <= x <= 1 and 0 <= y <= 1
                 expected = labels[int(y * 37), int(x * 53)] if inside else VOID
@@ -189,21 +214,24 @@ def test_ids_of_any_affine_map_are_those_under_the_cells_centres(linear):
 def test_grid_regions_over_the_original_image():
     label_map = torch.as_tensor(GridRegions(4)({}))
     whole = region_map_of_view(label_map, torch.from_numpy(crop_affine(0, 0, 1, 1)), 56)
-    brute = (torch.arange(56) // 14)
+    brute = torch.arange(56) // 14
     assert torch.equal(whole, brute.unsqueeze(1) * 4 + brute)
-    quarter = region_map_of_view(label_map, torch.from_numpy(crop_affine(.5, .5, .5, .5)), 14)
+    quarter = region_map_of_view(label_map, torch.from_numpy(crop_affine(0.5, 0.5, 0.5, 0.5)), 14)
     assert sorted(quarter.unique().tolist()) == [10, 11, 14, 15]
 
 
 def test_outside_the_image_is_void():
-    affine = torch.tensor([[2., 0, -0.5], [0, 2., -0.5]])
+    affine = torch.tensor([[2.0, 0, -0.5], [0, 2.0, -0.5]])
     region_map = region_map_of_view(torch.zeros(1, 1, dtype=torch.long), affine, 8)
     assert (region_map[2:6, 2:6] == 0).all() and (region_map == 0).sum() == 16
 
 
 def test_transform_is_a_function_of_the_key():
     transform = SampleRegionPoints(num_regions=4, points_per_region=3, resolution=14)
-    views = [View(None, crop_affine(.1, .2, .5, .6)), View(None, crop_affine(.3, .2, .5, .6, True))]
+    views = [
+        View(None, crop_affine(0.1, 0.2, 0.5, 0.6)),
+        View(None, crop_affine(0.3, 0.2, 0.5, 0.6, True)),
+    ]
 
     def draw(*key):
         return transform(dict(views=views, sample_key=SampleKey(*key)))['region_points']
@@ -211,7 +239,7 @@ def test_transform_is_a_function_of_the_key():
     first, again = draw(0, 1, 2), draw(0, 1, 2)
     for a, b in zip(first, again):
         assert torch.equal(a.regions, b.regions) and torch.equal(a.points, b.points)
-        assert a.regions.shape == (12, ) and a.points.shape == (12, 2)
+        assert a.regions.shape == (12,) and a.points.shape == (12, 2)
     for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3)]:
         assert not torch.equal(first[0].points, draw(*other)[0].points)
     assert not torch.equal(first[0].points, first[1].points)

@@ -1,4 +1,5 @@
 """tools/segment_images.py: the cache that training then finds."""
+
 import importlib.util
 
 import pytest
@@ -21,7 +22,8 @@ def cfg(image_folder, tmp_path):
     cfg.train_dataloader.dataset.data_root = str(image_folder)
     cfg.train_dataloader.dataset.pipeline[0].size = 32
     cfg.train_dataloader.dataset.pipeline[1].regions = dict(
-        type='SegmenterRegions', min_size=20, cache_dir=str(tmp_path / 'cache'))
+        type='SegmenterRegions', min_size=20, cache_dir=str(tmp_path / 'cache')
+    )
     return cfg
 
 

@@ -1,4 +1,5 @@
 """Label files, segments and ground truth: what they give, and what they refuse."""
+
 import json
 import multiprocessing
 import os
@@ -38,13 +39,16 @@ def labels():
 # ---- files --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('suffix, save', [
-    ('.png', lambda path, x: Image.fromarray(x.astype(np.uint8)).save(path)),
-    ('_ids.png', lambda path, x: Image.fromarray((x * 300).astype(np.uint16)).save(path)),
-    ('.png', lambda path, x: palette(x).save(path)),
-    ('.npz', lambda path, x: np.savez_compressed(path, x)),
-    ('.npz', lambda path, x: np.savez(path, regions=x.astype('>i2'))),
-])
+@pytest.mark.parametrize(
+    'suffix, save',
+    [
+        ('.png', lambda path, x: Image.fromarray(x.astype(np.uint8)).save(path)),
+        ('_ids.png', lambda path, x: Image.fromarray((x * 300).astype(np.uint16)).save(path)),
+        ('.png', lambda path, x: palette(x).save(path)),
+        ('.npz', lambda path, x: np.savez_compressed(path, x)),
+        ('.npz', lambda path, x: np.savez(path, regions=x.astype('>i2'))),
+    ],
+)
 def test_ids_of_a_parallel_tree_and_of_files_beside_the_images(suffix, save, labels, tmp_path):
     expected = labels * 300 if suffix == '_ids.png' else labels
     for root in (None, str(tmp_path / 'labels')):
@@ -78,10 +82,18 @@ def test_a_map_belongs_to_the_upright_image(orientation, tmp_path):
     Image.fromarray(stored).save(tmp_path / 'a.jpg', exif=exif, quality=100)
     upright = read_image(tmp_path / 'a.jpg')
     np.savez(tmp_path / 'a.npz', (upright[..., 0] > 128).astype(np.uint8))
-    dataset = ImageFolder(str(tmp_path), pipeline=[
-        dict(type='plrc_plugin.TwoViews', size=64, jitter_prob=0, grey_prob=0, blur_prob=0),
-        dict(type='plrc_plugin.SampleRegionPoints', resolution=16,
-             regions=dict(type='LabelFiles', suffix='.npz'), keep_region_map=True)])
+    dataset = ImageFolder(
+        str(tmp_path),
+        pipeline=[
+            dict(type='plrc_plugin.TwoViews', size=64, jitter_prob=0, grey_prob=0, blur_prob=0),
+            dict(
+                type='plrc_plugin.SampleRegionPoints',
+                resolution=16,
+                regions=dict(type='LabelFiles', suffix='.npz'),
+                keep_region_map=True,
+            ),
+        ],
+    )
     sample = dataset[SampleKey(0, 0, 0)]
     for view, drawn in zip(sample['views'], sample['region_points']):
         bright = torch.from_numpy(view.pixels[2::4, 2::4, 0].copy()) > 128
@@ -97,23 +109,30 @@ def save_png(array):
     return lambda path: Image.fromarray(array).save(path)
 
 
-@pytest.mark.parametrize('suffix, make, message', [
-    ('.png', save_png(np.zeros((45, 60), np.uint8)), '60 x 45 pixels.*120 x 90.*resize'),
-    ('.png', save_png(np.zeros((90, 120, 3), np.uint8)), r'colours \(RGB\).*one channel'),
-    ('.png', save_png(np.zeros((90, 120, 4), np.uint8)), r'colours \(RGBA\)'),
-    ('.png', lambda path: path.write_bytes(b'no picture'), 'cannot be read.*make it anew'),
-    ('.png', lambda path: path.write_bytes(b''), 'cannot be read'),
-    ('.png', lambda path: Image.new('L', (120, 90)).save(path, 'JPEG'), 'cannot be read'),
-    ('.png', lambda path: path.mkdir(), 'cannot be read'),
-    ('.png', os.mkfifo, 'not a regular file'), ('.npz', os.mkfifo, 'not a regular file'),
-    ('.npz', lambda path: np.savez(path, np.zeros((90, 120))), 'integers, got float64.*astype'),
-    ('.npz', lambda path: np.savez(path, np.full((90, 120), 2**63, np.uint64)),
-     'id 9223372036854775808 is beyond int64.*renumber'),
-    ('.npz', lambda path: np.savez(path, np.zeros((90, 120, 1), int)), r'\(H, W\)'),
-    ('.npz', lambda path: np.savez(path, a=np.zeros(1), b=np.zeros(1)), "one array, has .*'b'"),
-    ('.npz', lambda path: np.savez(path, np.full((90, 120), None)), 'cannot be read'),
-    ('.npz', lambda path: path.write_bytes(b'PK\x03\x04'), 'cannot be read'),
-])
+@pytest.mark.parametrize(
+    'suffix, make, message',
+    [
+        ('.png', save_png(np.zeros((45, 60), np.uint8)), '60 x 45 pixels.*120 x 90.*resize'),
+        ('.png', save_png(np.zeros((90, 120, 3), np.uint8)), r'colours \(RGB\).*one channel'),
+        ('.png', save_png(np.zeros((90, 120, 4), np.uint8)), r'colours \(RGBA\)'),
+        ('.png', lambda path: path.write_bytes(b'no picture'), 'cannot be read.*make it anew'),
+        ('.png', lambda path: path.write_bytes(b''), 'cannot be read'),
+        ('.png', lambda path: Image.new('L', (120, 90)).save(path, 'JPEG'), 'cannot be read'),
+        ('.png', lambda path: path.mkdir(), 'cannot be read'),
+        ('.png', os.mkfifo, 'not a regular file'),
+        ('.npz', os.mkfifo, 'not a regular file'),
+        ('.npz', lambda path: np.savez(path, np.zeros((90, 120))), 'integers, got float64.*astype'),
+        (
+            '.npz',
+            lambda path: np.savez(path, np.full((90, 120), 2**63, np.uint64)),
+            'id 9223372036854775808 is beyond int64.*renumber',
+        ),
+        ('.npz', lambda path: np.savez(path, np.zeros((90, 120, 1), int)), r'\(H, W\)'),
+        ('.npz', lambda path: np.savez(path, a=np.zeros(1), b=np.zeros(1)), "one array, has .*'b'"),
+        ('.npz', lambda path: np.savez(path, np.full((90, 120), None)), 'cannot be read'),
+        ('.npz', lambda path: path.write_bytes(b'PK\x03\x04'), 'cannot be read'),
+    ],
+)
 def test_files_that_are_no_label_maps(suffix, make, message, tmp_path):
     make(tmp_path / f'a{suffix}')
     with pytest.raises(SettingsError, match=message) as caught:
@@ -121,8 +140,9 @@ def test_files_that_are_no_label_maps(suffix, make, message, tmp_path):
     assert str(tmp_path / f'a{suffix}') in str(caught.value) and '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('name', ['../out/a.jpg', 'n01/../../out/a.jpg', '/etc/a.jpg', 'link/a.jpg',
-                                  'b.jpg'])
+@pytest.mark.parametrize(
+    'name', ['../out/a.jpg', 'n01/../../out/a.jpg', '/etc/a.jpg', 'link/a.jpg', 'b.jpg']
+)
 def test_files_never_lead_out_of_the_root(name, tmp_path):
     for folder in ('root', 'out', 'root/n01'):
         (tmp_path / folder).mkdir()
@@ -139,18 +159,28 @@ def test_an_image_is_not_its_own_map(tmp_path):
         LabelFiles('.png')(record(tmp_path, 'a.png'))
 
 
-@pytest.mark.parametrize('setting, message', [
-    (dict(suffix='.jpg'), 'suffix must end'), (dict(root='nowhere'), "root='nowhere' is not"),
-    (dict(void='0'), 'void must be'), (dict(void=None), 'void must be'),
-    (dict(void=0), 'void must be'), (dict(void=[.5]), 'void must be')])
+@pytest.mark.parametrize(
+    'setting, message',
+    [
+        (dict(suffix='.jpg'), 'suffix must end'),
+        (dict(root='nowhere'), "root='nowhere' is not"),
+        (dict(void='0'), 'void must be'),
+        (dict(void=None), 'void must be'),
+        (dict(void=0), 'void must be'),
+        (dict(void=[0.5]), 'void must be'),
+    ],
+)
 def test_label_file_settings(setting, message):
     with pytest.raises(SettingsError, match=f'LabelFiles: {message}'):
         LabelFiles(**setting)
 
 
 def test_a_source_that_does_not_exist():
-    with pytest.raises(SettingsError, match="regions.type must be one of .*'CocoRegions', .*got "
-                                            "'Grids'; a source of your own .*custom_imports"):
+    with pytest.raises(
+        SettingsError,
+        match="regions.type must be one of .*'CocoRegions', .*got "
+        "'Grids'; a source of your own .*custom_imports",
+    ):
         SampleRegionPoints(dict(type='Grids'))
 
 
@@ -160,16 +190,25 @@ def test_a_source_that_does_not_exist():
 def dataset_with_maps(folder, missing):
     for path in sorted(folder.rglob('*.[pP]*'))[:4]:
         np.savez(path.with_suffix('.npz'), np.zeros((90, 120), np.int16))
-    return ImageFolder(str(folder), pipeline=[
-        dict(type='plrc_plugin.TwoViews', size=32),
-        dict(type='plrc_plugin.SampleRegionPoints', resolution=14, missing=missing,
-             regions=dict(type='LabelFiles', suffix='.npz'))])
+    return ImageFolder(
+        str(folder),
+        pipeline=[
+            dict(type='plrc_plugin.TwoViews', size=32),
+            dict(
+                type='plrc_plugin.SampleRegionPoints',
+                resolution=14,
+                missing=missing,
+                regions=dict(type='LabelFiles', suffix='.npz'),
+            ),
+        ],
+    )
 
 
 def test_images_without_a_map_follow_the_policy(image_folder):
     dataset = dataset_with_maps(image_folder, 'grid')
-    without = {str(path) for path in image_folder.rglob('*.[pP]*')
-               if not path.with_suffix('.npz').exists()}
+    without = {
+        str(path) for path in image_folder.rglob('*.[pP]*') if not path.with_suffix('.npz').exists()
+    }
     assert len(without) == 2
     samples = [dataset[SampleKey(0, 0, i)] for i in range(6)]
     for sample in samples:
@@ -203,8 +242,10 @@ def test_label_maps_beside_images_are_no_images(image_folder):
 # ---- segments -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('method, parameters', [
-    ('felzenszwalb', dict(scale=50, min_size=20)), ('slic', dict(n_segments=9, compactness=100))])
+@pytest.mark.parametrize(
+    'method, parameters',
+    [('felzenszwalb', dict(scale=50, min_size=20)), ('slic', dict(n_segments=9, compactness=100))],
+)
 def test_segments_are_scikit_images(method, parameters, image_folder):
     got = SegmenterRegions(method, long_side=120, **parameters)(record(image_folder, 'a.png'))
     expected = getattr(segmentation, method)(read_image(image_folder / 'a.png'), **parameters)
@@ -213,8 +254,9 @@ def test_segments_are_scikit_images(method, parameters, image_folder):
     assert small.shape == (30, 40)
 
 
-def test_a_cached_segment_is_the_computed_one_of_content_and_settings(image_folder, tmp_path,
-                                                                      monkeypatch):
+def test_a_cached_segment_is_the_computed_one_of_content_and_settings(
+    image_folder, tmp_path, monkeypatch
+):
     cache = tmp_path / 'cache'
 
     def segments(**parameters):
@@ -261,10 +303,15 @@ def test_several_workers_write_one_cache(image_folder, tmp_path):
     assert len(left) == 2 and all(Image.open(path).size == (120, 90) for path in left)
 
 
-@pytest.mark.parametrize('setting, message', [
-    (dict(method='sam'), "method must be one of .*'sam'"), (dict(long_side=0), 'long_side must'),
-    (dict(scael=3), 'felzenszwalb of scikit-image has no parameter scael'),
-    (dict(method='slic', scale=3), 'slic of scikit-image has no parameter scale')])
+@pytest.mark.parametrize(
+    'setting, message',
+    [
+        (dict(method='sam'), "method must be one of .*'sam'"),
+        (dict(long_side=0), 'long_side must'),
+        (dict(scael=3), 'felzenszwalb of scikit-image has no parameter scael'),
+        (dict(method='slic', scale=3), 'slic of scikit-image has no parameter scale'),
+    ],
+)
 def test_segmenter_settings(setting, message):
     with pytest.raises(SettingsError, match=f'SegmenterRegions: {message}'):
         SegmenterRegions(**setting)
@@ -287,20 +334,31 @@ SQUARES = [[10, 10, 50, 10, 50, 50, 10, 50]], [[40, 30, 100, 30, 100, 80, 40, 80
 
 
 def write_json(path, images=None, annotations=None):
-    images = images or [dict(id=5, file_name='a.png', width=120, height=90),
-                        dict(id=7, file_name='n01/c.png', width=120, height=90)]
+    images = images or [
+        dict(id=5, file_name='a.png', width=120, height=90),
+        dict(id=7, file_name='n01/c.png', width=120, height=90),
+    ]
     if annotations is None:
-        annotations = [dict(image_id=5, segmentation=s, bbox=b) for s, b in zip(
-            SQUARES, ([10, 10, 40, 40], [40, 30, 60, 50]))]
-        annotations.append(dict(image_id=5, iscrowd=1, bbox=[0, 0, 120, 90],
-                                segmentation=dict(size=[90, 120], counts=[0, 10800])))
+        annotations = [
+            dict(image_id=5, segmentation=s, bbox=b)
+            for s, b in zip(SQUARES, ([10, 10, 40, 40], [40, 30, 60, 50]))
+        ]
+        annotations.append(
+            dict(
+                image_id=5,
+                iscrowd=1,
+                bbox=[0, 0, 120, 90],
+                segmentation=dict(size=[90, 120], counts=[0, 10800]),
+            )
+        )
     path.write_text(json.dumps(dict(images=images, annotations=annotations)))
     return str(path)
 
 
 @pytest.mark.parametrize('kind', ['mask', 'box'])
-def test_each_instance_is_a_region_overlap_crowd_and_background_are_void(kind, tmp_path,
-                                                                         image_folder):
+def test_each_instance_is_a_region_overlap_crowd_and_background_are_void(
+    kind, tmp_path, image_folder
+):
     source = CocoRegions(write_json(tmp_path / 'a.json'), kind)
     labels = source(record(image_folder, 'a.png'))
     expected = np.full((90, 120), -1)
@@ -340,23 +398,36 @@ def test_run_lengths(share):
     compressed = dict(size=[90, 120], counts=packed['counts'].decode())
     assert np.array_equal(instance_mask(compressed, 90, 120), mask)
     from plrc_plugin.datasets.scenes.writing import encode_rle
+
     assert np.array_equal(instance_mask(encode_rle(mask), 90, 120), mask)
 
 
 def test_boxes_hold_pixel_centres():
     box = [3.4, 2.6, 4.2, 5.0]
-    expected = [[3.4 <= x + .5 < 7.6 and 2.6 <= y + .5 < 7.6 for x in range(12)] for y in range(9)]
+    expected = [
+        [3.4 <= x + 0.5 < 7.6 and 2.6 <= y + 0.5 < 7.6 for x in range(12)] for y in range(9)
+    ]
     assert np.array_equal(box_mask(box, 9, 12), expected)
 
 
-@pytest.mark.parametrize('content, message', [
-    ('', 'cannot be read'), ('[]', 'cannot be read'), ('{}', "lacks 'images'"),
-    ('{"images": [], "annotations": []}', '0 images and no instances'),
-    ('{"images": [{"id": 1, "file_name": "a", "width": 2, "height": 2}], "annotations": []}',
-     '1 images and no instances'),
-    ('{"images": [{"id": 1, "file_name": "a", "width": 2, "height": 2}], "annotations": '
-     '[{"image_id": 1, "caption": "no instance"}]}', "lacks 'segmentation'"),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('', 'cannot be read'),
+        ('[]', 'cannot be read'),
+        ('{}', "lacks 'images'"),
+        ('{"images": [], "annotations": []}', '0 images and no instances'),
+        (
+            '{"images": [{"id": 1, "file_name": "a", "width": 2, "height": 2}], "annotations": []}',
+            '1 images and no instances',
+        ),
+        (
+            '{"images": [{"id": 1, "file_name": "a", "width": 2, "height": 2}], "annotations": '
+            '[{"image_id": 1, "caption": "no instance"}]}',
+            "lacks 'segmentation'",
+        ),
+    ],
+)
 def test_jsons_that_hold_no_instances(content, message, tmp_path):
     (tmp_path / 'a.json').write_text(content)
     with pytest.raises(SettingsError, match=f"ann_file='.*a.json' (has )?{message}.*name a json"):
@@ -367,12 +438,25 @@ def test_jsons_that_hold_no_instances(content, message, tmp_path):
         CocoRegions(str(tmp_path / 'a.json'), 'boxes')
 
 
-@pytest.mark.parametrize('shape', [
-    [[1, 2, 3]], dict(size=[9, 9], counts=[81]), dict(size=[90, 120], counts=[5]), 'text', [['x']],
-    [[]], [[1, 2, float('nan'), 4, 5, 6]], [[1, 2, float('inf'), 4, 5, 6]],
-    dict(size=[90, 120], counts=[-1, 10801]), dict(size=[90, 120], counts=[10**30]),
-    dict(size=[90, 120], counts='xxx'), dict(size=[90, 120], counts=''),
-    dict(size=[90, 120], counts='0'), dict(size=[90, 120], counts='\u20ac')])
+@pytest.mark.parametrize(
+    'shape',
+    [
+        [[1, 2, 3]],
+        dict(size=[9, 9], counts=[81]),
+        dict(size=[90, 120], counts=[5]),
+        'text',
+        [['x']],
+        [[]],
+        [[1, 2, float('nan'), 4, 5, 6]],
+        [[1, 2, float('inf'), 4, 5, 6]],
+        dict(size=[90, 120], counts=[-1, 10801]),
+        dict(size=[90, 120], counts=[10**30]),
+        dict(size=[90, 120], counts='xxx'),
+        dict(size=[90, 120], counts=''),
+        dict(size=[90, 120], counts='0'),
+        dict(size=[90, 120], counts='\u20ac'),
+    ],
+)
 def test_instances_that_cannot_be_read(shape, tmp_path, image_folder):
     path = write_json(tmp_path / 'a.json', annotations=[dict(image_id=5, segmentation=shape)])
     with pytest.raises(SettingsError, match="an instance of 'a.png' in .*a.json cannot be read"):
@@ -386,14 +470,20 @@ def test_boxes_that_cannot_be_read(box, tmp_path, image_folder):
         CocoRegions(path, 'box')(record(image_folder, 'a.png'))
 
 
-@pytest.mark.parametrize('ids, names, image_id, message', [
-    ((5, 5), ('a', 'b'), 5, 'several images of id 5: give each'),
-    ((5, 6), ('a', 'a'), 5, "several images of file_name 'a': give each"),
-    ((5, 6), ('a', 'b'), 9, 'annotations of image_id 9, but no such image: add it')])
+@pytest.mark.parametrize(
+    'ids, names, image_id, message',
+    [
+        ((5, 5), ('a', 'b'), 5, 'several images of id 5: give each'),
+        ((5, 6), ('a', 'a'), 5, "several images of file_name 'a': give each"),
+        ((5, 6), ('a', 'b'), 9, 'annotations of image_id 9, but no such image: add it'),
+    ],
+)
 def test_jsons_that_contradict_themselves(ids, names, image_id, message, tmp_path):
-    path = write_json(tmp_path / 'a.json', [dict(id=i, file_name=name, width=9, height=9)
-                                            for i, name in zip(ids, names)],
-                      [dict(image_id=image_id, segmentation=SQUARES[0])])
+    path = write_json(
+        tmp_path / 'a.json',
+        [dict(id=i, file_name=name, width=9, height=9) for i, name in zip(ids, names)],
+        [dict(image_id=image_id, segmentation=SQUARES[0])],
+    )
     with pytest.raises(SettingsError, match=f"CocoRegions: ann_file='.*a.json' has {message}"):
         CocoRegions(path)
 
@@ -404,8 +494,11 @@ def test_jsons_that_contradict_themselves(ids, names, image_id, message, tmp_pat
 def test_every_source_is_seen_through_the_views_geometry(tmp_path, image_folder, labels):
     """As from cropping and flipping the map itself."""
     np.savez(image_folder / 'a.npz', labels)
-    sources = [LabelFiles('.npz'), SegmenterRegions(long_side=120, min_size=20),
-               CocoRegions(write_json(tmp_path / 'a.json'))]
+    sources = [
+        LabelFiles('.npz'),
+        SegmenterRegions(long_side=120, min_size=20),
+        CocoRegions(write_json(tmp_path / 'a.json')),
+    ]
     affine = torch.from_numpy(crop_affine(30 / 120, 10 / 90, 64 / 120, 64 / 90, True))
     for source in sources:
         ids = torch.from_numpy(np.asarray(source(record(image_folder, 'a.png'))).astype(np.int64))

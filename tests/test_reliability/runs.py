@@ -1,4 +1,5 @@
 """Tiny runs in processes of their own, which may be killed."""
+
 import logging
 import multiprocessing
 import os
@@ -25,20 +26,28 @@ ROOT = Path(__file__).resolve().parents[2]
 # Processes forked from one that has imported everything and computed nothing start at once. It finds
 # this module by PYTHONPATH only.
 os.environ['PYTHONPATH'] = os.pathsep.join(
-    [os.path.dirname(__file__), str(ROOT), os.environ.get('PYTHONPATH', '')])
+    [os.path.dirname(__file__), str(ROOT), os.environ.get('PYTHONPATH', '')]
+)
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(['runs'])
 
 TINY = {
-    'model.backbone.depth': 18, 'model.backbone.base_channels': 4,
-    'model.backbone.strides': (1, 2, 2, 1), 'model.queue_size': 40, 'model.warmup_epochs': 1,
+    'model.backbone.depth': 18,
+    'model.backbone.base_channels': 4,
+    'model.backbone.strides': (1, 2, 2, 1),
+    'model.queue_size': 40,
+    'model.warmup_epochs': 1,
     'train_dataloader.dataset.pipeline.0.size': 48,
     'train_dataloader.dataset.pipeline.1.num_regions': 4,
     'train_dataloader.dataset.pipeline.1.points_per_region': 2,
-    'train_dataloader.dataset.pipeline.1.resolution': 12, 'train_dataloader.batch_size': 4,
-    'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
-    'train_dataloader.pin_memory': False, 'default_hooks.logger.interval': 1,
-    'log_processor.window_size': 5, 'train_cfg.max_epochs': 2,
+    'train_dataloader.dataset.pipeline.1.resolution': 12,
+    'train_dataloader.batch_size': 4,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'train_dataloader.pin_memory': False,
+    'default_hooks.logger.interval': 1,
+    'log_processor.window_size': 5,
+    'train_cfg.max_epochs': 2,
 }
 
 
@@ -47,27 +56,36 @@ class NoisyResNet(ResNet):
     """Draws from the global generators, as dropout and stochastic depth do."""
 
     def forward(self, images):
-        return (nn.functional.dropout(super().forward(images)[0], 0.1, self.training), )
+        return (nn.functional.dropout(super().forward(images)[0], 0.1, self.training),)
 
 
 @HOOKS.register_module(force=True)
 class RecordHook(Hook):
     """Appends what each iteration computed to ``losses.txt``, exactly, and the images it read."""
+
     priority = 'BELOW_NORMAL'  # before the checkpoint, which may be the end
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         terms = ' '.join(f'{k}={v.hex()}' for k, v in sorted(outputs.items()))
         names = ','.join(os.path.basename(p).replace(' ', '_') for p in data_batch['paths'])
         views = zlib.crc32(data_batch['query']['pixels'].numpy().tobytes())
-        with open(os.path.join(runner.work_dir, f'losses_{os.environ.get("RANK", 0)}.txt'),
-                  'a', errors='surrogateescape') as file:
+        with open(
+            os.path.join(runner.work_dir, f'losses_{os.environ.get("RANK", 0)}.txt'),
+            'a',
+            errors='surrogateescape',
+        ) as file:
             file.write(f'{runner.iter} {runner.epoch} {batch_idx} {names} {views} {terms}\n')
 
     def after_run(self, runner):
         model = getattr(runner.model, 'module', runner.model)
-        torch.save(dict(model=model.state_dict(), optimizer=runner.optim_wrapper.state_dict(),
-                        schedulers=[s.state_dict() for s in runner.param_schedulers]),
-                   os.path.join(runner.work_dir, f'final_{runner.rank}.pt'))
+        torch.save(
+            dict(
+                model=model.state_dict(),
+                optimizer=runner.optim_wrapper.state_dict(),
+                schedulers=[s.state_dict() for s in runner.param_schedulers],
+            ),
+            os.path.join(runner.work_dir, f'final_{runner.rank}.pt'),
+        )
 
 
 @HOOKS.register_module(force=True)
@@ -174,7 +192,7 @@ def _train_in_child(cfg_text: str, before, error_file: str, environ: dict) -> No
             before()
         train(Config.fromstring(cfg_text, file_format='.py'))
     except BaseException as error:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         Path(error_file).write_text(f'{type(error).__name__}: {error}')
         os._exit(1)
     os._exit(0)
@@ -184,7 +202,9 @@ def start(cfg: Config, before=None, **environ) -> multiprocessing.Process:
     """Trains in a child; ``before``, a picklable function, is called there first."""
     error_file = os.path.join(cfg.work_dir, f'error_{environ.get("RANK", 0)}.txt')
     os.makedirs(cfg.work_dir, exist_ok=True)
-    child = SERVER.Process(target=_train_in_child, args=(cfg.pretty_text, before, error_file, environ))
+    child = SERVER.Process(
+        target=_train_in_child, args=(cfg.pretty_text, before, error_file, environ)
+    )
     child.error_file = error_file
     child.start()
     return child
@@ -196,8 +216,17 @@ def run_processes(cfg: Config, size: int) -> list:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     cfg.launcher = 'pytorch'
-    children = [start(cfg, RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE=str(size),
-                      MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)) for r in range(size)]
+    children = [
+        start(
+            cfg,
+            RANK=str(r),
+            LOCAL_RANK=str(r),
+            WORLD_SIZE=str(size),
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=str(port),
+        )
+        for r in range(size)
+    ]
     return [finish(child) for child in children]
 
 
@@ -215,8 +244,9 @@ def finish(child: multiprocessing.Process, timeout: float = 300) -> str:
 def records(work_dir: Path, rank: int = 0) -> dict:
     """Iteration to the set of records that runs have left of it."""
     found = {}
-    for line in (Path(work_dir) / f'losses_{rank}.txt').read_text(
-            errors='surrogateescape').splitlines():
+    for line in (
+        (Path(work_dir) / f'losses_{rank}.txt').read_text(errors='surrogateescape').splitlines()
+    ):
         found.setdefault(int(line.split()[0]), []).append(line)
     return found
 
@@ -252,5 +282,6 @@ def final(work_dir: Path, rank: int = 0) -> dict:
 
 def terms(line: str) -> dict:
     """Names and values of a record."""
-    return {name: float.fromhex(value)
-            for name, value in (item.split('=') for item in line.split()[5:])}
+    return {
+        name: float.fromhex(value) for name, value in (item.split('=') for item in line.split()[5:])
+    }

@@ -1,4 +1,5 @@
 """A step on a GPU that is not there: tensors on the wrong device and hidden synchronisations fail."""
+
 import copy
 
 import pytest
@@ -23,29 +24,34 @@ CONFIGS = {
     'region_level': dict(type='plrc_plugin.RegionContrast', backbone=TRUNK, queue_size=64),
     'dense_cl': dict(type='plrc_plugin.DenseCL', backbone=TRUNK, queue_size=64),
     'pix_pro': dict(type='plrc_plugin.PixPro', backbone=TRUNK),
-    'channels_last': dict(PLRC, data_preprocessor=dict(type='plrc_plugin.ViewsPreprocessor',
-                                                       channels_last=True)),
+    'channels_last': dict(
+        PLRC, data_preprocessor=dict(type='plrc_plugin.ViewsPreprocessor', channels_last=True)
+    ),
 }
 
 
 def view(device, batch=4, size=64, points=32):
-    return dict(pixels=torch.zeros(batch, size, size, 3, dtype=torch.uint8, device=device),
-                affine=torch.rand(batch, 2, 3, device=device),
-                points=torch.rand(batch, points, 2, device=device),
-                regions=torch.arange(points, device=device).expand(batch, -1) // 4,
-                region_map=torch.randint(0, 8, (batch, 14, 14), device=device),
-                size=torch.full((batch, 2), 64., device=device),
-                augmentation=DeviceAugmentation(
-                    before=torch.rand(batch, 3, 3, device=device),
-                    after=torch.rand(batch, 4, 3, device=device),
-                    hue=torch.arange(-1., batch - 1, device=device),
-                    blur=torch.full((batch, 7), 1 / 13, device=device)))
+    return dict(
+        pixels=torch.zeros(batch, size, size, 3, dtype=torch.uint8, device=device),
+        affine=torch.rand(batch, 2, 3, device=device),
+        points=torch.rand(batch, points, 2, device=device),
+        regions=torch.arange(points, device=device).expand(batch, -1) // 4,
+        region_map=torch.randint(0, 8, (batch, 14, 14), device=device),
+        size=torch.full((batch, 2), 64.0, device=device),
+        augmentation=DeviceAugmentation(
+            before=torch.rand(batch, 3, 3, device=device),
+            after=torch.rand(batch, 4, 3, device=device),
+            hue=torch.arange(-1.0, batch - 1, device=device),
+            blur=torch.full((batch, 7), 1 / 13, device=device),
+        ),
+    )
 
 
 def step(model, device):
     """Two steps' forwards, and what the optimiser does to them between, without the backward."""
-    batch = model.data_preprocessor(dict(query=view(device), key=view(device), paths=['a']),
-                                    training=True)
+    batch = model.data_preprocessor(
+        dict(query=view(device), key=view(device), paths=['a']), training=True
+    )
     for _ in range(2):
         losses = model(**batch, mode='loss')
         with torch.no_grad():
@@ -86,16 +92,20 @@ def test_forward_of_a_step_on_fake_cuda(name, amp):
 def test_regions_and_points_are_drawn_on_fake_cuda():
     with FakeTensorMode():
         regions, points = sample_region_points(
-            torch.zeros(3, 14, 14, dtype=torch.int32, device='cuda'), 16, 4)
+            torch.zeros(3, 14, 14, dtype=torch.int32, device='cuda'), 16, 4
+        )
     assert regions.device.type == points.device.type == 'cuda'
     assert regions.shape == (3, 16) and points.shape == (3, 16, 4, 2)
 
 
-@pytest.mark.parametrize('fault, error', [
-    (lambda x: x.sum().item(), DataDependentOutputException),
-    (lambda x: bool((x > 0).any()), DataDependentOutputException),
-    (lambda x: x + torch.ones(3), RuntimeError),
-])
+@pytest.mark.parametrize(
+    'fault, error',
+    [
+        (lambda x: x.sum().item(), DataDependentOutputException),
+        (lambda x: bool((x > 0).any()), DataDependentOutputException),
+        (lambda x: x + torch.ones(3), RuntimeError),
+    ],
+)
 def test_faults_are_noticed(fault, error):
     with FakeTensorMode(), pytest.raises(error):
         fault(torch.ones(3, device='cuda'))
@@ -123,8 +133,9 @@ def test_step_on_cuda_as_on_cpu(name):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_forward_and_backward_do_not_synchronise():
     model = MODELS.build(copy.deepcopy(PLRC)).cuda().train()
-    batch = model.data_preprocessor(dict(query=view('cuda'), key=view('cuda'), paths=['a']),
-                                    training=True)
+    batch = model.data_preprocessor(
+        dict(query=view('cuda'), key=view('cuda'), paths=['a']), training=True
+    )
     model(**batch, mode='loss')['loss'].backward()  # cuDNN and the allocator settle
     torch.cuda.set_sync_debug_mode('error')
     try:

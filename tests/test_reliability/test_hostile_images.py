@@ -1,4 +1,5 @@
 """More than 300 hostile files crash no worker, leak nothing, stall nothing, and are named."""
+
 import json
 import os
 import resource
@@ -72,9 +73,16 @@ def test_nothing_leaks(corpus):
 def test_run_over_hostile_files(corpus, tmp_path):
     """With workers: it ends, every batch is full, and the log names what was skipped and why."""
     folder, made = corpus
-    cfg = tiny_config(folder, tmp_path, **{
-        'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True,
-        'train_dataloader.batch_size': 16, 'train_cfg.max_epochs': 1})
+    cfg = tiny_config(
+        folder,
+        tmp_path,
+        **{
+            'train_dataloader.num_workers': 2,
+            'train_dataloader.persistent_workers': True,
+            'train_dataloader.batch_size': 16,
+            'train_cfg.max_epochs': 1,
+        },
+    )
     cfg.custom_hooks[1].update(max_share=1.0)
     assert finish(start(cfg)) == ''
     assert final(tmp_path)['model']
@@ -83,15 +91,22 @@ def test_run_over_hostile_files(corpus, tmp_path):
     bad = [name for name, readable in made.items() if readable is False]
     named = [name for name in bad if printable(str(folder / name)) in log]
     assert len(named) >= 0.9 * len(bad)  # the last incomplete batch is dropped
-    for reason in ('not an image in a known format', 'truncated', 'not a regular file',
-                   'DecompressionBomb', 'No such file'):
+    for reason in (
+        'not an image in a known format',
+        'truncated',
+        'not a regular file',
+        'DecompressionBomb',
+        'No such file',
+    ):
         assert reason in log
     good = [name for name, readable in made.items() if readable]
     assert not [name for name in good if f'{name} (' in log]
 
 
 def printable(path):
-    return path if path.isprintable() else path.encode('unicode_escape', 'backslashreplace').decode()
+    return (
+        path if path.isprintable() else path.encode('unicode_escape', 'backslashreplace').decode()
+    )
 
 
 def test_too_many_of_them_end_the_run_with_their_names(corpus, tmp_path):

@@ -38,11 +38,13 @@ def images(tmp_path_factory):
 
 
 def config(images, work_dir, what, rank=0, iteration=2, **options):
-    cfg = tiny_config(images, work_dir, **{
-        'model.warmup_epochs': 0, 'default_hooks.checkpoint.by_epoch': False, **options})
+    cfg = tiny_config(
+        images,
+        work_dir,
+        **{'model.warmup_epochs': 0, 'default_hooks.checkpoint.by_epoch': False, **options},
+    )
     cfg.experiment_name = str(work_dir)
-    cfg.custom_hooks.append(dict(type='PoisonHook', what=what, rank=rank,
-                                 iteration=iteration))
+    cfg.custom_hooks.append(dict(type='PoisonHook', what=what, rank=rank, iteration=iteration))
     return cfg
 
 
@@ -64,20 +66,24 @@ def test_run_stops_names_the_images_and_leaves_a_dump(images, tmp_path):
     losses = replay(str(tmp_path / 'non_finite_iter_3_rank_0.pt'), cfg)
     assert losses['l_a'].isnan()
     assert {name: float(losses[name].detach()) for name in ('l_m', 'l_c', 'std')}.items() <= (
-        dump['losses'].items())
+        dump['losses'].items()
+    )
 
 
-@pytest.mark.parametrize('wrapper', [{}, {
-    'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}], ids=['float32', 'bfloat16'])
+@pytest.mark.parametrize(
+    'wrapper',
+    [{}, {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}],
+    ids=['float32', 'bfloat16'],
+)
 def test_replay_in_a_fresh_process_after_the_warm_up(wrapper, images, tmp_path):
-    cfg = config(images, tmp_path, 'batch', iteration=5,
-                 **{'model.warmup_epochs': 1, **wrapper})
+    cfg = config(images, tmp_path, 'batch', iteration=5, **{'model.warmup_epochs': 1, **wrapper})
     with pytest.raises(NonFiniteLossError):
         train(cfg)
     dump = str(tmp_path / 'non_finite_iter_6_rank_0.pt')
     cfg.dump(str(tmp_path / 'config.py'))
-    child = SERVER.Process(target=write_replay,
-                           args=(dump, str(tmp_path / 'config.py'), tmp_path / 'losses.pt'))
+    child = SERVER.Process(
+        target=write_replay, args=(dump, str(tmp_path / 'config.py'), tmp_path / 'losses.pt')
+    )
     child.start()
     child.join(300)
     losses = torch.load(tmp_path / 'losses.pt')
@@ -124,8 +130,9 @@ def test_what_is_known_is_logged_though_the_dump_cannot_be_written(images, tmp_p
 
 
 def test_weights_that_are_not_finite_reach_no_checkpoint(images, tmp_path):
-    cfg = config(images, tmp_path, 'gradient', iteration=1,
-                 **{'default_hooks.checkpoint.interval': 1})
+    cfg = config(
+        images, tmp_path, 'gradient', iteration=1, **{'default_hooks.checkpoint.interval': 1}
+    )
     with pytest.raises(FloatingPointError, match='not finite after iteration 2, first projector.0'):
         train(cfg)
     assert newest_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_1.pth')
@@ -141,15 +148,17 @@ def test_all_processes_stop(images, tmp_path):
     cfg.custom_imports.imports.append('test_non_finite')  # children register the hook
     errors = run_processes(cfg, 2)
     assert all('NonFiniteLossError' in error and 'iteration 3' in error for error in errors)
-    assert {p.name for p in tmp_path.glob('*.pt')} == {f'non_finite_iter_3_rank_{r}.pt'
-                                                      for r in range(2)}
+    assert {p.name for p in tmp_path.glob('*.pt')} == {
+        f'non_finite_iter_3_rank_{r}.pt' for r in range(2)
+    }
 
 
 @pytest.mark.parametrize('action', ['warn', 'stop'])
 def test_collapse(action, images, tmp_path):
     cfg = tiny_config(images, tmp_path, **{'train_cfg.max_epochs': 1})
-    cfg.custom_hooks.append(dict(type='plrc_plugin.CollapseHook', min_std=1.0, window=2,
-                                 action=action))
+    cfg.custom_hooks.append(
+        dict(type='plrc_plugin.CollapseHook', min_std=1.0, window=2, action=action)
+    )
     error = finish(start(cfg))
     if action == 'stop':
         assert error.startswith('RuntimeError: the embeddings of different images have collapsed')

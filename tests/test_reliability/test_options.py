@@ -1,4 +1,5 @@
 """Options of precision and memory, each by config: the same losses, to the stated tolerance."""
+
 import os
 
 import pytest
@@ -14,11 +15,14 @@ EXACT = dict(rtol=0, atol=0)
 OPTIONS = {
     'bfloat16': ({**MIXED, 'optim_wrapper.dtype': 'bfloat16'}, dict(rtol=3e-2, atol=3e-3)),
     # By default the scale starts so high that it may overflow and skip the first step.
-    'float16': ({**MIXED, 'optim_wrapper.dtype': 'float16', 'optim_wrapper.loss_scale': 1024.},
-                dict(rtol=4e-3, atol=4e-4)),
-    'channels_last': ({'model.data_preprocessor': dict(type='plrc_plugin.ViewsPreprocessor',
-                                                       channels_last=True)},
-                      dict(rtol=1e-5, atol=1e-6)),
+    'float16': (
+        {**MIXED, 'optim_wrapper.dtype': 'float16', 'optim_wrapper.loss_scale': 1024.0},
+        dict(rtol=4e-3, atol=4e-4),
+    ),
+    'channels_last': (
+        {'model.data_preprocessor': dict(type='plrc_plugin.ViewsPreprocessor', channels_last=True)},
+        dict(rtol=1e-5, atol=1e-6),
+    ),
     'recompute': (dict(hook=dict(recompute=['backbone'])), EXACT),
     'recompute_stages': (dict(hook=dict(recompute=['backbone.layer1', 'backbone.layer3'])), EXACT),
     'compile': (dict(hook=dict(compile=dict(backend='eager'))), dict(rtol=1e-5, atol=1e-6)),
@@ -33,8 +37,16 @@ def images(tmp_path_factory):
 
 def run(images, work_dir, hook=None, **options):
     # With 4 channels torch 2.10's channels-last convolutions corrupt the memory of CPUs.
-    cfg = tiny_config(images, work_dir, **{'train_cfg.max_epochs': 1, 'model.warmup_epochs': 0,
-                                           'model.backbone.base_channels': 8, **options})
+    cfg = tiny_config(
+        images,
+        work_dir,
+        **{
+            'train_cfg.max_epochs': 1,
+            'model.warmup_epochs': 0,
+            'model.backbone.base_channels': 8,
+            **options,
+        },
+    )
     cfg.experiment_name = str(work_dir)
     if hook is not None:
         cfg.custom_hooks.append(dict(type='plrc_plugin.TrunkOptionsHook', **hook))
@@ -73,9 +85,15 @@ def test_option_gives_the_same_losses(name, images, plain, tmp_path):
 def test_optimisers_that_write_to_data_move_average_and_queue(counts, images, tmp_path):
     states = []
     for kind in ('SGD', 'DataSGD'):
-        runner, _ = run(images, tmp_path / kind, **{
-            'optim_wrapper.optimizer': dict(_delete_=True, type=kind, lr=0.03),
-            'optim_wrapper.accumulative_counts': counts, 'train_cfg.max_epochs': 2})
+        runner, _ = run(
+            images,
+            tmp_path / kind,
+            **{
+                'optim_wrapper.optimizer': dict(_delete_=True, type=kind, lr=0.03),
+                'optim_wrapper.accumulative_counts': counts,
+                'train_cfg.max_epochs': 2,
+            },
+        )
         assert (tmp_path / kind / 'epoch_2.pth').exists()
         states.append(runner.model.state_dict())
     assert int(states[0]['queue.bank_ptr']) == 16
@@ -83,12 +101,18 @@ def test_optimisers_that_write_to_data_move_average_and_queue(counts, images, tm
 
 
 def test_skipped_step_of_a_fused_optimiser_is_none():
-    model = MODELS.build(dict(type='plrc_plugin.MomentumContrast', queue_size=8, embedding_dim=4,
-                              backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4)))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1., fused=True)
+    model = MODELS.build(
+        dict(
+            type='plrc_plugin.MomentumContrast',
+            queue_size=8,
+            embedding_dim=4,
+            backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4),
+        )
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, fused=True)
     model.watch(optimizer)
     scaler = torch.amp.GradScaler('cpu')
-    for gradient, stepped in ((float('inf'), False), (1., True)):
+    for gradient, stepped in ((float('inf'), False), (1.0, True)):
         model.mark_step_finished()
         loss = scaler.scale(model.projector[0].bias.sum() * gradient)
         loss.backward()
@@ -103,8 +127,9 @@ def test_recomputed_activations_are_forgotten():
     images = torch.randn(2, 3, 16, 16)
     kept = []
     recompute_activations(net)
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x,
-                                                  lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.numel()) or x, lambda x: x
+    ):
         out = net(images)
     assert sum(kept) <= images.numel()
     out.sum().backward()
@@ -116,16 +141,19 @@ def test_losses_are_float32_under_autocast():
     from plrc_plugin.losses.image_contrast import image_contrast
     from plrc_plugin.losses.point_affinity_distillation import PointAffinityDistillation
     from plrc_plugin.losses.point_region_contrast import PointRegionContrast
+
     half = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
     other = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
     regions = torch.arange(8).expand(2, -1) // 2
     valid = torch.ones(2, 8, dtype=torch.bool)
 
     def losses(a, b):
-        return [PointRegionContrast()(a, b, regions, regions),
-                PointRegionContrast()(a, b, regions, regions, inter_image=False),
-                PointAffinityDistillation()(a, b, b, a, valid),
-                image_contrast(a[0], b[0], b[1])[0]]
+        return [
+            PointRegionContrast()(a, b, regions, regions),
+            PointRegionContrast()(a, b, regions, regions, inter_image=False),
+            PointAffinityDistillation()(a, b, b, a, valid),
+            image_contrast(a[0], b[0], b[1])[0],
+        ]
 
     expected = losses(half.float(), other.float())
     with torch.autocast('cpu', torch.bfloat16):
@@ -135,6 +163,7 @@ def test_losses_are_float32_under_autocast():
 
 def test_positions_are_float32_under_autocast():
     from plrc_plugin.views.geometry import view_to_view
+
     points, affine = torch.rand(2, 5, 2), torch.rand(2, 2, 3) + torch.eye(2, 3)
     expected = view_to_view(points, affine, affine.flip(0))
     with torch.autocast('cpu', torch.bfloat16):
@@ -143,13 +172,15 @@ def test_positions_are_float32_under_autocast():
 
 def test_half_precision_reaches_the_trunk(images, tmp_path):
     from plrc_plugin.models.backbones import ResNet
+
     seen = set()
 
     def note(module, inputs, output):
         seen.add(output[0].dtype)
 
     handle = torch.nn.modules.module.register_module_forward_hook(
-        lambda m, i, o: note(m, i, o) if isinstance(m, ResNet) else None)
+        lambda m, i, o: note(m, i, o) if isinstance(m, ResNet) else None
+    )
     try:
         run(images, tmp_path, **OPTIONS['bfloat16'][0])
     finally:

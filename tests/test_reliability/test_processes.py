@@ -1,4 +1,5 @@
 """Many processes compute what one would with all their images."""
+
 import os
 import subprocess
 import sys
@@ -35,10 +36,17 @@ def images(tmp_path_factory):
 
 
 def config(images, work_dir, processes, *hooks, fixed=True, **options):
-    cfg = tiny_config(images, work_dir, **{
-        'train_dataloader.batch_size': 8 // processes, 'model.negatives': 'ranks',
-        'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 2,
-        **options})
+    cfg = tiny_config(
+        images,
+        work_dir,
+        **{
+            'train_dataloader.batch_size': 8 // processes,
+            'model.negatives': 'ranks',
+            'default_hooks.checkpoint.by_epoch': False,
+            'default_hooks.checkpoint.interval': 2,
+            **options,
+        },
+    )
     cfg.custom_hooks += [dict(type='FixedStatisticsHook')] * fixed + list(hooks)
     return cfg
 
@@ -61,11 +69,17 @@ def test_as_one_process_with_all_images(processes, images, one_process, tmp_path
         found = terms(logged[iteration][0])
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, msg=f'{name} {iteration}', **TOLERANCE)
-        read = set.union(*(set(records(tmp_path, r)[iteration][0].split()[3].split(','))
-                           for r in range(processes)))
+        read = set.union(
+            *(
+                set(records(tmp_path, r)[iteration][0].split()[3].split(','))
+                for r in range(processes)
+            )
+        )
         assert read == set(lines[0].split()[3].split(','))
-    expected, states = final(one_process)['model'], [final(tmp_path, r)['model']
-                                                     for r in range(processes)]
+    expected, states = (
+        final(one_process)['model'],
+        [final(tmp_path, r)['model'] for r in range(processes)],
+    )
     for state in states:  # every rank the same, bit for bit, the queue included
         assert_same_tensors(state, states[0])
     for name, value in expected.items():
@@ -73,8 +87,7 @@ def test_as_one_process_with_all_images(processes, images, one_process, tmp_path
             torch.testing.assert_close(states[0][name], value, msg=name, **TOLERANCE)
     # The keys of a step lie by rank, those of one process as the sampler dealt them.
     dealt = torch.arange(8).view(8 // processes, processes).T.flatten()
-    banks = [bank[:40].view(5, 8, -1) for bank in (expected['queue.bank'],
-                                                   states[0]['queue.bank'])]
+    banks = [bank[:40].view(5, 8, -1) for bank in (expected['queue.bank'], states[0]['queue.bank'])]
     torch.testing.assert_close(banks[1], banks[0][:, dealt], **TOLERANCE)
 
 
@@ -93,19 +106,24 @@ def redistribute_rows(rank, store):
     assert sorted(draw_order(12).tolist()) == list(range(12))
     for step in range(5):
         order = torch.randperm(12, generator=torch.Generator().manual_seed(step))
-        maps = torch.arange(12. * 24).view(12, 2, 3, 4)
-        for rows in (torch.arange(48.).view(12, 4), maps,
-                     maps.contiguous(memory_format=torch.channels_last)):
-            mine = rows[rank * 4:rank * 4 + 4]
+        maps = torch.arange(12.0 * 24).view(12, 2, 3, 4)
+        for rows in (
+            torch.arange(48.0).view(12, 4),
+            maps,
+            maps.contiguous(memory_format=torch.channels_last),
+        ):
+            mine = rows[rank * 4 : rank * 4 + 4]
             there = redistribute(mine, order)
-            assert torch.equal(there, rows[order[rank * 4:rank * 4 + 4]])
+            assert torch.equal(there, rows[order[rank * 4 : rank * 4 + 4]])
             assert there.stride() == mine.stride()
             assert torch.equal(redistribute(there, order.argsort()), mine)
 
 
 def test_redistribution_is_a_permutation_of_all_rows(tmp_path):
-    children = [SERVER.Process(target=redistribute_rows, args=(rank, tmp_path / 'store'))
-                for rank in range(3)]
+    children = [
+        SERVER.Process(target=redistribute_rows, args=(rank, tmp_path / 'store'))
+        for rank in range(3)
+    ]
     for child in children:
         child.start()
     for child in children:
@@ -137,8 +155,15 @@ def test_process_that_died_and_resume(images, tmp_path):
     options = {'model.backbone.type': 'NoisyResNet'}
     whole = config(images, tmp_path / 'whole', 2, fixed=False, **options)
     assert run_processes(whole, 2) == ['', '']
-    cfg = config(images, tmp_path / 'died', 2, dict(type='DieOnceHook', rank=1, iteration=3),
-                 fixed=False, resume=True, **options)
+    cfg = config(
+        images,
+        tmp_path / 'died',
+        2,
+        dict(type='DieOnceHook', rank=1, iteration=3),
+        fixed=False,
+        resume=True,
+        **options,
+    )
     first = run_processes(cfg, 2)
     assert first[1] == 'killed' and first[0]
     assert run_processes(cfg, 2) == ['', '']
@@ -149,13 +174,21 @@ def test_process_that_died_and_resume(images, tmp_path):
 def test_goes_on_with_fewer_processes(images, tmp_path):
     cfg = config(images, tmp_path, 2, dict(type='DieOnceHook', rank=0, iteration=2), resume=True)
     assert run_processes(cfg, 2)[0] == 'killed'
-    seen = {name for r in range(2) for i in (0, 1)
-            for name in records(tmp_path, r)[i][0].split()[3].split(',')}
+    seen = {
+        name
+        for r in range(2)
+        for i in (0, 1)
+        for name in records(tmp_path, r)[i][0].split()[3].split(',')
+    }
     cfg = config(images, tmp_path, 2, resume=True)  # 4 images in one process
     cfg.train_cfg.max_epochs = 1
     assert finish(start(cfg)) == ''
-    after = {name for i, lines in records(tmp_path).items() if i >= 4
-             for name in lines[-1].split()[3].split(',')}
+    after = {
+        name
+        for i, lines in records(tmp_path).items()
+        if i >= 4
+        for name in lines[-1].split()[3].split(',')
+    }
     assert len(seen) == 16 and len(after) == 8 and not seen & after
 
 
@@ -168,13 +201,27 @@ def test_torchrun_restarts_and_resumes_by_itself(images, tmp_path):
         if work_dir == died:
             cfg.custom_hooks.append(dict(type='DieOnceHook', rank=1, iteration=3))
         cfg.dump(str(work_dir) + '.py')
-        command = ['torch.distributed.run', '--nproc-per-node=2', '--max-restarts=2',
-                   '--rdzv-backend=c10d', '--rdzv-endpoint=localhost:0',
-                   str(ROOT / 'tools/train.py'), f'{work_dir}.py', '--work-dir', str(work_dir),
-                   '--launcher', 'pytorch', '--resume']
-        done = subprocess.run([sys.executable, '-m', *command], capture_output=True, text=True,
-                              timeout=1200, env={**os.environ, 'OMP_NUM_THREADS': '1',
-                                                'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'})
+        command = [
+            'torch.distributed.run',
+            '--nproc-per-node=2',
+            '--max-restarts=2',
+            '--rdzv-backend=c10d',
+            '--rdzv-endpoint=localhost:0',
+            str(ROOT / 'tools/train.py'),
+            f'{work_dir}.py',
+            '--work-dir',
+            str(work_dir),
+            '--launcher',
+            'pytorch',
+            '--resume',
+        ]
+        done = subprocess.run(
+            [sys.executable, '-m', *command],
+            capture_output=True,
+            text=True,
+            timeout=1200,
+            env={**os.environ, 'OMP_NUM_THREADS': '1', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'},
+        )
         assert 'wait for them for ever' not in done.stderr
         assert done.returncode == 0, done.stderr[-3000:]
     assert (died / 'died').exists()
@@ -182,12 +229,19 @@ def test_torchrun_restarts_and_resumes_by_itself(images, tmp_path):
         assert_same_tensors(final(died, rank), final(whole, rank))
 
 
-@pytest.mark.parametrize('launcher, environ', [
-    ('pytorch', dict(RANK='3', WORLD_SIZE='8', LOCAL_RANK='1')),
-    ('slurm', dict(SLURM_PROCID='3', SLURM_NTASKS='8', SLURM_LOCALID='1')),
-    ('mpi', dict(OMPI_COMM_WORLD_RANK='3', OMPI_COMM_WORLD_SIZE='8',
-                 OMPI_COMM_WORLD_LOCAL_RANK='1')),
-])
+@pytest.mark.parametrize(
+    'launcher, environ',
+    [
+        ('pytorch', dict(RANK='3', WORLD_SIZE='8', LOCAL_RANK='1')),
+        ('slurm', dict(SLURM_PROCID='3', SLURM_NTASKS='8', SLURM_LOCALID='1')),
+        (
+            'mpi',
+            dict(
+                OMPI_COMM_WORLD_RANK='3', OMPI_COMM_WORLD_SIZE='8', OMPI_COMM_WORLD_LOCAL_RANK='1'
+            ),
+        ),
+    ],
+)
 def test_every_launcher_works_without_gpu(launcher, environ, monkeypatch):
     joined = []
     monkeypatch.setattr(dist, 'init_process_group', joined.append)
@@ -212,8 +266,9 @@ def test_slurm_nodes_meet_at_the_first(nodes, found, monkeypatch, tmp_path):
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
         monkeypatch.setenv(name, '')  # restored afterwards
         monkeypatch.delenv(name)
-    for name, value in dict(PROCID='3', NTASKS='8', LOCALID='1', NNODES='3',
-                            NODELIST=nodes).items():
+    for name, value in dict(
+        PROCID='3', NTASKS='8', LOCALID='1', NNODES='3', NODELIST=nodes
+    ).items():
         monkeypatch.setenv(f'SLURM_{name}', value)
     if found is None:
         with pytest.raises(SettingsError, match='SLURM_NODELIST=gone.*MASTER_ADDR'):
@@ -226,8 +281,7 @@ def test_slurm_nodes_meet_at_the_first(nodes, found, monkeypatch, tmp_path):
 def test_processes_with_different_batches_are_refused(images, tmp_path):
     cfg = config(images, tmp_path, 2)
     cfg.train_dataloader.sampler.round_up = False
-    assert all('SettingsError' in error and 'round_up' in error
-               for error in run_processes(cfg, 2))
+    assert all('SettingsError' in error and 'round_up' in error for error in run_processes(cfg, 2))
 
 
 def test_mpi_over_several_nodes_needs_an_address(monkeypatch):

@@ -1,4 +1,5 @@
 """A run that was killed and resumed equals one that was not, bit for bit."""
+
 import functools
 import os
 import random
@@ -35,13 +36,20 @@ SETTINGS = {
     'iterations': {**EVERY_ITER, **NOISY, **WORKERS},
     'epochs': NOISY,
     # 5 iterations per epoch: an epoch ends between two steps.
-    'accumulation': {**EVERY_ITER, 'default_hooks.checkpoint.interval': 1,
-                     'optim_wrapper.accumulative_counts': 3},
+    'accumulation': {
+        **EVERY_ITER,
+        'default_hooks.checkpoint.interval': 1,
+        'optim_wrapper.accumulative_counts': 3,
+    },
     'accumulation_epochs': {'optim_wrapper.accumulative_counts': 3},
     # So large a scale overflows: steps are skipped, and it halves.
-    'float16': {**EVERY_ITER, 'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper',
-                'optim_wrapper.dtype': 'float16', 'default_hooks.checkpoint.interval': 1,
-                'optim_wrapper.loss_scale': dict(init_scale=2.0**24, growth_interval=2)},
+    'float16': {
+        **EVERY_ITER,
+        'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper',
+        'optim_wrapper.dtype': 'float16',
+        'default_hooks.checkpoint.interval': 1,
+        'optim_wrapper.loss_scale': dict(init_scale=2.0**24, growth_interval=2),
+    },
 }
 
 
@@ -63,6 +71,7 @@ def whole(images, tmp_path_factory):
         began = time.monotonic()
         assert finish(start(tiny_config(images, work_dir, **SETTINGS[name]))) == ''
         return work_dir, time.monotonic() - began
+
     return run
 
 
@@ -71,6 +80,7 @@ def kill_at(point: str, count: int) -> None:
     from mmengine.fileio import LocalBackend
 
     from plrc_plugin.engine.hooks import checkpoint
+
     seen = [0]
 
     def die():
@@ -82,7 +92,7 @@ def kill_at(point: str, count: int) -> None:
 
     def broken_put(self, data, path):
         if point == 'half written':
-            put(self, data[:len(data) // 2], path)
+            put(self, data[: len(data) // 2], path)
             die()
         put(self, data, path)
         if point == 'written':
@@ -105,7 +115,9 @@ def kill_at(point: str, count: int) -> None:
 
 
 def test_settings_reach_what_they_are_for(whole):
-    batches = {line.split()[2] for lines in records(whole('iterations')[0]).values() for line in lines}
+    batches = {
+        line.split()[2] for lines in records(whole('iterations')[0]).values() for line in lines
+    }
     assert batches == {'0', '1', '2', '3', '4'}
     final = load_final(whole('float16')[0])
     assert final['optimizer']['loss_scaler']['scale'] < 2.0**24  # steps were skipped
@@ -134,8 +146,9 @@ def test_killed_at_random_moments(name, images, whole, tmp_path):
     assert_same_run(tmp_path, work_dir)
 
 
-@pytest.mark.parametrize('point',
-                         ['half written', 'written', 'renamed', 'pointed at', 'old removed'])
+@pytest.mark.parametrize(
+    'point', ['half written', 'written', 'renamed', 'pointed at', 'old removed']
+)
 def test_killed_while_a_checkpoint_is_made(point, images, whole, tmp_path):
     cfg = tiny_config(images, tmp_path, resume=True, **SETTINGS['iterations'])
     assert finish(start(cfg, functools.partial(kill_at, point, 2))) == 'killed'
@@ -143,23 +156,30 @@ def test_killed_while_a_checkpoint_is_made(point, images, whole, tmp_path):
     assert kept is not None and damage_of(kept) is None
     assert finish(start(cfg)) == ''
     assert_same_run(tmp_path, whole('iterations')[0])
-    assert sorted(p.name for p in tmp_path.glob('*.pth*')) == ['iter_10.pth', 'iter_6.pth',
-                                                              'iter_8.pth']
+    assert sorted(p.name for p in tmp_path.glob('*.pth*')) == [
+        'iter_10.pth',
+        'iter_6.pth',
+        'iter_8.pth',
+    ]
     assert not list(tmp_path.glob('*being_written'))
 
 
 @pytest.mark.parametrize('damage', ['cut off', 'one bit', 'empty', 'removed'])
 def test_damaged_checkpoint_is_passed_over(damage, images, whole, tmp_path):
-    options = {**SETTINGS['iterations'], 'train_dataloader.num_workers': 0,
-               'train_dataloader.persistent_workers': False}
+    options = {
+        **SETTINGS['iterations'],
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+    }
     cfg = tiny_config(images, tmp_path, **options)
     assert finish(start(cfg, functools.partial(kill_at, 'pointed at', 3))) == 'killed'
     newest = tmp_path / 'iter_6.pth'
     data = bytearray(newest.read_bytes())
     if damage == 'one bit':
         data[len(data) // 2] ^= 1
-    newest.write_bytes(dict(empty=b'').get(damage, data[:len(data) // 2] if damage == 'cut off'
-                                           else bytes(data)))
+    newest.write_bytes(
+        dict(empty=b'').get(damage, data[: len(data) // 2] if damage == 'cut off' else bytes(data))
+    )
     if damage == 'removed':
         newest.unlink()
     cfg.resume = True
@@ -198,6 +218,7 @@ def test_images_already_seen_are_not_read_again(images, tmp_path):
 
 def note_opened_files(path) -> None:
     from plrc_plugin.views import two_views
+
     file_class = two_views.ImageFile
 
     def noting(name):
@@ -251,8 +272,9 @@ def test_moved_work_dir_goes_on_from_its_own_files(tmp_path):
 
 
 def test_seed_comes_from_the_checkpoint(images, tmp_path):
-    drawn = tiny_config(images, tmp_path / 'drawn', resume=True, **EVERY_ITER,
-                        **{'randomness.seed': None})
+    drawn = tiny_config(
+        images, tmp_path / 'drawn', resume=True, **EVERY_ITER, **{'randomness.seed': None}
+    )
     assert finish(start(drawn, functools.partial(kill_at, 'pointed at', 1))) == 'killed'
     seed = torch.load(tmp_path / 'drawn/iter_2.pth', weights_only=True)['meta']['seed']
     assert finish(start(drawn)) == ''
@@ -261,13 +283,17 @@ def test_seed_comes_from_the_checkpoint(images, tmp_path):
     assert_same_run(tmp_path / 'drawn', tmp_path / 'given')
     drawn.randomness.seed = seed + 1
     error = finish(start(drawn))
-    assert error.startswith(f'SettingsError: randomness.seed={seed + 1}, and the checkpoint was '
-                            f'made with {seed}')
+    assert error.startswith(
+        f'SettingsError: randomness.seed={seed + 1}, and the checkpoint was made with {seed}'
+    )
 
 
 def test_no_epoch_repeats_augmentations_and_workers_change_nothing(images, whole, tmp_path):
-    options = {**SETTINGS['iterations'], 'train_dataloader.num_workers': 0,
-               'train_dataloader.persistent_workers': False}
+    options = {
+        **SETTINGS['iterations'],
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+    }
     assert finish(start(tiny_config(images, tmp_path, **options))) == ''
     assert_same_run(tmp_path, whole('iterations')[0])
     views = [lines[0].split()[4] for lines in records(tmp_path).values()]
@@ -290,15 +316,20 @@ def test_another_batch_size_goes_on_from_the_same_image(images, tmp_path):
     cfg = tiny_config(images, tmp_path, **EVERY_ITER)
     cfg.train_cfg.max_epochs = 1
     assert finish(start(cfg, functools.partial(kill_at, 'pointed at', 2))) == 'killed'
-    seen = [name for lines in records(tmp_path).values() for name in lines[-1].split()[3].split(',')]
+    seen = [
+        name for lines in records(tmp_path).values() for name in lines[-1].split()[3].split(',')
+    ]
     (tmp_path / 'losses_0.txt').unlink()
     cfg.resume, cfg.train_dataloader.batch_size = True, 2
     assert finish(start(cfg)) == ''
-    after = [name for lines in records(tmp_path).values() for name in lines[-1].split()[3].split(',')]
+    after = [
+        name for lines in records(tmp_path).values() for name in lines[-1].split()[3].split(',')
+    ]
     assert len(seen) == 16 and len(after) == 6 and not set(seen) & set(after)
     assert sorted(records(tmp_path)) == [8, 9, 10]
     assert 'resuming at iteration 8 of epoch 1' in ''.join(
-        p.read_text() for p in tmp_path.rglob('*.log'))
+        p.read_text() for p in tmp_path.rglob('*.log')
+    )
 
 
 def test_history_of_scalars_stays_short(images, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 """Checkpoints from outside: whatever is in them, nothing of it runs."""
+
 import io
 import struct
 import zipfile
@@ -24,7 +25,7 @@ class Payload:
         self.path = path
 
     def __reduce__(self):
-        return eval, (f'open({self.path!r}, "w")', )
+        return eval, (f'open({self.path!r}, "w")',)
 
 
 def text(value: str) -> bytes:
@@ -44,8 +45,17 @@ def crafted_checkpoint(path: Path, marker: Path) -> None:
     names = attribute(attribute(history, '__init__'), '__globals__')
     evaluate = attribute(attribute(get, '__self__'), 'eval')
     code = f"__import__('pathlib').Path({str(marker)!r}).touch() or 0"
-    pickled = (b'\x80\x02' + names + text('len') + evaluate + b's' + history + text(code)
-               + text('0') + b'\x86R.')
+    pickled = (
+        b'\x80\x02'
+        + names
+        + text('len')
+        + evaluate
+        + b's'
+        + history
+        + text(code)
+        + text('0')
+        + b'\x86R.'
+    )
     write_pickled(pickled, path)
 
 
@@ -86,25 +96,41 @@ def test_resuming_does_not_execute_the_config_in_the_checkpoint(images, tmp_path
     checkpoint = torch.load(path, weights_only=True)
     checkpoint['meta']['config'] = f'open({str(tmp_path / "ran")!r}, "w")\n'
     torch.save(checkpoint, path)
-    runner = train(tiny_config(images, tmp_path / 'other', load_from=path, resume=True,
-                               **{'train_cfg.max_epochs': 2}))
+    runner = train(
+        tiny_config(
+            images, tmp_path / 'other', load_from=path, resume=True, **{'train_cfg.max_epochs': 2}
+        )
+    )
     assert runner.epoch == 2
     assert not (tmp_path / 'ran').exists()
 
 
 def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
     evil = tmp_path / 'weights.pth'
-    torch.save(dict(state_dict={'projector.0.bias': torch.full((32, ), 7.)},
-                    meta=Payload(str(tmp_path / 'ran'))), evil)
-    for setting in ({'load_from': str(evil)},
-                    {'model.init_cfg': dict(type='Pretrained', checkpoint=str(evil))}):
-        cfg = tiny_config(images, tmp_path / 'run', **setting, **{
-            'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.})
+    torch.save(
+        dict(
+            state_dict={'projector.0.bias': torch.full((32,), 7.0)},
+            meta=Payload(str(tmp_path / 'ran')),
+        ),
+        evil,
+    )
+    for setting in (
+        {'load_from': str(evil)},
+        {'model.init_cfg': dict(type='Pretrained', checkpoint=str(evil))},
+    ):
+        cfg = tiny_config(
+            images,
+            tmp_path / 'run',
+            **setting,
+            **{'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.0},
+        )
         runner = train(cfg)
-        assert torch.equal(runner.model.projector[0].bias.detach(), torch.full((32, ), 7.))
+        assert torch.equal(runner.model.projector[0].bias.detach(), torch.full((32,), 7.0))
         assert not (tmp_path / 'ran').exists()
-    for backbone in (dict(pretrained=str(evil)),
-                     dict(init_cfg=dict(type='mmengine.Pretrained', checkpoint=str(evil)))):
+    for backbone in (
+        dict(pretrained=str(evil)),
+        dict(init_cfg=dict(type='mmengine.Pretrained', checkpoint=str(evil))),
+    ):
         pytest.importorskip('mmdet.models')
         MODELS.build(dict(type='mmdet.ResNet', depth=18, **backbone)).init_weights()
         assert not (tmp_path / 'ran').exists()
@@ -115,8 +141,14 @@ def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
 
 def test_mmengine_hands_on_no_config_of_a_file_with_anything_foreign(tmp_path):
     path = tmp_path / 'epoch_1.pth'
-    torch.save(dict(state_dict=dict(weight=torch.ones(2)), other=Payload(str(tmp_path / 'ran')),
-                    meta=dict(epoch=0, iter=0, config='0')), path)
+    torch.save(
+        dict(
+            state_dict=dict(weight=torch.ones(2)),
+            other=Payload(str(tmp_path / 'ran')),
+            meta=dict(epoch=0, iter=0, config='0'),
+        ),
+        path,
+    )
     read_without_running()
     found = CheckpointLoader.load_checkpoint(str(path))
     assert 'meta' not in found and found['state_dict']['weight'].sum() == 2
@@ -134,7 +166,7 @@ def test_arrays_of_pointers_are_refused(tmp_path):
 
 def test_scalars_outlive_the_checkpoint_in_either_form(tmp_path):
     hub = MessageHub.get_instance(str(tmp_path))
-    for value in (1.5, 2.5, 4.):
+    for value in (1.5, 2.5, 4.0):
         hub.update_scalar('train/loss', value)
     hub.update_info('best_score', np.float32(3))
     plain = hub.state_dict()

@@ -1,4 +1,5 @@
 """The checkpoint reaches every place, says so, and a run without it does not start."""
+
 import logging
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from plrc_plugin.checkpoints.trunk import load_trunk, read_trunk
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 R18_C4 = {
-    'model.backbone.depth': 18, 'model.rpn_head.in_channels': 256,
-    'model.roi_head.shared_head.depth': 18, 'model.roi_head.bbox_roi_extractor.out_channels': 256,
-    'model.roi_head.bbox_head.in_channels': 512
+    'model.backbone.depth': 18,
+    'model.rpn_head.in_channels': 256,
+    'model.roi_head.shared_head.depth': 18,
+    'model.roi_head.bbox_roi_extractor.out_channels': 256,
+    'model.roi_head.bbox_head.in_channels': 512,
 }
 R18_FCN = {'model.backbone.depth': 18, 'model.decode_head.in_channels': 512}
 
@@ -33,14 +36,21 @@ def build(name, options):
     return model
 
 
-@pytest.mark.parametrize('name, options, in_backbone', [
-    ('mmdet/faster-rcnn_r50-c4_24k_voc0712.py', R18_C4, 75),
-    ('mmdet/mask-rcnn_r50-c4_1x_coco.py', {**R18_C4, 'model.roi_head.mask_head.in_channels': 512},
-     75),
-    ('mmseg/fcn_r50-d16_90k_cityscapes-769x769.py', R18_FCN, 100),
-])
+@pytest.mark.parametrize(
+    'name, options, in_backbone',
+    [
+        ('mmdet/faster-rcnn_r50-c4_24k_voc0712.py', R18_C4, 75),
+        (
+            'mmdet/mask-rcnn_r50-c4_1x_coco.py',
+            {**R18_C4, 'model.roi_head.mask_head.in_channels': 512},
+            75,
+        ),
+        ('mmseg/fcn_r50-d16_90k_cityscapes-769x769.py', R18_FCN, 100),
+    ],
+)
 def test_trunk_and_res5_equal_the_checkpoint_tensor_by_tensor(
-        name, options, in_backbone, plrc_checkpoint, trunk18):
+    name, options, in_backbone, plrc_checkpoint, trunk18
+):
     model = build(name, options)
     lines = load_trunk(model, read_trunk(plrc_checkpoint)[0])
     found = {key: value for key, value in model.backbone.state_dict().items()}
@@ -85,8 +95,13 @@ def test_problems_are_listed_and_nothing_is_loaded():
         load_trunk(model, dict(weight=torch.ones(3, 2)))
     with pytest.raises(ValueError, match='backbone.weight: not in the checkpoint'):
         load_trunk(model, dict(conv1=torch.ones(2)))
-    model.roi_head = torch.nn.ModuleDict(dict(shared_head=torch.nn.ModuleDict(dict(
-        layer4=torch.nn.Linear(1, 1), norm=torch.nn.BatchNorm1d(1)))))
+    model.roi_head = torch.nn.ModuleDict(
+        dict(
+            shared_head=torch.nn.ModuleDict(
+                dict(layer4=torch.nn.Linear(1, 1), norm=torch.nn.BatchNorm1d(1))
+            )
+        )
+    )
     with pytest.raises(ValueError, match='shared_head.layer4.bias: not in the checkpoint') as error:
         load_trunk(model, dict(weight=torch.ones(2, 2)))
     assert 'norm' not in str(error.value)
@@ -95,17 +110,25 @@ def test_problems_are_listed_and_nothing_is_loaded():
     assert torch.equal(model.backbone.weight, before)
 
 
-def fine_tune(work_dir, pretrained, epochs=1, lr=0., **more):
-    data = dict(dataset=[torch.ones(2)] * 2, batch_size=2,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                collate_fn=lambda items: dict(x=torch.stack(items)))
+def fine_tune(work_dir, pretrained, epochs=1, lr=0.0, **more):
+    data = dict(
+        dataset=[torch.ones(2)] * 2,
+        batch_size=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=lambda items: dict(x=torch.stack(items)),
+    )
     config = dict(
-        model=Segmenter(), work_dir=str(work_dir), train_dataloader=data,
+        model=Segmenter(),
+        work_dir=str(work_dir),
+        train_dataloader=data,
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
-        custom_hooks=[dict(type='plrc_plugin.LoadTrunk')], **more)
+        custom_hooks=[dict(type='plrc_plugin.LoadTrunk')],
+        **more,
+    )
     runner = Runner(
-        **config, cfg=dict(pretrained=pretrained, **more), experiment_name=str(work_dir))
+        **config, cfg=dict(pretrained=pretrained, **more), experiment_name=str(work_dir)
+    )
     runner.train()
     return runner.model.backbone.weight
 
@@ -113,14 +136,14 @@ def fine_tune(work_dir, pretrained, epochs=1, lr=0., **more):
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / 'trunk.pth'
-    torch.save({'backbone.weight': torch.full((2, 2), 3.)}, path)
+    torch.save({'backbone.weight': torch.full((2, 2), 3.0)}, path)
     return str(path)
 
 
 def test_a_run_starts_from_the_setting_and_says_what_matched(saved, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         weight = fine_tune(tmp_path / 'run', saved)
-    assert torch.equal(weight, torch.full((2, 2), 3.))
+    assert torch.equal(weight, torch.full((2, 2), 3.0))
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'backbone: 1 of 1 tensors loaded' in log
 
@@ -157,18 +180,27 @@ class CountEvaluations(BaseMetric):
 
 def test_a_run_cut_off_in_its_last_evaluation_is_evaluated_when_resumed(tmp_path):
     def run(**more):
-        data = dict(dataset=[torch.ones(2)] * 2, batch_size=2,
-                    sampler=dict(type='DefaultSampler', shuffle=False),
-                    collate_fn=lambda items: dict(x=torch.stack(items)))
+        data = dict(
+            dataset=[torch.ones(2)] * 2,
+            batch_size=2,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=lambda items: dict(x=torch.stack(items)),
+        )
         metric = CountEvaluations()
-        Runner(Segmenter(), str(tmp_path), train_dataloader=data, val_dataloader=data,
-               train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2),
-               val_cfg=dict(), val_evaluator=Evaluator(metric),
-               optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
-               default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False,
-                                                  interval=2)),
-               custom_hooks=[dict(type='plrc_plugin.EvaluateFinished')],
-               experiment_name=str(tmp_path), **more).train()
+        Runner(
+            Segmenter(),
+            str(tmp_path),
+            train_dataloader=data,
+            val_dataloader=data,
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2),
+            val_cfg=dict(),
+            val_evaluator=Evaluator(metric),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+            custom_hooks=[dict(type='plrc_plugin.EvaluateFinished')],
+            experiment_name=str(tmp_path),
+            **more,
+        ).train()
         return metric.count
 
     assert run() == 1
@@ -176,7 +208,7 @@ def test_a_run_cut_off_in_its_last_evaluation_is_evaluated_when_resumed(tmp_path
 
 
 def test_resuming_keeps_what_was_learned(saved, tmp_path):
-    learned = fine_tune(tmp_path / 'run', saved, epochs=1, lr=.5).clone()
-    assert not torch.equal(learned, torch.full((2, 2), 3.))
-    resumed = fine_tune(tmp_path / 'run', saved, epochs=2, lr=.5, resume=True)
-    torch.testing.assert_close(resumed, learned - (torch.full((2, 2), 3.) - learned))
+    learned = fine_tune(tmp_path / 'run', saved, epochs=1, lr=0.5).clone()
+    assert not torch.equal(learned, torch.full((2, 2), 3.0))
+    resumed = fine_tune(tmp_path / 'run', saved, epochs=2, lr=0.5, resume=True)
+    torch.testing.assert_close(resumed, learned - (torch.full((2, 2), 3.0) - learned))

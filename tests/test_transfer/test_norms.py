@@ -1,4 +1,5 @@
 """SyncBN's fall-back and precise BN."""
+
 from unittest.mock import patch
 
 import pytest
@@ -11,18 +12,25 @@ from plrc_plugin.registry import DATASETS, MODELS
 from plrc_plugin.transfer import sync_bn
 
 
-@pytest.mark.parametrize('device, processes, expected, reason', [
-    ('cpu', 4, nn.BatchNorm2d, 'no GPU'),
-    ('cuda', 1, nn.BatchNorm2d, 'one process'),
-    ('cuda', 2, nn.SyncBatchNorm, None),
-])
+@pytest.mark.parametrize(
+    'device, processes, expected, reason',
+    [
+        ('cpu', 4, nn.BatchNorm2d, 'no GPU'),
+        ('cuda', 1, nn.BatchNorm2d, 'one process'),
+        ('cuda', 2, nn.SyncBatchNorm, None),
+    ],
+)
 def test_sync_bn_falls_back_and_says_so(device, processes, expected, reason, capsys):
     sync_bn._say_once.cache_clear()
-    with patch.object(sync_bn, 'get_device', lambda: device), \
-            patch.object(sync_bn, 'get_world_size', lambda: processes), \
-            patch.object(sync_bn, 'print_log') as said:
-        layers = [MODELS.build(dict(type='plrc_plugin.SyncBN', num_features=3, eps=1e-3))
-                  for _ in range(3)]
+    with (
+        patch.object(sync_bn, 'get_device', lambda: device),
+        patch.object(sync_bn, 'get_world_size', lambda: processes),
+        patch.object(sync_bn, 'print_log') as said,
+    ):
+        layers = [
+            MODELS.build(dict(type='plrc_plugin.SyncBN', num_features=3, eps=1e-3))
+            for _ in range(3)
+        ]
     assert all(type(layer) is expected and layer.eps == 1e-3 for layer in layers)
     assert said.call_count == (reason is not None)
     assert reason is None or reason in said.call_args[0][0]
@@ -46,7 +54,6 @@ class _RandomImages(torch.utils.data.Dataset):
 
 
 class Normed(BaseModel):
-
     def __init__(self):
         super().__init__()
         self.norm = nn.BatchNorm2d(1)
@@ -64,14 +71,20 @@ class Normed(BaseModel):
 
 
 def test_precise_bn_is_the_mean_over_batches(tmp_path):
-    data = dict(dataset=dict(type='plrc_plugin._RandomImages'), batch_size=2, num_workers=0,
-                sampler=dict(type='DefaultSampler', shuffle=False))
+    data = dict(
+        dataset=dict(type='plrc_plugin._RandomImages'),
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
     config = dict(
-        work_dir=str(tmp_path), train_dataloader=data,
+        work_dir=str(tmp_path),
+        train_dataloader=data,
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=6, val_interval=4),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),
-        custom_hooks=[dict(type='plrc_plugin.PreciseBN', num_iters=4)])
+        custom_hooks=[dict(type='plrc_plugin.PreciseBN', num_iters=4)],
+    )
     runner = Runner(model=Normed(), **config, cfg=config, experiment_name='precise')
     runner.train()
 

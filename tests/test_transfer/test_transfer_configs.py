@@ -46,13 +46,16 @@ def test_recipes():
     voc = load(ROOT / 'configs/mmdet/faster-rcnn_r50-c4_24k_voc0712.py')
     coco = load(ROOT / 'configs/mmdet/mask-rcnn_r50-c4_1x_coco.py')
     city = load(ROOT / 'configs/mmseg/fcn_r50-d16_90k_cityscapes-769x769.py')
-    for config, steps, drops, lr in ((voc, 24000, [18000, 22000], .02),
-                                     (coco, 90000, [60000, 80000], .02),
-                                     (city, 90000, [63000, 81000], .01)):
+    for config, steps, drops, lr in (
+        (voc, 24000, [18000, 22000], 0.02),
+        (coco, 90000, [60000, 80000], 0.02),
+        (city, 90000, [63000, 81000], 0.01),
+    ):
         assert config.train_cfg.max_iters == steps
         assert config.param_scheduler[-1].milestones == drops
         assert config.optim_wrapper.optimizer == dict(
-            type='SGD', lr=lr, momentum=.9, weight_decay=1e-4)
+            type='SGD', lr=lr, momentum=0.9, weight_decay=1e-4
+        )
         assert config.auto_scale_lr.base_batch_size == 16
 
     def short_sides(pipeline):

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Stands for tools/train.py: logs one evaluation, whose value tells config, checkpoint and seed.
-TRAIN = '''
+TRAIN = """
 import json, pathlib, sys
 args = sys.argv[1:]
 options = dict(x.split('=') for x in args[args.index('--cfg-options') + 1:])
@@ -25,14 +25,15 @@ log = work / '2026' / 'vis_data' / 'scalars.json'
 log.parent.mkdir(parents=True)
 log.write_text(json.dumps({'loss': 1.}) + chr(10) + json.dumps({name: 0., 'step': 1}) + chr(10) +
                json.dumps({name: value / (100 if 'coco' in name else 1), 'step': 2}) + chr(10))
-'''
+"""
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch, capsys):
     """Calls the tool with a work dir; gives the files that it wrote."""
     spec = importlib.util.spec_from_file_location(
-        'transfer_table', ROOT / 'tools' / 'transfer_table.py')
+        'transfer_table', ROOT / 'tools' / 'transfer_table.py'
+    )
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     (tmp_path / 'train.py').write_text(TRAIN)
@@ -42,9 +43,24 @@ def table(tmp_path, monkeypatch, capsys):
         Path(name).touch()
 
     def call(*more, checkpoints=('scratch', 'plrc=epoch_1.pth')):
-        monkeypatch.setattr(sys, 'argv', [
-            'transfer_table.py', '--work-dir', 'out', '--configs', 'det.py', 'seg.py', '--seeds',
-            '0', '2', '--checkpoints', *checkpoints, *more])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                'transfer_table.py',
+                '--work-dir',
+                'out',
+                '--configs',
+                'det.py',
+                'seg.py',
+                '--seeds',
+                '0',
+                '2',
+                '--checkpoints',
+                *checkpoints,
+                *more,
+            ],
+        )
         tool.main()
         return Path('out')
 
@@ -56,11 +72,12 @@ def test_rows_are_means_over_seeds(table):
     markdown = (out / 'table.md').read_text()
     assert '## det' in markdown and '| checkpoint | box AP |' in markdown
     assert '| scratch | 11.00 ± 1.41 |' in markdown and '| plrc | 21.00 ± 1.41 |' in markdown
-    rows = {(row['config'], row['checkpoint']): row for row in csv.DictReader(
-        open(out / 'table.csv'))}
+    rows = {
+        (row['config'], row['checkpoint']): row for row in csv.DictReader(open(out / 'table.csv'))
+    }
     assert len(rows) == 4 and rows['seg', 'plrc']['metric'] == 'mIoU'
     assert float(rows['seg', 'plrc']['mean']) == 21
-    assert float(rows['det', 'scratch']['std']) == pytest.approx(2**.5)
+    assert float(rows['det', 'scratch']['std']) == pytest.approx(2**0.5)
     assert (out / 'table.png').stat().st_size > 5000
 
 
@@ -90,4 +107,5 @@ def test_one_seed_has_no_deviation(table):
     out = table('--seeds', '1')
     assert '| scratch | 11.00 |' in (out / 'table.md').read_text()
     assert json.loads((out / 'det/scratch/seed1/metrics.json').read_text()) == {
-        'box AP': pytest.approx(11)}
+        'box AP': pytest.approx(11)
+    }

@@ -12,8 +12,14 @@ from plrc_plugin.transfer.voc_metric import (
 
 def naive_ap(images, threshold, eleven_points):
     """The devkit's procedure, one detection at a time, written from its description."""
-    detections = sorted(((score, i, box) for i, (boxes, scores, _, _) in enumerate(images)
-                         for box, score in zip(boxes, scores)), key=lambda d: -d[0])
+    detections = sorted(
+        (
+            (score, i, box)
+            for i, (boxes, scores, _, _) in enumerate(images)
+            for box, score in zip(boxes, scores)
+        ),
+        key=lambda d: -d[0],
+    )
     taken, curve, right, wrong = set(), [], 0, 0
     total = sum(not hard for _, _, _, difficult in images for hard in difficult)
     for _, i, (x1, y1, x2, y2) in detections:
@@ -36,8 +42,9 @@ def naive_ap(images, threshold, eleven_points):
             wrong += 1
         curve.append((right / total, right / (right + wrong)))
     if eleven_points:
-        return sum(max([p for r, p in curve if r >= t], default=0)
-                   for t in np.arange(11) * 0.1) / 11
+        return (
+            sum(max([p for r, p in curve if r >= t], default=0) for t in np.arange(11) * 0.1) / 11
+        )
     area, last = 0, 0
     for k, (recall, _) in enumerate(curve):
         area += (recall - last) * max(p for _, p in curve[k:])
@@ -51,8 +58,13 @@ def random_images(seed, num_images=12):
     for _ in range(num_images):
         gt = rng.integers(0, 60, (rng.integers(0, 5), 2))
         gt = np.hstack([gt, gt + rng.integers(8, 40, gt.shape)]).astype(float)
-        found = np.concatenate([gt + rng.normal(0, 3, gt.shape), gt + rng.normal(0, 6, gt.shape),
-                                rng.integers(0, 30, (2, 4)) + [0, 0, 40, 40]])
+        found = np.concatenate(
+            [
+                gt + rng.normal(0, 3, gt.shape),
+                gt + rng.normal(0, 6, gt.shape),
+                rng.integers(0, 30, (2, 4)) + [0, 0, 40, 40],
+            ]
+        )
         found = found[rng.random(len(found)) < 0.8]
         images.append((found, rng.random(len(found)), gt, rng.random(len(gt)) < 0.3))
     return images
@@ -71,11 +83,28 @@ def test_equals_mmdet_at_every_threshold():
     mean_ap = pytest.importorskip('mmdet.evaluation.functional.mean_ap')
     images = random_images(0)
     detections = [[np.c_[boxes, scores]] for boxes, scores, _, _ in images]
-    truths = [dict(bboxes=gt[~hard], labels=np.zeros(sum(~hard), int), bboxes_ignore=gt[hard],
-                   labels_ignore=np.zeros(sum(hard), int)) for _, _, gt, hard in images]
-    expected = [mean_ap.eval_map(detections, truths, iou_thr=float(t), dataset=['a'], nproc=1,
-                                 eval_mode='11points', use_legacy_coordinate=True, logger='silent')
-                [0] for t in IOU_THRESHOLDS]
+    truths = [
+        dict(
+            bboxes=gt[~hard],
+            labels=np.zeros(sum(~hard), int),
+            bboxes_ignore=gt[hard],
+            labels_ignore=np.zeros(sum(hard), int),
+        )
+        for _, _, gt, hard in images
+    ]
+    expected = [
+        mean_ap.eval_map(
+            detections,
+            truths,
+            iou_thr=float(t),
+            dataset=['a'],
+            nproc=1,
+            eval_mode='11points',
+            use_legacy_coordinate=True,
+            logger='silent',
+        )[0]
+        for t in IOU_THRESHOLDS
+    ]
     np.testing.assert_allclose(class_aps(images, True), expected, atol=1e-6)
 
 
@@ -91,11 +120,15 @@ def sample(pred, scores, gt, ignored=()):
     def instances(boxes, **more):
         boxes = torch.tensor(boxes, dtype=torch.float).reshape(-1, 4)
         return dict(bboxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.long), **more)
-    return dict(pred_instances=instances(pred, scores=torch.tensor(scores)),
-                gt_instances=instances(gt), ignored_instances=instances(ignored))
+
+    return dict(
+        pred_instances=instances(pred, scores=torch.tensor(scores)),
+        gt_instances=instances(gt),
+        ignored_instances=instances(ignored),
+    )
 
 
-def evaluate(*samples, classes=('a', )):
+def evaluate(*samples, classes=('a',)):
     metric = VOCAPMetric()
     metric.dataset_meta = dict(classes=classes)
     metric.process({}, samples)
@@ -104,21 +137,21 @@ def evaluate(*samples, classes=('a', )):
 
 def test_difficult_objects_neither_help_nor_hurt():
     box, other = [0, 0, 20, 20], [40, 40, 60, 60]
-    plain = evaluate(sample([box], [.9], [box]))
+    plain = evaluate(sample([box], [0.9], [box]))
     assert plain == {'voc/AP': 100, 'voc/AP50': 100, 'voc/AP75': 100}
     # the most confident detection finds the difficult object; nobody finds the second one
-    assert evaluate(sample([box, other], [.5, .9], [box], [other])) == plain
-    assert evaluate(sample([box], [.5], [box], [other])) == plain
+    assert evaluate(sample([box, other], [0.5, 0.9], [box], [other])) == plain
+    assert evaluate(sample([box], [0.5], [box], [other])) == plain
 
 
 def test_a_class_without_objects_counts_as_zero_and_doubles_are_wrong():
     box = [0, 0, 20, 20]
-    assert evaluate(sample([box], [.9], [box]), classes=('a', 'b'))['voc/AP50'] == 50
-    doubled = sample([box, box], [.9, .8], [box, [40, 40, 60, 60]])
+    assert evaluate(sample([box], [0.9], [box]), classes=('a', 'b'))['voc/AP50'] == 50
+    doubled = sample([box, box], [0.9, 0.8], [box, [40, 40, 60, 60]])
     assert evaluate(doubled)['voc/AP50'] == pytest.approx(100 * 6 / 11)
 
 
 def test_ap_is_the_mean_over_ten_thresholds():
     # IoU 20 * 25 / (20 * 30) = .83 counts at .50 ... .80, seven of ten thresholds
-    found = evaluate(sample([[0, 0, 19, 24]], [.9], [[0, 0, 19, 29]]))
+    found = evaluate(sample([[0, 0, 19, 24]], [0.9], [[0, 0, 19, 29]]))
     assert found['voc/AP'] == pytest.approx(70) and found['voc/AP75'] == 100

@@ -1,4 +1,5 @@
 """Jitter, greyscale and blur of a batch: the view that the loader would have made."""
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +18,14 @@ def to_images(pixels):
     return torch.as_tensor(pixels).permute(0, 3, 1, 2).float()
 
 
-def stacked(drawn, largest_sigma=2.):
+def stacked(drawn, largest_sigma=2.0):
     """For a batch, from what was drawn for each of its images."""
-    return DeviceAugmentation(*(torch.from_numpy(np.stack(x)) for x in
-                                zip(*(for_device(d, largest_sigma) for d in drawn))))
+    return DeviceAugmentation(
+        *(
+            torch.from_numpy(np.stack(x))
+            for x in zip(*(for_device(d, largest_sigma) for d in drawn))
+        )
+    )
 
 
 def differences(pixels, drawn):
@@ -53,9 +58,15 @@ def views(scenes):
     return batch_of(scenes, 'device')['query']
 
 
-@pytest.mark.parametrize('name, amounts, largest, mean', [
-    ('brightness', (0.6, 1.0, 1.37), 1, 0.01), ('contrast', (0.6, 1.0, 1.37), 1, 0.01),
-    ('saturation', (0.6, 1.0, 1.37), 1, 0.15), ('hue', (-0.1, 0.0, 0.07, 0.1), 7, 0.05)])
+@pytest.mark.parametrize(
+    'name, amounts, largest, mean',
+    [
+        ('brightness', (0.6, 1.0, 1.37), 1, 0.01),
+        ('contrast', (0.6, 1.0, 1.37), 1, 0.01),
+        ('saturation', (0.6, 1.0, 1.37), 1, 0.15),
+        ('hue', (-0.1, 0.0, 0.07, 0.1), 7, 0.05),
+    ],
+)
 def test_an_adjustment_is_the_loaders(views, name, amounts, largest, mean):
     for amount in amounts:
         drawn = [aug.Photometric([(name, amount)], False, 0)] * len(views['pixels'])
@@ -73,8 +84,9 @@ def test_hue_of_every_colour():
 
 
 def test_grey_is_the_loaders(views):
-    error = differences(views['pixels'].numpy(),
-                        [aug.Photometric([], True, 0)] * len(views['pixels']))
+    error = differences(
+        views['pixels'].numpy(), [aug.Photometric([], True, 0)] * len(views['pixels'])
+    )
     assert error.max() <= 1 and error.mean() < 0.01
 
 
@@ -149,9 +161,16 @@ def test_preprocessor_augments_then_normalises(scenes, channels_last):
 
 def test_strengths_of_the_settings_reach_the_device(scenes):
     """A kernel as long as the setting's widest blur; no blur, jitter or grey where they are off."""
+
     def views(size, photometric):
-        return TwoViews(size, jitter_prob=0, grey_prob=0, blur_sigma=(3, 4), blur_prob=1,
-                        photometric=photometric)
+        return TwoViews(
+            size,
+            jitter_prob=0,
+            grey_prob=0,
+            blur_sigma=(3, 4),
+            blur_prob=1,
+            photometric=photometric,
+        )
 
     batch = batch_of(scenes[:4], 'device', views=views)
     augmentation = batch['query']['augmentation']

@@ -1,4 +1,5 @@
 """The explorer shows the network's cosines, in a real browser, to mouse, touch and keyboard."""
+
 import re
 import runpy
 import sys
@@ -32,8 +33,10 @@ def network(seed):
 def pictures():
     """Three smooth random pictures."""
     rng = np.random.default_rng(0)
-    return [(f'{name}.png', cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (120, 90)))
-            for name in 'abc']
+    return [
+        (f'{name}.png', cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (120, 90)))
+        for name in 'abc'
+    ]
 
 
 def exact_cosine(model, point, place):
@@ -49,20 +52,27 @@ def exact_cosine(model, point, place):
 
 # ---- the codes
 
+
 def test_codes_keep_cosines_and_the_error_is_the_largest():
     features = F.normalize(torch.rand(50, 24) + 0.5, dim=1)
     for dims, bound in ((24, 0.01), (12, 0.2)):
         codes, scale = explorer.quantise(features, dims)
         assert codes.shape == (50, dims) and codes.dtype == torch.int8
-        worst = max(abs(float(features[i] @ features[j])
-                        - int((codes[i].int() * codes[j].int()).sum()) * scale**2)
-                    for i in range(50) for j in range(50))
+        worst = max(
+            abs(
+                float(features[i] @ features[j])
+                - int((codes[i].int() * codes[j].int()).sum()) * scale**2
+            )
+            for i in range(50)
+            for j in range(50)
+        )
         assert explorer.largest_error(features, codes, scale) == pytest.approx(worst, abs=1e-6)
         assert worst < bound
 
 
 class _Noise(nn.Module):
     """A network of stride 32 whose features, 512 independent numbers, cannot be compressed."""
+
     stride = 32
     data_preprocessor = ViewsPreprocessor()
 
@@ -82,16 +92,18 @@ class _SlowDecay(_Noise):
     """512 channels whose variances fall as 1 / rank, a quarter of a ResNet-50's."""
 
     def backbone(self, images):
-        return super().backbone(images) * torch.arange(1, 513).pow(-.5)[:, None, None]
+        return super().backbone(images) * torch.arange(1, 513).pow(-0.5)[:, None, None]
 
 
 def test_features_of_many_channels_get_fewer_cells_until_their_cosines_are_true(
-        tmp_path, monkeypatch, browser):
+    tmp_path, monkeypatch, browser
+):
     # A quarter of the channels, images and dimensions that 40 images of a ResNet-50's three have.
     monkeypatch.setattr(explorer, 'FEATURE_BYTES', explorer.FEATURE_BYTES // 16)
     images = [(f'{i}.png', pictures()[0][1]) for i in range(10)]
-    written = explorer.write_explorer(tmp_path / 'page.html', images, [_SlowDecay()] * 3,
-                                      list('abc'))
+    written = explorer.write_explorer(
+        tmp_path / 'page.html', images, [_SlowDecay()] * 3, list('abc')
+    )
     assert {c['rows'] for c in written} <= {10, 7}
     assert all(c['error'] < explorer.TOLERANCE for c in written)
     browser.open(tmp_path / 'page.html')
@@ -103,10 +115,12 @@ def test_features_of_many_channels_get_fewer_cells_until_their_cosines_are_true(
 
 # ---- mistakes
 
+
 def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys):
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['explorer.py', str(ROOT / 'configs/plrc_demo.py'),
-                                          *map(str, arguments)])
+        monkeypatch.setattr(
+            sys, 'argv', ['explorer.py', str(ROOT / 'configs/plrc_demo.py'), *map(str, arguments)]
+        )
         with pytest.raises(SystemExit) as exit_:
             runpy.run_path(str(ROOT / 'tools/explorer.py'), run_name='__main__')
         assert exit_.value.code == 2
@@ -139,6 +153,7 @@ def test_too_many_cells_for_true_cosines_are_refused(tmp_path, monkeypatch):
 
 
 # ---- in the browser
+
 
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
@@ -173,48 +188,58 @@ def page(browser, path):
 def shown(page):
     """{label: (cosine, affinity)} of the table; (image, row, column) of circle and cross."""
     rows = page.evaluate('[...document.querySelectorAll("tbody tr")].map(r => r.innerText)')
-    values = {label: (float(cosine), float(share[:-1]))
-              for label, cosine, share in (row.split('\t') for row in rows)}
-    places = re.findall(r'(\w)\.png, row (\d+), column (\d+)',
-                        page.evaluate('document.getElementById("where").textContent'))
-    return values, *[('abc'.index(name), int(row) - 1, int(column) - 1)
-                     for name, row, column in places]
+    values = {
+        label: (float(cosine), float(share[:-1]))
+        for label, cosine, share in (row.split('\t') for row in rows)
+    }
+    places = re.findall(
+        r'(\w)\.png, row (\d+), column (\d+)',
+        page.evaluate('document.getElementById("where").textContent'),
+    )
+    return values, *[
+        ('abc'.index(name), int(row) - 1, int(column) - 1) for name, row, column in places
+    ]
 
 
 def pixels(page, selector):
     """(rows, cols, 3) colours of a map."""
-    values, width = page.evaluate(f'''(() => {{
+    values, width = page.evaluate(f"""(() => {{
         const {{width, height}} = document.querySelector('{selector} canvas');
         const copy = new OffscreenCanvas(width, height)
             .getContext('2d', {{willReadFrequently: true}});
         copy.drawImage(document.querySelector('{selector} canvas'), 0, 0);
         return [[...copy.getImageData(0, 0, width, height).data], width];
-    }})()''')
+    }})()""")
     return np.array(values).reshape(-1, width, 4)[..., :3]
 
 
 def cosine_map(model, point, image):
-    return np.array([[exact_cosine(model, point, (image, row, column)) for column in range(14)]
-                     for row in range(0, 14, 13)])  # the first and the last row
+    return np.array(
+        [
+            [exact_cosine(model, point, (image, row, column)) for column in range(14)]
+            for row in range(0, 14, 13)
+        ]
+    )  # the first and the last row
 
 
 def test_values_shown_are_the_tensors_cosines(page, networks):
     stated = float(page.evaluate('document.getElementById("error").textContent'))
     assert 0 < stated < explorer.TOLERANCE
-    for at, to in (((.1, .2), (.9, .7)), ((.55, .95), (.45, .05))):
+    for at, to in (((0.1, 0.2), (0.9, 0.7)), ((0.55, 0.95), (0.45, 0.05))):
         page.mouse(STAGE.format(1), *at, click=True)
         page.mouse(OTHER.format(2), *to)
         values, point, place = shown(page)
         assert point == (0, int(14 * at[1]), int(14 * at[0]))
         assert place == (1, int(14 * to[1]), int(14 * to[0]))
         for label, model in zip(LABELS, networks):
-            assert values[label][0] == pytest.approx(exact_cosine(model, point, place),
-                                                     abs=stated + 0.0006)
+            assert values[label][0] == pytest.approx(
+                exact_cosine(model, point, place), abs=stated + 0.0006
+            )
 
 
 def test_affinity_is_the_softmax_of_cosines(page, networks):
-    page.mouse(STAGE.format(1), .52, .52, click=True)
-    page.mouse(STAGE.format(2), .24, .76)
+    page.mouse(STAGE.format(1), 0.52, 0.52, click=True)
+    page.mouse(STAGE.format(2), 0.24, 0.76)
     values, point, place = shown(page)
     temperature = 10**-0.5
     for label, model in zip(LABELS, networks):
@@ -227,26 +252,28 @@ def test_affinity_is_the_softmax_of_cosines(page, networks):
 def test_hover_and_click_change_the_map_here_and_in_other_images(page, networks):
     viridis = matplotlib.colormaps['viridis']
     before = pixels(page, STAGE.format(2)), pixels(page, OTHER.format(3))
-    page.mouse(STAGE.format(1), .1, .1)  # the circle follows
+    page.mouse(STAGE.format(1), 0.1, 0.1)  # the circle follows
     hovered = pixels(page, STAGE.format(2)), pixels(page, OTHER.format(3))
-    page.mouse(STAGE.format(3), .8, .3, click=True)
+    page.mouse(STAGE.format(3), 0.8, 0.3, click=True)
     clicked = pixels(page, STAGE.format(2)), pixels(page, OTHER.format(3))
-    page.mouse(STAGE.format(1), .1, .9)  # the circle stays
+    page.mouse(STAGE.format(1), 0.1, 0.9)  # the circle stays
     assert shown(page)[1] == (0, 4, 11)
     for one, other in ((before, hovered), (hovered, clicked)):
         assert all((a != b).any() for a, b in zip(one, other))
-    for selector, model, image in ((STAGE.format(2), networks[0], 0),
-                                   (OTHER.format(3), networks[1], 1)):
+    for selector, model, image in (
+        (STAGE.format(2), networks[0], 0),
+        (OTHER.format(3), networks[1], 1),
+    ):
         brightness = np.exp((cosine_map(model, (0, 4, 11), image) - 1) / 10**-0.5)
         expected = viridis(brightness)[..., :3] * 255
         assert np.abs(pixels(page, selector)[[0, -1]] - expected).max() < 6
 
 
 def test_temperature_changes_brightness(page):
-    page.mouse(STAGE.format(1), .52, .52, click=True)
+    page.mouse(STAGE.format(1), 0.52, 0.52, click=True)
     before = pixels(page, STAGE.format(2))
-    page.evaluate('''(() => { const t = document.getElementById('temperature'); t.value = -1.5;
-        t.dispatchEvent(new Event('input', {bubbles: true})); })()''')
+    page.evaluate("""(() => { const t = document.getElementById('temperature'); t.value = -1.5;
+        t.dispatchEvent(new Event('input', {bubbles: true})); })()""")
     page.settle()
     after = pixels(page, STAGE.format(2))
     assert after.sum() < before.sum()
@@ -269,7 +296,7 @@ def test_regions_are_a_fixed_point_of_k_means(page, networks):
 
 
 def test_a_click_below_shows_the_image_large(page):
-    page.mouse(OTHER.format(1), .52, .52, click=True)
+    page.mouse(OTHER.format(1), 0.52, 0.52, click=True)
     assert shown(page)[1] == (1, 7, 7)
     assert page.evaluate('document.querySelector("#stage figcaption").textContent') == 'b.png'
 
@@ -292,8 +319,7 @@ def test_keyboard_alone(page):
     assert moved_point == (0, point[1] + 1, point[2] + 2)
     assert moved_place == (0, place[1] - 1, place[2])
     status = page.evaluate('document.querySelector("[role=status]").textContent')
-    assert all(f'{label} {cosine:.3f}' in status
-               for label, (cosine, _) in shown(page)[0].items())
+    assert all(f'{label} {cosine:.3f}' in status for label, (cosine, _) in shown(page)[0].items())
     page.press('2')
     assert focused() == 'Affinities in a.png by two'
     page.press('PageUp')
@@ -305,9 +331,9 @@ def test_fits_a_phone_and_answers_a_finger(page, path):
     assert page.evaluate('document.documentElement.scrollWidth') == 360
     assert page.evaluate('document.querySelector("#stage .frame").clientWidth') > 140
     before = pixels(page, STAGE.format(2))
-    page.tap(STAGE.format(3), .2, .3)
+    page.tap(STAGE.format(3), 0.2, 0.3)
     assert shown(page)[1] == (0, 4, 2)
     assert (pixels(page, STAGE.format(2)) != before).any()
     page.evaluate('document.getElementById("moves-place").click()')
-    page.tap(STAGE.format(1), .9, .9)
+    page.tap(STAGE.format(1), 0.9, 0.9)
     assert shown(page)[1:] == ((0, 4, 2), (0, 12, 12))

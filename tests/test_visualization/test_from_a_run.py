@@ -1,4 +1,5 @@
 """Gallery, explorer and report of a run that was trained here, against its tensors and scalars."""
+
 import json
 import runpy
 import sys
@@ -24,7 +25,7 @@ sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
 from runs import tiny_config, train  # noqa: E402
 
 LABELS = ['random', 'epoch_1']
-POINT = (.3, .6)
+POINT = (0.3, 0.6)
 
 
 def call(tool, monkeypatch, *arguments):
@@ -36,8 +37,9 @@ def features(model, path, size):
     """(C, h, w) of the last stage."""
     pixels = cv2.resize(read_image(path), (size, size), interpolation=cv2.INTER_AREA)
     with torch.no_grad():
-        return model.backbone(model.data_preprocessor.normalise(
-            torch.from_numpy(pixels)[None]))[-1][0]
+        return model.backbone(model.data_preprocessor.normalise(torch.from_numpy(pixels)[None]))[
+            -1
+        ][0]
 
 
 def check_pages(cfg, images, folder, page, monkeypatch):
@@ -53,10 +55,24 @@ def check_pages(cfg, images, folder, page, monkeypatch):
 
     drawn = []
     gallery = affinity.affinity_gallery
-    monkeypatch.setattr(affinity, 'affinity_gallery',
-                        lambda *a: drawn.append(gallery(*a)) or drawn[0])
-    call('affinity_maps.py', monkeypatch, *common, '--points', f'{POINT[0]},{POINT[1]}', '--count',
-         2, '--size', 224, '--checkpoints', *checkpoints, '--out', folder / 'maps.png')
+    monkeypatch.setattr(
+        affinity, 'affinity_gallery', lambda *a: drawn.append(gallery(*a)) or drawn[0]
+    )
+    call(
+        'affinity_maps.py',
+        monkeypatch,
+        *common,
+        '--points',
+        f'{POINT[0]},{POINT[1]}',
+        '--count',
+        2,
+        '--size',
+        224,
+        '--checkpoints',
+        *checkpoints,
+        '--out',
+        folder / 'maps.png',
+    )
     monkeypatch.undo()
     shown_maps = [axes.images[0].get_array() for axes in drawn[0].axes if axes.images]
     for i, path in enumerate(paths):
@@ -64,15 +80,27 @@ def check_pages(cfg, images, folder, page, monkeypatch):
             cells = features(model, path, 224)
             anchor = read_points(cells[None], torch.tensor([[POINT]]))[0, 0]
             cells = F.interpolate(cells[None], (56, 56), mode='bilinear')[0]
-            np.testing.assert_allclose(shown_maps[3 * i + 1 + j], torch.cosine_similarity(
-                cells, anchor[:, None, None], dim=0), atol=1e-5)
+            np.testing.assert_allclose(
+                shown_maps[3 * i + 1 + j],
+                torch.cosine_similarity(cells, anchor[:, None, None], dim=0),
+                atol=1e-5,
+            )
 
-    call('explorer.py', monkeypatch, *common, '--count', 2, '--checkpoints', *checkpoints,
-         '--out', folder / 'explorer.html')
+    call(
+        'explorer.py',
+        monkeypatch,
+        *common,
+        '--count',
+        2,
+        '--checkpoints',
+        *checkpoints,
+        '--out',
+        folder / 'explorer.html',
+    )
     page.open(folder / 'explorer.html')
     before = seen.pixels(page, seen.STAGE.format(3))
-    page.mouse(seen.STAGE.format(1), .2, .3, click=True)
-    page.mouse(seen.OTHER.format(2), .8, .6)
+    page.mouse(seen.STAGE.format(1), 0.2, 0.3, click=True)
+    page.mouse(seen.OTHER.format(2), 0.8, 0.6)
     assert (seen.pixels(page, seen.STAGE.format(3)) != before).any()
     stated = float(page.evaluate('document.getElementById("error").textContent'))
     rows = page.evaluate('[...document.querySelectorAll("tbody tr")].map(r => r.innerText)')
@@ -85,7 +113,7 @@ def check_pages(cfg, images, folder, page, monkeypatch):
 
     call('report.py', monkeypatch, folder / 'run', '--out', folder / 'report.html')
     rows = test_report.table((folder / 'report.html').read_text(), 'results')
-    file, = (folder / 'run').glob('*/vis_data/scalars.json')
+    (file,) = (folder / 'run').glob('*/vis_data/scalars.json')
     logged = [json.loads(line) for line in file.read_text().splitlines()]
     losses = [entry for entry in logged if 'loss' in entry]
     terms = [name for name in losses[-1] if name.startswith(('loss', 'l_'))]
@@ -103,10 +131,18 @@ def test_of_the_demo(browser, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv('PLRC_SCENES', str(scenes))
     cfg = Config.fromfile(ROOT / 'configs/plrc_demo.py')
     monkeypatch.undo()
-    cfg.merge_from_dict({
-        'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'train_dataloader.batch_size': 4,
-        'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
-        'default_hooks.logger.interval': 1, 'model.warmup_epochs': 0, 'model.queue_size': 64})
+    cfg.merge_from_dict(
+        {
+            'train_cfg.max_epochs': 1,
+            'train_cfg.val_interval': 1,
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'default_hooks.logger.interval': 1,
+            'model.warmup_epochs': 0,
+            'model.queue_size': 64,
+        }
+    )
     cfg.work_dir = str(tmp_path / 'run')
     rows = check_pages(cfg, scenes / 'val', tmp_path, browser, monkeypatch)
     assert (tmp_path / 'run' / 'best_knn_seg_mIoU_epoch_1.pth').is_file()
@@ -116,8 +152,11 @@ def test_of_the_demo(browser, tmp_path, monkeypatch):  # noqa: F811
 
 @pytest.mark.real_data
 def test_of_a_run_on_photographs(real_data, browser, tmp_path, monkeypatch):  # noqa: F811
-    cfg = tiny_config(real_data / 'pretrain', tmp_path / 'run', **{
-        'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 16})
+    cfg = tiny_config(
+        real_data / 'pretrain',
+        tmp_path / 'run',
+        **{'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 16},
+    )
     images = tmp_path / 'photographs'
     images.mkdir()
     for path in sorted((real_data / 'pretrain').rglob('*.jpg'))[:2]:

@@ -1,4 +1,5 @@
 """Affinity maps equal cosines; curves show what was logged."""
+
 import json
 
 import numpy as np
@@ -22,6 +23,7 @@ def test_affinity_map_is_the_cosine_to_the_point(net, photo):
     # A 64-pixel input has a map of 2 x 2; at resolution 2 nothing is interpolated.
     got = affinity_map(net, photo, (0.75, 0.25), size=64, resolution=2)
     import cv2
+
     pixels = torch.from_numpy(cv2.resize(photo, (64, 64), interpolation=cv2.INTER_AREA))
     with torch.no_grad():
         features = net.backbone(net.data_preprocessor.normalise(pixels[None]))[-1][0]
@@ -32,12 +34,15 @@ def test_affinity_map_is_the_cosine_to_the_point(net, photo):
     assert got[0, 1] == pytest.approx(1)
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(point=(1.2, 0.5)), 'outside the image'),
-    (dict(point=(0.5, -0.1)), 'outside the image'),
-    (dict(size=32), 'size=32 is too small'),
-    (dict(image=np.zeros((20, 300, 3), np.uint8)), '300 x 20 pixels is too small'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(point=(1.2, 0.5)), 'outside the image'),
+        (dict(point=(0.5, -0.1)), 'outside the image'),
+        (dict(size=32), 'size=32 is too small'),
+        (dict(image=np.zeros((20, 300, 3), np.uint8)), '300 x 20 pixels is too small'),
+    ],
+)
 def test_what_cannot_be_drawn_is_one_error(net, photo, change, message):
     arguments = dict(image=photo, point=(0.5, 0.5), size=64)
     arguments.update(change)
@@ -46,14 +51,17 @@ def test_what_cannot_be_drawn_is_one_error(net, photo, change, message):
 
 
 def test_gallery_shows_the_maps_of_each_model(net, photo):
-    other = PLRC(backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=8),
-                 embedding_dim=8, queue_size=8).eval()
-    images, points = [photo, photo[::-1], photo[:60]], [(.5, .5), (.1, .9), (0, 1)]
+    other = PLRC(
+        backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=8),
+        embedding_dim=8,
+        queue_size=8,
+    ).eval()
+    images, points = [photo, photo[::-1], photo[:60]], [(0.5, 0.5), (0.1, 0.9), (0, 1)]
     figure = affinity_gallery(images, points, [net, other], ['a', 'b'], size=64)
     shown = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title() for axes in shown[:6]] == ['image', 'a', 'b'] * 2
     for i, (image, point) in enumerate(zip(images, points)):
-        group = shown[3 * i:3 * i + 3]
+        group = shown[3 * i : 3 * i + 3]
         assert np.array_equal(group[0].images[0].get_array(), image)
         circle, (height, width) = group[0].patches[0], image.shape[:2]
         assert circle.center == (point[0] * width, point[1] * height)
@@ -72,7 +80,7 @@ def test_object_centre_lies_in_the_largest_object():
     x, y = object_centre(instances)
     assert instances[int(y * 8), int(x * 10)] == 2
     centroid = np.argwhere(instances == 2).mean(0)
-    nearest = min(np.argwhere(instances == 2), key=lambda p: ((p - centroid)**2).sum())
+    nearest = min(np.argwhere(instances == 2), key=lambda p: ((p - centroid) ** 2).sum())
     assert (y * 8 - 0.5, x * 10 - 0.5) == pytest.approx(tuple(nearest))
     assert object_centre(np.zeros((4, 4), int)) == (0.5, 0.5)
 
@@ -81,9 +89,12 @@ def test_curves_of_resumed_runs_are_joined(tmp_path):
     for run, steps in (('1', (1, 2, 3)), ('2', (3, 4))):
         folder = tmp_path / run / 'vis_data'
         folder.mkdir(parents=True)
-        (folder / 'scalars.json').write_text('\n'.join(json.dumps(
-            dict(step=s, loss=s * float(run), l_m=1., top1=0.)) for s in steps))
-    assert read_scalars(tmp_path)['loss'] == [(1, 1.), (2, 2.), (3, 6.), (4, 8.)]
+        (folder / 'scalars.json').write_text(
+            '\n'.join(
+                json.dumps(dict(step=s, loss=s * float(run), l_m=1.0, top1=0.0)) for s in steps
+            )
+        )
+    assert read_scalars(tmp_path)['loss'] == [(1, 1.0), (2, 2.0), (3, 6.0), (4, 8.0)]
     labels = [line.get_label() for axes in plot_curves(tmp_path).axes for line in axes.lines]
     assert labels == ['total', 'L_m, image', 'top-1 in the queue']
     with pytest.raises(SettingsError, match='scalars.json'):
@@ -93,7 +104,7 @@ def test_curves_of_resumed_runs_are_joined(tmp_path):
 def test_a_last_line_cut_short_is_left_out_another_is_named(tmp_path):
     file = tmp_path / '1' / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)
-    lines = [json.dumps(dict(step=s, loss=s + .5)) for s in (1, 2, 3)]
+    lines = [json.dumps(dict(step=s, loss=s + 0.5)) for s in (1, 2, 3)]
     file.write_text('\n'.join([*lines[:2], lines[2][:9]]))
     with pytest.warns(UserWarning, match='scalars.json: the last line is cut short'):
         assert read_scalars(tmp_path)['loss'] == [(1, 1.5), (2, 2.5)]

@@ -1,4 +1,5 @@
 """The report shows the numbers that were logged, and says what is missing."""
+
 import html
 import json
 import re
@@ -18,8 +19,19 @@ from plrc_plugin.registry import MODELS
 from plrc_plugin.visualization import report
 from plrc_plugin.visualization.run import read_run, read_runs
 
-LOSSES = [dict(loss=5 - s / 7, l_m=6.1 + s / 3, top1=s / 100, time=0.5 + 0.1 * (s % 2),
-               data_time=0.01, epoch=1 + (s - 1) // 4, iter=s, step=s) for s in range(1, 9)]
+LOSSES = [
+    dict(
+        loss=5 - s / 7,
+        l_m=6.1 + s / 3,
+        top1=s / 100,
+        time=0.5 + 0.1 * (s % 2),
+        data_time=0.01,
+        epoch=1 + (s - 1) // 4,
+        iter=s,
+        step=s,
+    )
+    for s in range(1, 9)
+]
 METRICS = [dict(mIoU=4.5 + s, time=1.0, data_time=0.1, step=s) for s in (1, 2)]
 ENVIRONMENT = 'System environment:\n    PyTorch: 2.10\n    GPU number: 2'
 
@@ -33,21 +45,28 @@ def work_dir(tmp_path_factory):
     lines = [*LOSSES[:4], METRICS[0], *LOSSES[4:], METRICS[1]]
     (data / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     cfg = Config.fromfile(ROOT / 'configs/mocov2_in1k.py')
-    cfg.merge_from_dict({
-        'model.backbone.depth': 18, 'model.backbone.base_channels': 4, 'model.queue_size': 8,
-        'train_dataloader.batch_size': 16,
-        'train_dataloader.dataset.data_root': str(folder.parent / 'images')})
+    cfg.merge_from_dict(
+        {
+            'model.backbone.depth': 18,
+            'model.backbone.base_channels': 4,
+            'model.queue_size': 8,
+            'train_dataloader.batch_size': 16,
+            'train_dataloader.dataset.data_root': str(folder.parent / 'images'),
+        }
+    )
     cfg.dump(data / 'config.py')
     for epoch in (1, 2, 10):
-        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()),
-                   folder / f'epoch_{epoch}.pth')
+        torch.save(
+            dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / f'epoch_{epoch}.pth'
+        )
     rule = '-' * 60
     (data.parent / 'a.log').write_text(f'INFO - \n{rule}\n{ENVIRONMENT}\n{rule}\n\nINFO - Config:')
     (folder.parent / 'images').mkdir()
     rng = np.random.default_rng(0)
     for i in range(9):
         Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(
-            folder.parent / 'images' / f'{i}.png')
+            folder.parent / 'images' / f'{i}.png'
+        )
     Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(data / 'vis_image' / 'affinity_2.png')
     return folder
 
@@ -92,8 +111,11 @@ def test_numbers_are_those_logged(work_dir, tmp_path):
 
 def test_curves_are_the_scalars_over_iterations(work_dir, other):
     runs = [read_run(work_dir), read_run(other)]
-    panels = {axes.get_title(): axes for axes in report.draw_curves(
-        runs, ['loss', 'mIoU']).axes if axes.get_title()}
+    panels = {
+        axes.get_title(): axes
+        for axes in report.draw_curves(runs, ['loss', 'mIoU']).axes
+        if axes.get_title()
+    }
     assert [line.get_label() for line in panels['loss'].lines] == ['first', 'second']
     for line in panels['loss'].lines:
         assert line.get_xydata().tolist() == [[e['step'], e['loss']] for e in LOSSES]
@@ -110,7 +132,11 @@ def test_several_runs_are_compared(work_dir, other, tmp_path):
 
 
 def test_runs_in_folders_of_one_name_are_told_apart(work_dir, tmp_path):
-    folders = [tmp_path / 'plrc' / 'seed0', tmp_path / 'moco' / 'seed0', tmp_path / 'moco' / 'seed1']
+    folders = [
+        tmp_path / 'plrc' / 'seed0',
+        tmp_path / 'moco' / 'seed0',
+        tmp_path / 'moco' / 'seed1',
+    ]
     for folder in folders:
         shutil.copytree(work_dir, folder, ignore=shutil.ignore_patterns('*.pth'))
     assert [run.name for run in read_runs(folders[1:])] == ['seed0', 'seed1']

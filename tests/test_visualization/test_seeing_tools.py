@@ -1,4 +1,5 @@
 """The commands that look at checkpoints: methods side by side, numbers, a line per mistake."""
+
 import json
 import re
 import runpy
@@ -28,7 +29,8 @@ TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2
 METHODS = dict(
     plrc=dict(type='plrc_plugin.PLRC', queue_size=8, embedding_dim=8),
     region=dict(type='plrc_plugin.RegionContrast', queue_size=8, embedding_dim=8),
-    moco=dict(type='plrc_plugin.MomentumContrast', queue_size=8, embedding_dim=8))
+    moco=dict(type='plrc_plugin.MomentumContrast', queue_size=8, embedding_dim=8),
+)
 
 
 @pytest.fixture(scope='module')
@@ -43,11 +45,12 @@ def folder(tmp_path_factory):
             value.data *= 1.5
         for norm in net.modules():
             if isinstance(norm, torch.nn.BatchNorm2d):
-                norm.running_mean.uniform_(-.1, .1)
+                norm.running_mean.uniform_(-0.1, 0.1)
         torch.save(dict(state_dict=net.state_dict()), folder / f'{name}.pth')
     (folder / 'config.py').write_text(
         f"custom_imports = dict(imports=['plrc_plugin'])\n"
-        f"model = {dict(backbone=TRUNK, **METHODS['plrc'])}\n")
+        f'model = {dict(backbone=TRUNK, **METHODS["plrc"])}\n'
+    )
     torch.save(dict(state_dict={'head.weight': torch.ones(2)}), folder / 'no_encoder.pth')
     Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(folder / 'small.png')
     return folder
@@ -71,8 +74,15 @@ def gallery(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(affinity, 'affinity_gallery', draw)
 
     def run(*arguments):
-        call('affinity_maps.py', monkeypatch, folder / 'config.py', *arguments,
-             '--out', tmp_path / 'maps.png', tmp_path / 'maps.pdf')
+        call(
+            'affinity_maps.py',
+            monkeypatch,
+            folder / 'config.py',
+            *arguments,
+            '--out',
+            tmp_path / 'maps.png',
+            tmp_path / 'maps.pdf',
+        )
         return figures[-1]
 
     return run
@@ -80,9 +90,24 @@ def gallery(folder, tmp_path, monkeypatch):
 
 def test_gallery_of_methods_side_by_side(folder, gallery, tmp_path):
     files = [str(folder / f'{name}.pth') for name in METHODS]
-    figure = gallery('--data', 'scenes', '--root', folder / 'scenes', '--count', 2, '--size', 128,
-                     '--checkpoints', *files, 'random',
-                     '--labels', 'PLRC', 'region', 'MoCo', 'none')
+    figure = gallery(
+        '--data',
+        'scenes',
+        '--root',
+        folder / 'scenes',
+        '--count',
+        2,
+        '--size',
+        128,
+        '--checkpoints',
+        *files,
+        'random',
+        '--labels',
+        'PLRC',
+        'region',
+        'MoCo',
+        'none',
+    )
     axes = [a for a in figure.axes if a.images]
     assert [a.get_title() for a in axes[:5]] == ['image', 'PLRC', 'region', 'MoCo', 'none']
     cfg = Config.fromfile(folder / 'config.py')
@@ -93,8 +118,9 @@ def test_gallery_of_methods_side_by_side(folder, gallery, tmp_path):
         state = load_encoder(cfg, 'random').state_dict()
         if name in METHODS:
             state = torch.load(folder / f'{name}.pth')['state_dict']
-        model.backbone.load_state_dict({
-            k[len('backbone.'):]: v for k, v in state.items() if k.startswith('backbone.')})
+        model.backbone.load_state_dict(
+            {k[len('backbone.') :]: v for k, v in state.items() if k.startswith('backbone.')}
+        )
         data = masked_images('scenes', folder / 'scenes', 'val')
         image, _, instances = COCOMasks(data['annotations'], data['images'])[0]
         point = affinity.object_centre(instances)
@@ -108,12 +134,20 @@ def test_gallery_of_methods_side_by_side(folder, gallery, tmp_path):
 
 def test_points_given_per_image_and_momentum(folder, gallery):
     files = sorted((folder / 'scenes/val').glob('*.jpg'))[:2]
-    arguments = [*files, '--points', '.25,.75', '1,0', '--size', 64, '--checkpoints',
-                 folder / 'plrc.pth']
+    arguments = [
+        *files,
+        '--points',
+        '.25,.75',
+        '1,0',
+        '--size',
+        64,
+        '--checkpoints',
+        folder / 'plrc.pth',
+    ]
     figure, momentum = gallery(*arguments), gallery(*arguments, '--momentum')
     photo, shown = [a for a in figure.axes if a.images][:2]
     height, width = photo.images[0].get_array().shape[:2]
-    assert photo.patches[0].center == (.25 * width, .75 * height)
+    assert photo.patches[0].center == (0.25 * width, 0.75 * height)
     other = [a for a in momentum.axes if a.images][1]
     assert np.abs(shown.images[0].get_array() - other.images[0].get_array()).max() > 1e-3
     # The momentum encoder's trunk, at a point that is a cell's centre.
@@ -124,18 +158,34 @@ def test_points_given_per_image_and_momentum(folder, gallery):
 
 @pytest.mark.real_data
 def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
-    cfg = tiny_config(real_data / 'pretrain', tmp_path / 'run', **{
-        'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 8})
+    cfg = tiny_config(
+        real_data / 'pretrain',
+        tmp_path / 'run',
+        **{'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 8},
+    )
     cfg.experiment_name = str(tmp_path)
     runner = train(cfg)
     cfg.dump(tmp_path / 'config.py')
     drawn = []
     original = affinity.affinity_gallery
-    monkeypatch.setattr(affinity, 'affinity_gallery',
-                        lambda *a: drawn.append(original(*a)) or drawn[0])
-    call('affinity_maps.py', monkeypatch, tmp_path / 'config.py', '--data', 'voc', '--root',
-         real_data / 'VOCdevkit/VOC2012', '--count', 2, '--checkpoints',
-         tmp_path / 'run/epoch_1.pth', '--out', tmp_path / 'maps.png')
+    monkeypatch.setattr(
+        affinity, 'affinity_gallery', lambda *a: drawn.append(original(*a)) or drawn[0]
+    )
+    call(
+        'affinity_maps.py',
+        monkeypatch,
+        tmp_path / 'config.py',
+        '--data',
+        'voc',
+        '--root',
+        real_data / 'VOCdevkit/VOC2012',
+        '--count',
+        2,
+        '--checkpoints',
+        tmp_path / 'run/epoch_1.pth',
+        '--out',
+        tmp_path / 'maps.png',
+    )
     # At 896 pixels the trunk of stride 16 gives 56 x 56 cells: what is shown are plain cosines.
     masks = VOCMasks(real_data / 'VOCdevkit/VOC2012', 'val')
     shown = [a.images[0].get_array() for a in drawn[0].axes if a.images]
@@ -153,22 +203,28 @@ def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
         np.testing.assert_allclose(shown[2 * i + 1], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['scenes/val', '--checkpoints', 'no_encoder.pth'], 'no_encoder.pth holds no encoder'),
-    (['scenes/val', '--checkpoints', 'nowhere.pth'], 'no checkpoint at .*nowhere.pth'),
-    (['small.png'], '40 x 20 pixels is too small'),
-    (['nowhere.png'], 'nowhere.png'),
-    (['config.py'], 'config.py'),
-    (['scenes/val', '--points', '.5,1.5'], 'outside the image'),
-    (['scenes/val', '--points', '.5,.5', '0,0'], '2 points for 4 images'),
-    (['scenes/val', '--points', 'middle'], 'invalid point value'),
-    (['scenes/val', '--out', 'nowhere/maps.png'], 'No such file or directory.*nowhere/maps.png'),
-    (['scenes/val', '--out', 'maps.gif'], 'end in .png or .pdf'),
-    (['--data', 'voc'], 'VOCMasks: there is no list'),
-    ([], 'either images or --data'),
-    (['scenes/val', '--size', '0'], 'size must be a positive integer, got 0'),
-    (['scenes/val', '--per-row', '0'], 'per_row must be a positive integer, got 0'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['scenes/val', '--checkpoints', 'no_encoder.pth'], 'no_encoder.pth holds no encoder'),
+        (['scenes/val', '--checkpoints', 'nowhere.pth'], 'no checkpoint at .*nowhere.pth'),
+        (['small.png'], '40 x 20 pixels is too small'),
+        (['nowhere.png'], 'nowhere.png'),
+        (['config.py'], 'config.py'),
+        (['scenes/val', '--points', '.5,1.5'], 'outside the image'),
+        (['scenes/val', '--points', '.5,.5', '0,0'], '2 points for 4 images'),
+        (['scenes/val', '--points', 'middle'], 'invalid point value'),
+        (
+            ['scenes/val', '--out', 'nowhere/maps.png'],
+            'No such file or directory.*nowhere/maps.png',
+        ),
+        (['scenes/val', '--out', 'maps.gif'], 'end in .png or .pdf'),
+        (['--data', 'voc'], 'VOCMasks: there is no list'),
+        ([], 'either images or --data'),
+        (['scenes/val', '--size', '0'], 'size must be a positive integer, got 0'),
+        (['scenes/val', '--per-row', '0'], 'per_row must be a positive integer, got 0'),
+    ],
+)
 def test_a_mistake_is_one_line(arguments, message, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as end:
@@ -180,31 +236,59 @@ def test_a_mistake_is_one_line(arguments, message, folder, monkeypatch, capsys):
 
 
 def test_probe_writes_what_the_function_gives(folder, tmp_path, monkeypatch, capsys):
-    call('probe.py', monkeypatch, folder / 'config.py',
-         '--checkpoint', folder / 'moco.pth', 'random', '--data', 'scenes', '--root', folder / 'scenes', '--size', 64, '--cells', 8, '--seeds', 2,
-         '--features', 'projected', '--momentum', '--out', tmp_path / 'probes.json')
+    call(
+        'probe.py',
+        monkeypatch,
+        folder / 'config.py',
+        '--checkpoint',
+        folder / 'moco.pth',
+        'random',
+        '--data',
+        'scenes',
+        '--root',
+        folder / 'scenes',
+        '--size',
+        64,
+        '--cells',
+        8,
+        '--seeds',
+        2,
+        '--features',
+        'projected',
+        '--momentum',
+        '--out',
+        tmp_path / 'probes.json',
+    )
     written = json.loads((tmp_path / 'probes.json').read_text())
     assert written['settings']['features'] == 'projected'
     numbers = written['results'][str(folder / 'moco.pth')]
-    model = load_encoder(Config.fromfile(folder / 'config.py'), str(folder / 'moco.pth'),
-                         momentum=True, projector=True)
+    model = load_encoder(
+        Config.fromfile(folder / 'config.py'),
+        str(folder / 'moco.pth'),
+        momentum=True,
+        projector=True,
+    )
     state = torch.load(folder / 'moco.pth')['state_dict']
     assert torch.equal(model.projector[0].weight, state['momentum_projector.0.weight'])
-    data = ProbeCells(*(masked_images('scenes', folder / 'scenes', s) for s in ('train', 'val')),
-                      size=64, cells=8)
+    data = ProbeCells(
+        *(masked_images('scenes', folder / 'scenes', s) for s in ('train', 'val')), size=64, cells=8
+    )
     expected = evaluate_encoder(model, data, projected=True, seeds=2)
     assert {k: v for k, v in numbers.items() if k != 'seconds'} == pytest.approx(expected)
     assert numbers['affinity/auc'] != written['results']['random']['affinity/auc']
     assert f'{expected["affinity/auc"]:.4f}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--batch-size', '0'], 'batch_size must be a positive integer, got 0'),
-    (['--root', 'nowhere'], 'cannot be read as COCO JSON'),
-    (['--out', 'nowhere/probes.json'], 'there is no folder nowhere'),
-    (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no encoder'),
-    (['--root', 'scenes', '--size', '100'], 'size must be a multiple of cells'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--batch-size', '0'], 'batch_size must be a positive integer, got 0'),
+        (['--root', 'nowhere'], 'cannot be read as COCO JSON'),
+        (['--out', 'nowhere/probes.json'], 'there is no folder nowhere'),
+        (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no encoder'),
+        (['--root', 'scenes', '--size', '100'], 'size must be a multiple of cells'),
+    ],
+)
 def test_a_mistake_of_the_probe_is_one_line(arguments, message, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as end:

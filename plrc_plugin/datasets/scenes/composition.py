@@ -1,4 +1,5 @@
 """Compose one multi-object scene, with its truth, from cut-out objects and backgrounds."""
+
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
@@ -9,11 +10,11 @@ from plrc_plugin.datasets.scenes.cutouts import CATEGORIES, Cutout, load_backdro
 from plrc_plugin.errors import SettingsError
 
 SPLITS = ('train', 'val')  # each its own random stream
-MIN_VISIBLE = .35  # share of an object that must stay visible
-MIN_AREA = .002  # of the scene: smaller objects are not placed
+MIN_VISIBLE = 0.35  # share of an object that must stay visible
+MIN_AREA = 0.002  # of the scene: smaller objects are not placed
 MIN_SIDE = 64  # pixels; below it the objects are blots
 _TRIES = 12
-_ASPECTS = ((1., 1.), (1., 1.), (1., .875), (.875, 1.))
+_ASPECTS = ((1.0, 1.0), (1.0, 1.0), (1.0, 0.875), (0.875, 1.0))
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Instance:
         category: Index into :data:`CATEGORIES`.
         mask: (H, W) bool, the pixels where this object is seen (occluded ones are not).
     """
+
     category: int
     mask: np.ndarray
 
@@ -47,6 +49,7 @@ class Scene:
         instances: The objects, back to front; their masks are disjoint.
         semantic: (H, W) uint8, 0 for the background and 1 + category index for objects.
     """
+
     image: np.ndarray
     instances: List[Instance]
     semantic: np.ndarray
@@ -54,15 +57,22 @@ class Scene:
 
 def check_size(size: Tuple[int, int]) -> None:
     """Raise SettingsError unless ``size`` is a (width, height) that scenes can have."""
-    if (len(size) != 2 or not all(isinstance(side, (int, np.integer)) for side in size)
-            or min(size) < MIN_SIDE or max(size) > 4 * min(size)):
-        raise SettingsError(f'size must be whole (width, height) of at least {MIN_SIDE} pixels '
-                            f'each, one at most 4 times the other, got {tuple(size)}')
+    if (
+        len(size) != 2
+        or not all(isinstance(side, (int, np.integer)) for side in size)
+        or min(size) < MIN_SIDE
+        or max(size) > 4 * min(size)
+    ):
+        raise SettingsError(
+            f'size must be whole (width, height) of at least {MIN_SIDE} pixels '
+            f'each, one at most 4 times the other, got {tuple(size)}'
+        )
 
 
 @dataclass
 class _Layer:
     """An object placed in the scene; (x, y) is where its (h, w, 4) patch starts."""
+
     category: int
     patch: np.ndarray
     x: int
@@ -74,8 +84,9 @@ class _Layer:
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
 
-def compose_scene(seed: int, index: int, split: str = 'train',
-                  size: Tuple[int, int] = (320, 240)) -> Scene:
+def compose_scene(
+    seed: int, index: int, split: str = 'train', size: Tuple[int, int] = (320, 240)
+) -> Scene:
     """Compose scene ``index`` of a stream; the same arguments give the same scene.
 
     Objects are painted back to front. An object that would hide another one almost wholly, or
@@ -102,7 +113,7 @@ def compose_scene(seed: int, index: int, split: str = 'train',
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
     width, height = (int(round(side * share)) for side, share in zip(size, aspect))
 
-    horizon = rng.uniform(.3, .6) if rng.random() < .65 else None
+    horizon = rng.uniform(0.3, 0.6) if rng.random() < 0.65 else None
     canvas = _background(rng, width, height, horizon)
     layers, owner = _arrange(rng, width, height, horizon)
     for layer in layers:
@@ -117,15 +128,16 @@ def compose_scene(seed: int, index: int, split: str = 'train',
 
 # ---- background ---------------------------------------------------------------------------
 
+
 def _background(rng, width: int, height: int, horizon: Optional[float]) -> np.ndarray:
     """(H, W, 3) float32 in [0, 1]: one surface, or a wall or view above a floor."""
     backdrops = load_backdrops()
-    kinds = ('texture', 'view') if horizon is not None or rng.random() < .3 else ('texture',)
+    kinds = ('texture', 'view') if horizon is not None or rng.random() < 0.3 else ('texture',)
     canvas = _crop(rng, _pick(rng, backdrops[_pick(rng, kinds)]), width, height)
     if horizon is None:
         return canvas
-    if rng.random() < .5:  # out of focus
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(.8, 3.))
+    if rng.random() < 0.5:  # out of focus
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.8, 3.0))
     top = int(horizon * height)
     canvas[top:] = _floor(rng, _pick(rng, backdrops['texture']), width, height - top)
     edge = slice(max(top - 2, 0), top + 2)
@@ -137,33 +149,35 @@ def _crop(rng, picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """A random part of a picture, of the scene's aspect, flipped or not, with its own light."""
     rows, columns = picture.shape[:2]
     largest = min(columns / width, rows / height)
-    share = rng.uniform(.55, 1.) * largest
+    share = rng.uniform(0.55, 1.0) * largest
     w, h = int(width * share), int(height * share)
     x, y = rng.integers(columns - w + 1), rng.integers(rows - h + 1)
-    part = picture[y:y + h, x:x + w]
-    if rng.random() < .5:
+    part = picture[y : y + h, x : x + w]
+    if rng.random() < 0.5:
         part = part[:, ::-1]
     interpolation = cv2.INTER_AREA if share > 1 else cv2.INTER_LINEAR
     part = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=interpolation)
-    return _graded(rng, part.astype(np.float32) / 255, hue=12., gain=(.65, 1.1))
+    return _graded(rng, part.astype(np.float32) / 255, hue=12.0, gain=(0.65, 1.1))
 
 
 def _floor(rng, texture: np.ndarray, width: int, height: int) -> np.ndarray:
     """A texture seen in perspective, (height, width, 3) float32; its far edge is the top."""
     side = texture.shape[0]
-    if rng.random() < .5:
+    if rng.random() < 0.5:
         texture = np.ascontiguousarray(texture.transpose(1, 0, 2))
-    inset = side * rng.uniform(.2, .36)  # how much wider the strip seen far away is
+    inset = side * rng.uniform(0.2, 0.36)  # how much wider the strip seen far away is
     source = np.float32([[0, 0], [side, 0], [side - inset, side], [inset, side]])
     target = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
     matrix = cv2.getPerspectiveTransform(source, target)
-    small = cv2.GaussianBlur(texture, (0, 0), max(side / width / 3, .3))  # against aliasing
-    floor = cv2.warpPerspective(small, matrix, (width, height), flags=cv2.INTER_LINEAR,
-                                borderMode=cv2.BORDER_REFLECT)
-    return _graded(rng, floor.astype(np.float32) / 255, hue=12., gain=(.65, 1.1))
+    small = cv2.GaussianBlur(texture, (0, 0), max(side / width / 3, 0.3))  # against aliasing
+    floor = cv2.warpPerspective(
+        small, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return _graded(rng, floor.astype(np.float32) / 255, hue=12.0, gain=(0.65, 1.1))
 
 
 # ---- objects ------------------------------------------------------------------------------
+
 
 def _arrange(rng, width: int, height: int, horizon: Optional[float]):
     """Choose and place the objects.
@@ -174,26 +188,29 @@ def _arrange(rng, width: int, height: int, horizon: Optional[float]):
     """
     count = int(rng.integers(2, 7))
     categories = rng.permutation(len(CATEGORIES))[:count]
-    if rng.random() < .35:
+    if rng.random() < 0.35:
         categories[-1] = categories[0]  # two of a kind
     chosen = [(int(c), _pick(rng, load_cutouts()[CATEGORIES[c]])) for c in categories]
-    nearness = np.where([cutout.cut_below for _, cutout in chosen],
-                        1., rng.uniform(0, .9, size=count))
+    nearness = np.where(
+        [cutout.cut_below for _, cutout in chosen], 1.0, rng.uniform(0, 0.9, size=count)
+    )
     layers: List[_Layer] = []
     full: List[int] = []  # the pixels of each layer were nothing in front of it
     owner = np.full((height, width), -1, np.int32)
     for i in np.argsort(nearness, kind='stable'):
         category, cutout = chosen[i]
         for attempt in range(_TRIES):
-            layer = _place(rng, category, cutout, nearness[i], .93 ** attempt,
-                           width, height, horizon)
-            solid = layer.patch[..., 3] > .5
+            layer = _place(
+                rng, category, cutout, nearness[i], 0.93**attempt, width, height, horizon
+            )
+            solid = layer.patch[..., 3] > 0.5
             hidden = owner.copy()
             hidden[layer.window()][solid] = len(layers)
             visible = np.bincount(hidden.ravel() + 1, minlength=len(layers) + 2)[1:]
-            if (visible[-1] >= MIN_AREA * width * height
-                    and all(v >= MIN_VISIBLE * f and v >= MIN_AREA * width * height
-                            for v, f in zip(visible, full))):
+            if visible[-1] >= MIN_AREA * width * height and all(
+                v >= MIN_VISIBLE * f and v >= MIN_AREA * width * height
+                for v, f in zip(visible, full)
+            ):
                 layers.append(layer)
                 full.append(int(visible[-1]))
                 owner = hidden
@@ -201,36 +218,44 @@ def _arrange(rng, width: int, height: int, horizon: Optional[float]):
     return layers, owner
 
 
-def _place(rng, category: int, cutout: Cutout, nearness: float, shrink: float,
-           width: int, height: int, horizon: Optional[float]) -> _Layer:
+def _place(
+    rng,
+    category: int,
+    cutout: Cutout,
+    nearness: float,
+    shrink: float,
+    width: int,
+    height: int,
+    horizon: Optional[float],
+) -> _Layer:
     """Warp a cut-out to a random place, size and pose, and give it its light and shadow."""
     columns, rows = cutout.size
     tall = height * rng.uniform(*cutout.height_range) * shrink
     if horizon is not None and not cutout.cut_below:
-        tall *= .6 + .5 * nearness  # farther is smaller
+        tall *= 0.6 + 0.5 * nearness  # farther is smaller
     else:
-        tall *= rng.uniform(.7, 1.)
-    scale = min(tall / rows, .7 * width / columns)
+        tall *= rng.uniform(0.7, 1.0)
+    scale = min(tall / rows, 0.7 * width / columns)
     upright = cutout.cut_below or horizon is not None
     angle = np.deg2rad(rng.uniform(-6, 6) if upright else rng.uniform(-30, 30))
-    flip = -1. if rng.random() < .5 else 1.
-    stretch = rng.uniform(.9, 1.1)
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    stretch = rng.uniform(0.9, 1.1)
 
     # From the cut-out's pixels, its foot's middle as origin, to the scene's.
     shape = np.array([[flip * stretch * scale, 0], [0, scale]])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = turn @ shape
-    corners = np.array([[-.5, 0], [.5, 0], [.5, -1], [-.5, -1]]) * (columns, rows) @ linear.T
+    corners = np.array([[-0.5, 0], [0.5, 0], [0.5, -1], [-0.5, -1]]) * (columns, rows) @ linear.T
     low, high = corners.min(axis=0), corners.max(axis=0)
-    foot_x = rng.uniform(-.12 * (high[0] - low[0]), width + .12 * (high[0] - low[0]))
-    foot_x = np.clip(foot_x, -.75 * low[0], width - .75 * high[0])  # at most an eighth outside
+    foot_x = rng.uniform(-0.12 * (high[0] - low[0]), width + 0.12 * (high[0] - low[0]))
+    foot_x = np.clip(foot_x, -0.75 * low[0], width - 0.75 * high[0])  # at most an eighth outside
     if cutout.cut_below:
         lift = corners[:2, 1].min()  # the higher corner of the cut goes below the border
-        foot_y = height - lift + rng.uniform(0, .12) * tall
+        foot_y = height - lift + rng.uniform(0, 0.12) * tall
     elif horizon is not None:
-        foot_y = height * (horizon + (1 - horizon) * (.12 + .85 * nearness))
+        foot_y = height * (horizon + (1 - horizon) * (0.12 + 0.85 * nearness))
     else:
-        foot_y = rng.uniform(-.8 * low[1], height - .1 * low[1])
+        foot_y = rng.uniform(-0.8 * low[1], height - 0.1 * low[1])
     offset = np.array([foot_x, foot_y])
 
     x0, y0 = np.maximum(np.floor(low + offset).astype(int) - 1, 0)
@@ -238,14 +263,15 @@ def _place(rng, category: int, cutout: Cutout, nearness: float, shrink: float,
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     level = cutout.levels[min(int(np.log2(max(1 / scale, 1))), len(cutout.levels) - 1)]
     ratio = np.array([columns / level.shape[1], rows / level.shape[0]])
-    centre = np.array([level.shape[1] / 2 - .5, level.shape[0] - .5])
+    centre = np.array([level.shape[1] / 2 - 0.5, level.shape[0] - 0.5])
     matrix = np.zeros((2, 3))
     matrix[:, :2] = linear * ratio
-    matrix[:, 2] = offset - (x0, y0) - .5 - matrix[:, :2] @ centre
+    matrix[:, 2] = offset - (x0, y0) - 0.5 - matrix[:, :2] @ centre
     patch = cv2.warpAffine(level, matrix, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR)
-    patch[..., :3] = _graded(rng, patch[..., :3], cutout.hue_range, gain=(.75, 1.15),
-                             ceiling=patch[..., 3:])
-    return _Layer(category, patch, int(x0), int(y0), shadow=float(rng.uniform(.2, .55)))
+    patch[..., :3] = _graded(
+        rng, patch[..., :3], cutout.hue_range, gain=(0.75, 1.15), ceiling=patch[..., 3:]
+    )
+    return _Layer(category, patch, int(x0), int(y0), shadow=float(rng.uniform(0.2, 0.55)))
 
 
 def _paint(canvas: np.ndarray, layer: _Layer) -> None:
@@ -253,12 +279,12 @@ def _paint(canvas: np.ndarray, layer: _Layer) -> None:
     height, width = layer.patch.shape[:2]
     reach = max(2, min(height, width) // 12)
     y0, x0 = max(layer.y - reach, 0), max(layer.x - reach, 0)
-    area = canvas[y0:layer.y + height + 2 * reach, x0:layer.x + width + 2 * reach]
+    area = canvas[y0 : layer.y + height + 2 * reach, x0 : layer.x + width + 2 * reach]
     shade = np.zeros(area.shape[:2], np.float32)
     top, left = layer.y - y0 + reach // 2, layer.x - x0 + reach // 2  # down and to the right
-    part = layer.patch[:shade.shape[0] - top, :shade.shape[1] - left, 3]
-    shade[top:top + part.shape[0], left:left + part.shape[1]] = part
-    shade = cv2.GaussianBlur(shade, (0, 0), reach * .6)
+    part = layer.patch[: shade.shape[0] - top, : shade.shape[1] - left, 3]
+    shade[top : top + part.shape[0], left : left + part.shape[1]] = part
+    shade = cv2.GaussianBlur(shade, (0, 0), reach * 0.6)
     area *= (1 - layer.shadow * shade)[..., None]
     window = canvas[layer.window()]
     window *= 1 - layer.patch[..., 3:]
@@ -267,12 +293,14 @@ def _paint(canvas: np.ndarray, layer: _Layer) -> None:
 
 # ---- light --------------------------------------------------------------------------------
 
-def _graded(rng, colour: np.ndarray, hue: float, gain: Tuple[float, float],
-            ceiling=1.) -> np.ndarray:
+
+def _graded(
+    rng, colour: np.ndarray, hue: float, gain: Tuple[float, float], ceiling=1.0
+) -> np.ndarray:
     """Jitter hue (degrees), saturation and gain of (H, W, 3) float32 RGB, linear in colour."""
     angle = np.deg2rad(rng.uniform(-hue, hue))
-    saturation = rng.uniform(.75, 1.2)
-    luma = np.array([.299, .587, .114])
+    saturation = rng.uniform(0.75, 1.2)
+    luma = np.array([0.299, 0.587, 0.114])
     # A turn about the grey axis (Rodrigues' formula), mixed with the luma for the saturation.
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     turn = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) / 3
@@ -282,8 +310,8 @@ def _graded(rng, colour: np.ndarray, hue: float, gain: Tuple[float, float],
 
 def _develop(rng, canvas: np.ndarray) -> np.ndarray:
     """The camera: exposure, colour cast, noise; (H, W, 3) uint8."""
-    cast = rng.uniform(.85, 1.15) * rng.uniform(.94, 1.06, size=3)
-    noise = rng.standard_normal(canvas.shape[:2], dtype=np.float32) * rng.uniform(.002, .02)
+    cast = rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, size=3)
+    noise = rng.standard_normal(canvas.shape[:2], dtype=np.float32) * rng.uniform(0.002, 0.02)
     picture = canvas * cast.astype(np.float32) + noise[..., None]
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 

@@ -25,6 +25,7 @@ restrictions"), moon, motorcycle (no licence given) and rocket (scikit-image iss
 The outlines are traced by hand in each photograph's pixels and smoothed: no random numbers, no
 segmenter, so the cut-outs are the same on every run.
 """
+
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,59 +42,313 @@ _LONG_SIDE = 384  # of the finest level kept of a cut-out, in pixels
 
 # Outlines as (x, y) in the pixels of the file. Several polygons of one object are united.
 _OUTLINES = {
-    'astronaut': [[
-        (230, 16), (255, 20), (277, 34), (292, 49), (300, 75), (300, 94), (293, 115), (277, 136),
-        (267, 137), (260, 152), (257, 170), (277, 185), (293, 206), (302, 231), (323, 246),
-        (340, 260), (349, 279), (359, 309), (364, 346), (342, 356), (323, 368), (305, 389),
-        (291, 413), (281, 441), (277, 469), (279, 497), (283, 512), (283, 512), (62, 512),
-        (62, 512), (52, 497), (35, 473), (23, 445), (21, 422), (22, 398), (24, 370), (26, 338),
-        (36, 309), (45, 286), (54, 267), (70, 244), (94, 220), (115, 206), (117, 188), (123, 176),
-        (134, 162), (150, 151), (169, 148), (183, 150), (180, 136), (174, 122), (164, 112),
-        (156, 96), (154, 70), (162, 49), (176, 40), (192, 33), (206, 22), (218, 17)]],
-    'helmet': [[
-        (283, 488), (278, 469), (282, 441), (292, 413), (306, 389), (324, 368), (342, 356),
-        (365, 348), (389, 345), (408, 344), (431, 349), (455, 363), (473, 382), (485, 401),
-        (492, 422), (497, 448), (505, 457), (509, 475), (505, 490), (490, 502), (455, 509),
-        (400, 511), (340, 511), (305, 507), (290, 500)]],
-    'shuttle': [[
-        (408, 0), (399, 20), (396, 40), (388, 43), (384, 61), (382, 89), (379, 108), (378, 178),
-        (368, 195), (356, 210), (355, 222), (369, 229), (382, 230), (374, 255), (371, 270),
-        (369, 280), (382, 282), (410, 282), (420, 274), (436, 278), (456, 270), (458, 258),
-        (455, 234), (455, 216), (454, 202), (454, 61), (450, 47), (444, 39), (439, 47), (437, 50),
-        (437, 28), (431, 12), (424, 0)]],
-    'cameraman': [[
-        (202, 64), (220, 66), (239, 75), (255, 89), (267, 103), (271, 117), (266, 131),
-        (254, 136), (251, 142), (252, 158), (254, 168), (247, 176), (246, 185), (241, 191),
-        (243, 204), (244, 212), (241, 225), (248, 246), (262, 234), (263, 216), (272, 206),
-        (284, 206), (288, 214), (288, 281), (277, 291), (260, 307), (246, 312), (234, 309),
-        (206, 295), (187, 323), (171, 345), (141, 382), (145, 403), (149, 427), (151, 512),
-        (151, 512), (142, 512), (137, 501), (117, 469), (99, 449), (90, 512), (90, 512),
-        (36, 512), (36, 512), (32, 460), (26, 400), (16, 340), (8, 300), (3, 270), (9, 245),
-        (28, 220), (40, 197), (52, 173), (68, 148), (89, 131), (112, 124), (131, 124), (141, 115),
-        (152, 107), (162, 106), (164, 96), (173, 84), (187, 70)]],
+    'astronaut': [
+        [
+            (230, 16),
+            (255, 20),
+            (277, 34),
+            (292, 49),
+            (300, 75),
+            (300, 94),
+            (293, 115),
+            (277, 136),
+            (267, 137),
+            (260, 152),
+            (257, 170),
+            (277, 185),
+            (293, 206),
+            (302, 231),
+            (323, 246),
+            (340, 260),
+            (349, 279),
+            (359, 309),
+            (364, 346),
+            (342, 356),
+            (323, 368),
+            (305, 389),
+            (291, 413),
+            (281, 441),
+            (277, 469),
+            (279, 497),
+            (283, 512),
+            (283, 512),
+            (62, 512),
+            (62, 512),
+            (52, 497),
+            (35, 473),
+            (23, 445),
+            (21, 422),
+            (22, 398),
+            (24, 370),
+            (26, 338),
+            (36, 309),
+            (45, 286),
+            (54, 267),
+            (70, 244),
+            (94, 220),
+            (115, 206),
+            (117, 188),
+            (123, 176),
+            (134, 162),
+            (150, 151),
+            (169, 148),
+            (183, 150),
+            (180, 136),
+            (174, 122),
+            (164, 112),
+            (156, 96),
+            (154, 70),
+            (162, 49),
+            (176, 40),
+            (192, 33),
+            (206, 22),
+            (218, 17),
+        ]
+    ],
+    'helmet': [
+        [
+            (283, 488),
+            (278, 469),
+            (282, 441),
+            (292, 413),
+            (306, 389),
+            (324, 368),
+            (342, 356),
+            (365, 348),
+            (389, 345),
+            (408, 344),
+            (431, 349),
+            (455, 363),
+            (473, 382),
+            (485, 401),
+            (492, 422),
+            (497, 448),
+            (505, 457),
+            (509, 475),
+            (505, 490),
+            (490, 502),
+            (455, 509),
+            (400, 511),
+            (340, 511),
+            (305, 507),
+            (290, 500),
+        ]
+    ],
+    'shuttle': [
+        [
+            (408, 0),
+            (399, 20),
+            (396, 40),
+            (388, 43),
+            (384, 61),
+            (382, 89),
+            (379, 108),
+            (378, 178),
+            (368, 195),
+            (356, 210),
+            (355, 222),
+            (369, 229),
+            (382, 230),
+            (374, 255),
+            (371, 270),
+            (369, 280),
+            (382, 282),
+            (410, 282),
+            (420, 274),
+            (436, 278),
+            (456, 270),
+            (458, 258),
+            (455, 234),
+            (455, 216),
+            (454, 202),
+            (454, 61),
+            (450, 47),
+            (444, 39),
+            (439, 47),
+            (437, 50),
+            (437, 28),
+            (431, 12),
+            (424, 0),
+        ]
+    ],
+    'cameraman': [
+        [
+            (202, 64),
+            (220, 66),
+            (239, 75),
+            (255, 89),
+            (267, 103),
+            (271, 117),
+            (266, 131),
+            (254, 136),
+            (251, 142),
+            (252, 158),
+            (254, 168),
+            (247, 176),
+            (246, 185),
+            (241, 191),
+            (243, 204),
+            (244, 212),
+            (241, 225),
+            (248, 246),
+            (262, 234),
+            (263, 216),
+            (272, 206),
+            (284, 206),
+            (288, 214),
+            (288, 281),
+            (277, 291),
+            (260, 307),
+            (246, 312),
+            (234, 309),
+            (206, 295),
+            (187, 323),
+            (171, 345),
+            (141, 382),
+            (145, 403),
+            (149, 427),
+            (151, 512),
+            (151, 512),
+            (142, 512),
+            (137, 501),
+            (117, 469),
+            (99, 449),
+            (90, 512),
+            (90, 512),
+            (36, 512),
+            (36, 512),
+            (32, 460),
+            (26, 400),
+            (16, 340),
+            (8, 300),
+            (3, 270),
+            (9, 245),
+            (28, 220),
+            (40, 197),
+            (52, 173),
+            (68, 148),
+            (89, 131),
+            (112, 124),
+            (131, 124),
+            (141, 115),
+            (152, 107),
+            (162, 106),
+            (164, 96),
+            (173, 84),
+            (187, 70),
+        ]
+    ],
     'camera': [
-        [(254, 142), (257, 139), (323, 139), (324, 155), (321, 157), (321, 181), (296, 186),
-         (270, 184), (261, 177), (260, 151)],
+        [
+            (254, 142),
+            (257, 139),
+            (323, 139),
+            (324, 155),
+            (321, 157),
+            (321, 181),
+            (296, 186),
+            (270, 184),
+            (261, 177),
+            (260, 151),
+        ],
         [(275, 185), (299, 185), (299, 202), (275, 202)],
         [(289, 200), (297, 200), (297, 318), (289, 318)],
         [(281, 313), (306, 313), (311, 325), (298, 346), (287, 346), (279, 331)],
         [(308, 316), (323, 305), (337, 300), (338, 307), (325, 310), (311, 321)],
         [(288, 328), (298, 328), (298, 487), (288, 487)],
-        [(279, 331), (289, 336), (274, 422), (267, 446), (251, 492), (247, 511), (231, 511),
-         (237, 490), (253, 440), (262, 405)],
-        [(304, 330), (312, 328), (409, 511), (400, 511)]],
-    'cat': [[
-        (34, 72), (38, 30), (50, 3), (72, 5), (100, 20), (130, 14), (170, 6), (220, 2), (270, 5),
-        (305, 14), (325, 20), (350, 6), (375, 2), (397, 2), (388, 25), (372, 52), (358, 70),
-        (362, 95), (366, 125), (362, 150), (355, 175), (338, 200), (322, 215), (314, 240),
-        (305, 262), (285, 272), (258, 279), (235, 275), (200, 268), (165, 258), (135, 248),
-        (105, 228), (85, 210), (60, 180), (48, 150), (36, 115)]],
-    'cup': [[
-        (178, 72), (150, 80), (125, 100), (100, 130), (85, 165), (78, 205), (80, 240), (90, 280),
-        (110, 315), (140, 345), (180, 369), (230, 382), (280, 387), (330, 383), (380, 367),
-        (420, 341), (450, 307), (470, 269), (477, 230), (473, 190), (459, 155), (439, 128),
-        (417, 107), (422, 90), (424, 76), (413, 68), (402, 70), (395, 60), (375, 42), (345, 27),
-        (310, 19), (280, 18), (245, 23), (215, 35), (190, 52)]],
+        [
+            (279, 331),
+            (289, 336),
+            (274, 422),
+            (267, 446),
+            (251, 492),
+            (247, 511),
+            (231, 511),
+            (237, 490),
+            (253, 440),
+            (262, 405),
+        ],
+        [(304, 330), (312, 328), (409, 511), (400, 511)],
+    ],
+    'cat': [
+        [
+            (34, 72),
+            (38, 30),
+            (50, 3),
+            (72, 5),
+            (100, 20),
+            (130, 14),
+            (170, 6),
+            (220, 2),
+            (270, 5),
+            (305, 14),
+            (325, 20),
+            (350, 6),
+            (375, 2),
+            (397, 2),
+            (388, 25),
+            (372, 52),
+            (358, 70),
+            (362, 95),
+            (366, 125),
+            (362, 150),
+            (355, 175),
+            (338, 200),
+            (322, 215),
+            (314, 240),
+            (305, 262),
+            (285, 272),
+            (258, 279),
+            (235, 275),
+            (200, 268),
+            (165, 258),
+            (135, 248),
+            (105, 228),
+            (85, 210),
+            (60, 180),
+            (48, 150),
+            (36, 115),
+        ]
+    ],
+    'cup': [
+        [
+            (178, 72),
+            (150, 80),
+            (125, 100),
+            (100, 130),
+            (85, 165),
+            (78, 205),
+            (80, 240),
+            (90, 280),
+            (110, 315),
+            (140, 345),
+            (180, 369),
+            (230, 382),
+            (280, 387),
+            (330, 383),
+            (380, 367),
+            (420, 341),
+            (450, 307),
+            (470, 269),
+            (477, 230),
+            (473, 190),
+            (459, 155),
+            (439, 128),
+            (417, 107),
+            (422, 90),
+            (424, 76),
+            (413, 68),
+            (402, 70),
+            (395, 60),
+            (375, 42),
+            (345, 27),
+            (310, 19),
+            (280, 18),
+            (245, 23),
+            (215, 35),
+            (190, 52),
+        ]
+    ],
 }
 
 
@@ -109,6 +364,7 @@ class Cutout:
         hue_range: Largest turn of the hue, in degrees, that keeps it plausible.
         cut_below: The photograph's frame cuts it, so it must rest on the scene's lower border.
     """
+
     category: str
     levels: Tuple[np.ndarray, ...]
     height_range: Tuple[float, float]
@@ -135,12 +391,14 @@ def load_photo(name: str) -> np.ndarray:
         SettingsError: If scikit-image does not ship this file, or it cannot be decoded.
     """
     import skimage
+
     path = Path(skimage.__file__).parent / 'data' / name
     photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if photo is None:
         raise SettingsError(
             f'scikit-image {skimage.__version__} has no readable {path}; the scenes need '
-            'its shipped photographs: pip install --force-reinstall scikit-image')
+            'its shipped photographs: pip install --force-reinstall scikit-image'
+        )
     return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
 
 
@@ -152,8 +410,9 @@ def _outline_alpha(shape: Tuple[int, int], polygons: List, smooth: bool) -> np.n
         points = np.asarray(polygon, np.float32)
         for _ in range(2 if smooth else 0):  # corner cutting; a doubled point stays nearly sharp
             following = np.roll(points, -1, axis=0)
-            points = np.stack([.75 * points + .25 * following,
-                               .25 * points + .75 * following], axis=1).reshape(-1, 2)
+            points = np.stack(
+                [0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], axis=1
+            ).reshape(-1, 2)
         cv2.fillPoly(canvas, [np.round(points * scale).astype(np.int32)], 255)
     alpha = cv2.resize(canvas, shape[::-1], interpolation=cv2.INTER_AREA)
     return alpha.astype(np.float32) / 255
@@ -163,15 +422,16 @@ def _pyramid(photo: np.ndarray, alpha: np.ndarray) -> Tuple[np.ndarray, ...]:
     """Crop to the object, shrink to the working size and halve until it is tiny."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     alpha = cv2.GaussianBlur(cv2.erode(alpha, kernel), (0, 0), 1.0)  # off the old background
-    x, y, width, height = cv2.boundingRect((alpha > .02).astype(np.uint8))
-    alpha = alpha[y:y + height, x:x + width, None]
+    x, y, width, height = cv2.boundingRect((alpha > 0.02).astype(np.uint8))
+    alpha = alpha[y : y + height, x : x + width, None]
     level = np.concatenate(
-        [photo[y:y + height, x:x + width].astype(np.float32) / 255 * alpha, alpha], axis=2)
-    shrink = min(1., _LONG_SIDE / max(width, height))
+        [photo[y : y + height, x : x + width].astype(np.float32) / 255 * alpha, alpha], axis=2
+    )
+    shrink = min(1.0, _LONG_SIDE / max(width, height))
     level = cv2.resize(level, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     levels = [level]
     while min(level.shape[:2]) >= 32:
-        level = cv2.resize(level, None, fx=.5, fy=.5, interpolation=cv2.INTER_AREA)
+        level = cv2.resize(level, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         levels.append(level)
     return tuple(levels)
 
@@ -182,8 +442,9 @@ def _toned(grey: np.ndarray, dark: Tuple[int, ...], light: Tuple[int, ...]) -> n
     return (np.float32(dark) * (1 - share) + np.float32(light) * share).astype(np.uint8)
 
 
-def _traced(outline: str, photo: np.ndarray, category: str, height_range: Tuple[float, float],
-            **kwargs) -> Cutout:
+def _traced(
+    outline: str, photo: np.ndarray, category: str, height_range: Tuple[float, float], **kwargs
+) -> Cutout:
     alpha = _outline_alpha(photo.shape[:2], _OUTLINES[outline], smooth=outline != 'camera')
     return Cutout(category, _pyramid(photo, alpha), height_range, **kwargs)
 
@@ -195,25 +456,26 @@ def _horses() -> List[Cutout]:
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     depth = cv2.GaussianBlur(np.sqrt(np.minimum(depth, 40) / 40), (0, 0), 4)
     # Light from above: the surface's slope downwards darkens, the slope upwards lightens.
-    light = .55 + .45 * depth + 4.5 * cv2.Sobel(depth, cv2.CV_32F, 0, 1, ksize=3, scale=.125)
-    fur = cv2.resize(load_photo('chelsea.png')[0:75, 95:290], mask.shape[::-1],
-                     interpolation=cv2.INTER_CUBIC)
+    light = 0.55 + 0.45 * depth + 4.5 * cv2.Sobel(depth, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    fur = cv2.resize(
+        load_photo('chelsea.png')[0:75, 95:290], mask.shape[::-1], interpolation=cv2.INTER_CUBIC
+    )
     grain = np.sqrt(fur.mean(axis=2, keepdims=True) / fur.mean())
     coats = ((139, 84, 46), (176, 168, 158), (62, 50, 46))  # bay, grey, black
     cutouts = []
     for coat in coats:
-        photo = np.float32(coat) * grain * np.clip(light, .25, 1.5)[..., None]
+        photo = np.float32(coat) * grain * np.clip(light, 0.25, 1.5)[..., None]
         photo = np.clip(photo, 0, 255).astype(np.uint8)
-        cutouts.append(Cutout('horse', _pyramid(photo, mask.astype(np.float32)), (.35, .7)))
+        cutouts.append(Cutout('horse', _pyramid(photo, mask.astype(np.float32)), (0.35, 0.7)))
     return cutouts
 
 
 def _retina() -> Cutout:
-    photo = cv2.resize(load_photo('retina.jpg'), None, fx=.3, fy=.3, interpolation=cv2.INTER_AREA)
+    photo = cv2.resize(load_photo('retina.jpg'), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
     mask = (photo.max(axis=2) > 40).astype(np.uint8)
     notch = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (61, 61))
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, notch)  # without the camera's notch
-    return Cutout('retina', _pyramid(photo, mask.astype(np.float32)), (.15, .42), hue_range=12.)
+    return Cutout('retina', _pyramid(photo, mask.astype(np.float32)), (0.15, 0.42), hue_range=12.0)
 
 
 @lru_cache(maxsize=None)
@@ -226,17 +488,29 @@ def load_cutouts() -> Dict[str, Tuple[Cutout, ...]]:
     astronaut, coffee = load_photo('astronaut.png'), load_photo('coffee.png')
     cameraman = load_photo('camera.png')
     cutouts = [
-        _traced('astronaut', astronaut, 'person', (.5, .95), cut_below=True),
-        _traced('cameraman', _toned(cameraman, (16, 20, 34), (255, 226, 200)), 'person',
-                (.5, .95), cut_below=True),
-        _traced('cameraman', _toned(cameraman, (48, 20, 14), (240, 205, 170)), 'person',
-                (.5, .95), cut_below=True),
-        _traced('cat', load_photo('chelsea.png'), 'cat', (.25, .55), hue_range=15.),
-        _traced('cup', coffee, 'cup', (.25, .5), hue_range=180.),
-        _traced('helmet', astronaut, 'helmet', (.2, .45), hue_range=30.),
-        _traced('shuttle', astronaut, 'shuttle', (.4, .8), hue_range=20.),
-        _traced('camera', cameraman, 'camera', (.45, .85)),
-        *_horses(), _retina()]
+        _traced('astronaut', astronaut, 'person', (0.5, 0.95), cut_below=True),
+        _traced(
+            'cameraman',
+            _toned(cameraman, (16, 20, 34), (255, 226, 200)),
+            'person',
+            (0.5, 0.95),
+            cut_below=True,
+        ),
+        _traced(
+            'cameraman',
+            _toned(cameraman, (48, 20, 14), (240, 205, 170)),
+            'person',
+            (0.5, 0.95),
+            cut_below=True,
+        ),
+        _traced('cat', load_photo('chelsea.png'), 'cat', (0.25, 0.55), hue_range=15.0),
+        _traced('cup', coffee, 'cup', (0.25, 0.5), hue_range=180.0),
+        _traced('helmet', astronaut, 'helmet', (0.2, 0.45), hue_range=30.0),
+        _traced('shuttle', astronaut, 'shuttle', (0.4, 0.8), hue_range=20.0),
+        _traced('camera', cameraman, 'camera', (0.45, 0.85)),
+        *_horses(),
+        _retina(),
+    ]
     return {name: tuple(c for c in cutouts if c.category == name) for name in CATEGORIES}
 
 
@@ -252,10 +526,14 @@ def load_backdrops() -> Dict[str, Tuple[np.ndarray, ...]]:
     coffee, astronaut = load_photo('coffee.png'), load_photo('astronaut.png')
     wood = cv2.resize(coffee[250:400, 470:600], (512, 512), interpolation=cv2.INTER_CUBIC)
     textures = (
-        _toned(brick, (60, 20, 10), (255, 190, 160)), _toned(brick, (40, 40, 44), (240, 236, 230)),
-        _toned(grass, (10, 30, 5), (190, 220, 110)), _toned(grass, (40, 32, 8), (230, 210, 130)),
+        _toned(brick, (60, 20, 10), (255, 190, 160)),
+        _toned(brick, (40, 40, 44), (240, 236, 230)),
+        _toned(grass, (10, 30, 5), (190, 220, 110)),
+        _toned(grass, (40, 32, 8), (230, 210, 130)),
         _toned(gravel, (30, 28, 28), (235, 230, 225)),
-        _toned(gravel, (50, 34, 20), (240, 215, 180)), wood)
+        _toned(gravel, (50, 34, 20), (240, 215, 180)),
+        wood,
+    )
     skyline = _toned(load_photo('camera.png')[:300, 340:512], (24, 30, 40), (215, 232, 255))
     views = (
         cv2.resize(skyline, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC),
@@ -263,5 +541,6 @@ def load_backdrops() -> Dict[str, Tuple[np.ndarray, ...]]:
         load_photo('hubble_deep_field.jpg'),
         cv2.GaussianBlur(astronaut, (0, 0), 24),
         cv2.GaussianBlur(coffee, (0, 0), 24),
-        cv2.GaussianBlur(load_photo('chelsea.png'), (0, 0), 18))
+        cv2.GaussianBlur(load_photo('chelsea.png'), (0, 0), 18),
+    )
     return {'texture': textures, 'view': views}

@@ -1,4 +1,5 @@
 """The embedded default: scenes that are generated where they are missing."""
+
 import os
 
 from mmengine.dist import barrier, is_main_process
@@ -23,8 +24,9 @@ class GeneratedScenes(ImageFolder):
         SettingsError: if the folder holds something else.
     """
 
-    def __init__(self, data_root: str, num_train: int = 1000, num_val: int = 100, seed: int = 0,
-                 **kwargs):
+    def __init__(
+        self, data_root: str, num_train: int = 1000, num_val: int = 100, seed: int = 0, **kwargs
+    ):
         if is_main_process():
             make_scenes(data_root, num_train, num_val, seed)
         barrier()

@@ -14,6 +14,7 @@ COCO's category id is the value in the semantic map. For mmseg, the background i
 
 The same settings give the same bytes with the same versions of numpy and OpenCV.
 """
+
 import json
 import os
 import re
@@ -41,13 +42,20 @@ __all__ = ['CATEGORIES', 'Instance', 'Scene', 'compose_scene', 'encode_rle', 'ma
 VERSION = 1  # raise it whenever the same settings give other pictures
 _MARK = 'scenes.json'
 _FOLDERS = ('train', 'val', 'semantic/train', 'semantic/val', 'semantic', 'annotations')
-_OURS = re.compile(r'(train|val)/scene_\d{6,}\.jpg|semantic/(train|val)/scene_\d{6,}\.png|'
-                   r'annotations/instances_(train|val)\.json|scenes\.json')
+_OURS = re.compile(
+    r'(train|val)/scene_\d{6,}\.jpg|semantic/(train|val)/scene_\d{6,}\.png|'
+    r'annotations/instances_(train|val)\.json|scenes\.json'
+)
 
 
-def make_scenes(root: Union[str, Path], num_train: int = 1000, num_val: int = 100,
-                seed: int = 0, size: Tuple[int, int] = (320, 240),
-                progress: bool = True) -> Path:
+def make_scenes(
+    root: Union[str, Path],
+    num_train: int = 1000,
+    num_val: int = 100,
+    seed: int = 0,
+    size: Tuple[int, int] = (320, 240),
+    progress: bool = True,
+) -> Path:
     """Make a set of scenes, unless the same set is already there.
 
     The set is written beside the root and moved into place when it is whole. A folder of ours
@@ -75,9 +83,14 @@ def make_scenes(root: Union[str, Path], num_train: int = 1000, num_val: int = 10
     if num_train + num_val == 0:
         raise SettingsError('num_train and num_val are both 0: ask for at least one scene')
     check_size(size)
-    settings = dict(generator='plrc_plugin.scenes', version=VERSION, seed=int(seed),
-                    num_train=int(num_train), num_val=int(num_val),
-                    size=[int(side) for side in size])
+    settings = dict(
+        generator='plrc_plugin.scenes',
+        version=VERSION,
+        seed=int(seed),
+        num_train=int(num_train),
+        num_val=int(num_val),
+        size=[int(side) for side in size],
+    )
 
     root = Path(root).expanduser().resolve()
     try:
@@ -94,8 +107,10 @@ def make_scenes(root: Union[str, Path], num_train: int = 1000, num_val: int = 10
         finally:
             _remove_ours(partial)
     except OSError as error:
-        raise SettingsError(f'cannot write the scenes to root={str(root)!r} ({error}): choose a '
-                            'folder that can be written, with enough space') from error
+        raise SettingsError(
+            f'cannot write the scenes to root={str(root)!r} ({error}): choose a '
+            'folder that can be written, with enough space'
+        ) from error
     if progress:
         print(f'{root}: {num_train} + {num_val} scenes made', flush=True)
     return root
@@ -117,6 +132,7 @@ def encode_rle(mask: np.ndarray) -> Dict:
 
 # ---- writing ------------------------------------------------------------------------------
 
+
 def _write_set(root: Path, settings: Dict, counts: Dict[str, int], progress: bool) -> None:
     for folder in _FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -129,25 +145,36 @@ def _write_set(root: Path, settings: Dict, counts: Dict[str, int], progress: boo
             height, width = scene.semantic.shape
             images.append(dict(id=index + 1, file_name=f'{name}.jpg', width=width, height=height))
             annotations += _annotations(scene, index + 1, first_id=len(annotations) + 1)
-            _write(root / split / f'{name}.jpg', scene.image[..., ::-1],
-                   [cv2.IMWRITE_JPEG_QUALITY, 92])
+            _write(
+                root / split / f'{name}.jpg', scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]
+            )
             _write(root / 'semantic' / split / f'{name}.png', scene.semantic, [])
             meter.step()
         coco = dict(
             info=dict(description='plrc_plugin generated scenes', version=str(VERSION)),
-            licenses=[], images=images, annotations=annotations,
-            categories=[dict(id=i + 1, name=n, supercategory='') for i, n in
-                        enumerate(CATEGORIES)])
+            licenses=[],
+            images=images,
+            annotations=annotations,
+            categories=[dict(id=i + 1, name=n, supercategory='') for i, n in enumerate(CATEGORIES)],
+        )
         path = root / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(coco, separators=(',', ':')), encoding='utf-8')
     (root / _MARK).write_text(json.dumps(settings, indent=1) + '\n', encoding='utf-8')
 
 
 def _annotations(scene: Scene, image_id: int, first_id: int) -> List[Dict]:
-    return [dict(id=first_id + i, image_id=image_id, category_id=instance.category + 1,
-                 bbox=instance.bbox, area=instance.area, iscrowd=0,
-                 segmentation=encode_rle(instance.mask))
-            for i, instance in enumerate(scene.instances)]
+    return [
+        dict(
+            id=first_id + i,
+            image_id=image_id,
+            category_id=instance.category + 1,
+            bbox=instance.bbox,
+            area=instance.area,
+            iscrowd=0,
+            segmentation=encode_rle(instance.mask),
+        )
+        for i, instance in enumerate(scene.instances)
+    ]
 
 
 def _write(path: Path, picture: np.ndarray, flags: List[int]) -> None:
@@ -176,15 +203,19 @@ class _Meter:
             return
         now, whole = time.monotonic(), self.done == self.total
         tenth = self.done * 10 // self.total > (self.done - 1) * 10 // self.total
-        if whole or (now - self.last > .2 if self.terminal else tenth):
+        if whole or (now - self.last > 0.2 if self.terminal else tenth):
             self.last = now
             left = (now - self.start) / self.done * (self.total - self.done)
             line = f'scenes {self.done}/{self.total}, {left:.0f} s left'
-            print(f'\r{line:<50}' if self.terminal else line, flush=True,
-                  end='\n' if whole or not self.terminal else '')
+            print(
+                f'\r{line:<50}' if self.terminal else line,
+                flush=True,
+                end='\n' if whole or not self.terminal else '',
+            )
 
 
 # ---- the folder ---------------------------------------------------------------------------
+
 
 def _is_complete(root: Path, settings: Dict) -> bool:
     """Whether the root holds every file of the set that these settings make."""
@@ -212,7 +243,8 @@ def _check_replaceable(root: Path) -> None:
     if foreign:
         raise SettingsError(
             f'root={str(root)!r} has files that are not generated scenes, e.g. {foreign[0].name}: '
-            'name a new or empty folder, or move them away')
+            'name a new or empty folder, or move them away'
+        )
 
 
 def _is_ours(path: Path, root: Path) -> bool:

@@ -1,4 +1,5 @@
 """All hooks of pre-training: what happens around the training loop."""
+
 from plrc_plugin.engine.hooks.affinity import AffinityHook
 from plrc_plugin.engine.hooks.check_settings import CheckSettingsHook
 from plrc_plugin.engine.hooks.checkpoint import AtomicCheckpointHook
@@ -9,6 +10,12 @@ from plrc_plugin.engine.hooks.skipped_images import SkippedImagesHook
 from plrc_plugin.engine.hooks.trunk_options import TrunkOptionsHook
 
 __all__ = [
-    'AffinityHook', 'AtomicCheckpointHook', 'CheckSettingsHook', 'CollapseHook',
-    'MissingRegionsHook', 'ScheduleHook', 'SkippedImagesHook', 'TrunkOptionsHook'
+    'AffinityHook',
+    'AtomicCheckpointHook',
+    'CheckSettingsHook',
+    'CollapseHook',
+    'MissingRegionsHook',
+    'ScheduleHook',
+    'SkippedImagesHook',
+    'TrunkOptionsHook',
 ]

@@ -1,4 +1,5 @@
 """Affinity maps over time, in every backend of the visualizer."""
+
 from typing import Optional, Sequence, Tuple
 
 import numpy as np
@@ -35,15 +36,23 @@ class AffinityHook(Hook):
             cannot be read or is too small, or a point lies outside.
     """
 
-    def __init__(self, images: Sequence[str] = (), data: Optional[dict] = None,
-                 points: Optional[Sequence[Tuple[float, float]]] = None, count: int = 4,
-                 interval: int = 1, size: int = 896):
+    def __init__(
+        self,
+        images: Sequence[str] = (),
+        data: Optional[dict] = None,
+        points: Optional[Sequence[Tuple[float, float]]] = None,
+        count: int = 4,
+        interval: int = 1,
+        size: int = 896,
+    ):
         check_positive_integers('AffinityHook', count=count, interval=interval, size=size)
         if bool(images) == bool(data):
             raise SettingsError('AffinityHook: set either images or data')
         if points is not None and len(points) != len(images):
-            raise SettingsError(f'AffinityHook: {len(points)} points for {len(images)} images: '
-                                'give one point per image')
+            raise SettingsError(
+                f'AffinityHook: {len(points)} points for {len(images)} images: '
+                'give one point per image'
+            )
         self.files, self.points = images, points
         self.data, self.count = data, count
         self.interval, self.size = interval, size

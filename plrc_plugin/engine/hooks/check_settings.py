@@ -1,4 +1,5 @@
 """Settings that are each fine and cannot work together, found before the first iteration."""
+
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import IterBasedTrainLoop
@@ -30,51 +31,68 @@ class CheckSettingsHook(Hook):
         if not isinstance(runner.cfg.get('train_dataloader'), dict):
             return
         model = bare_model(runner.model)
-        if (getattr(model, 'alpha', 1) < 1 and model.warmup_epochs
-                and isinstance(runner.train_loop, IterBasedTrainLoop)):
-            raise SettingsError(f'model.warmup_epochs={model.warmup_epochs} counts epochs, and '
-                                'train_cfg is a loop without any, so L_a would never start: use '
-                                "train_cfg.type='plrc_plugin.ResumableTrainLoop', or "
-                                'model.warmup_epochs=0')
+        if (
+            getattr(model, 'alpha', 1) < 1
+            and model.warmup_epochs
+            and isinstance(runner.train_loop, IterBasedTrainLoop)
+        ):
+            raise SettingsError(
+                f'model.warmup_epochs={model.warmup_epochs} counts epochs, and '
+                'train_cfg is a loop without any, so L_a would never start: use '
+                "train_cfg.type='plrc_plugin.ResumableTrainLoop', or "
+                'model.warmup_epochs=0'
+            )
         if getattr(model, 'alpha', 1) < 1 and model.warmup_epochs >= runner.max_epochs:
             runner.logger.warning(
                 f'model.warmup_epochs={model.warmup_epochs} of train_cfg.max_epochs='
                 f'{runner.max_epochs}: L_a never takes part. Lower the former, or set '
-                'model.alpha=1')
+                'model.alpha=1'
+            )
         # OptimWrapperDict has no optimiser of its own.
         if isinstance(getattr(runner.optim_wrapper, 'optimizer', None), ZeroRedundancyOptimizer):
-            raise SettingsError('optim_wrapper.optimizer.type=ZeroRedundancyOptimizer spreads its '
-                                'state over the processes, and a checkpoint would wait for them '
-                                'for ever: use a plain optimiser such as SGD')
+            raise SettingsError(
+                'optim_wrapper.optimizer.type=ZeroRedundancyOptimizer spreads its '
+                'state over the processes, and a checkpoint would wait for them '
+                'for ever: use a plain optimiser such as SGD'
+            )
         loader = runner.train_dataloader
         pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers of data sets have none
         views = [t for t in getattr(pipeline, 'transforms', ()) if isinstance(t, TwoViews)]
         if views and views[0].size < model.stride:
             raise SettingsError(
                 f'TwoViews: size={views[0].size} is smaller than the stride {model.stride} of the '
-                f'backbone: set size to at least {2 * model.stride}, or lower the backbone\'s '
-                'strides')
-        if (views and views[0].photometric == 'device'
-                and not isinstance(model.data_preprocessor, ViewsPreprocessor)):
+                f"backbone: set size to at least {2 * model.stride}, or lower the backbone's "
+                'strides'
+            )
+        if (
+            views
+            and views[0].photometric == 'device'
+            and not isinstance(model.data_preprocessor, ViewsPreprocessor)
+        ):
             raise SettingsError(
                 "TwoViews: photometric='device' leaves jitter, greyscale and blur to the model's "
                 'ViewsPreprocessor, and model.data_preprocessor is a '
                 f"{type(model.data_preprocessor).__name__}: use photometric='loader', or a "
-                'subclass of ViewsPreprocessor')
+                'subclass of ViewsPreprocessor'
+            )
         if loader.batch_size * get_world_size() == 1 and model.shuffle_bn:
             raise SettingsError(
                 'train_dataloader.batch_size=1 on one process leaves nothing to shuffle, and batch '
                 'normalisation nothing to average: set it to at least 2, or '
-                'model.shuffle_bn=False')
+                'model.shuffle_bn=False'
+            )
         if get_world_size() > 1 and not getattr(loader.sampler, 'round_up', True):
-            raise SettingsError('train_dataloader.sampler.round_up=False gives processes different '
-                                'numbers of images, and they would wait for each other: leave it '
-                                'at True')
+            raise SettingsError(
+                'train_dataloader.sampler.round_up=False gives processes different '
+                'numbers of images, and they would wait for each other: leave it '
+                'at True'
+            )
         if len(loader) == 0:
             raise SettingsError(
                 f'the {len(loader.dataset)} images of train_dataloader.dataset do not fill one '
                 f'batch of {loader.batch_size} per process, and drop_last=True leaves none: lower '
-                'train_dataloader.batch_size')
+                'train_dataloader.batch_size'
+            )
 
     def before_train(self, runner) -> None:
         model = bare_model(runner.model)
@@ -83,4 +101,5 @@ class CheckSettingsHook(Hook):
         keys, batch = len(model.queue.bank), runner.train_dataloader.batch_size * get_world_size()
         runner.logger.info(
             f'l_m rises before it falls: the queue starts with {keys} random vectors, easy '
-            f'negatives, which real keys have replaced after {-(-keys // batch)} iterations')
+            f'negatives, which real keys have replaced after {-(-keys // batch)} iterations'
+        )

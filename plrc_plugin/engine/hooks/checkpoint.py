@@ -1,4 +1,5 @@
 """Checkpoints that are whole or absent, and resuming from the newest whole one."""
+
 import os
 import os.path as osp
 import re
@@ -51,9 +52,11 @@ class AtomicCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         for name, value in dict(interval=self.interval, max_keep_ckpts=self.max_keep_ckpts).items():
             if not isinstance(value, int) or value == 0:
-                raise SettingsError(f'AtomicCheckpointHook: {name} must be a positive integer, or '
-                                    f'-1 for never (interval) or all (max_keep_ckpts), got '
-                                    f'{value!r}')
+                raise SettingsError(
+                    f'AtomicCheckpointHook: {name} must be a positive integer, or '
+                    f'-1 for never (interval) or all (max_keep_ckpts), got '
+                    f'{value!r}'
+                )
         self._due = False
 
     def before_run(self, runner) -> None:
@@ -79,13 +82,18 @@ class AtomicCheckpointHook(CheckpointHook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         due = not self.by_epoch and (
             self.every_n_train_iters(runner, self.interval, self.save_begin)
-            or self.save_last and self.is_last_train_iter(runner))
+            or self.save_last
+            and self.is_last_train_iter(runner)
+        )
         if due or self._due:
             self._save_or_wait(runner, epoch=runner.epoch, iteration=runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
-        if self.by_epoch and (self.every_n_epochs(runner, self.interval, self.save_begin)
-                              or self.save_last and self.is_last_train_epoch(runner)):
+        if self.by_epoch and (
+            self.every_n_epochs(runner, self.interval, self.save_begin)
+            or self.save_last
+            and self.is_last_train_epoch(runner)
+        ):
             self._save_or_wait(runner, epoch=runner.epoch + 1, iteration=runner.iter)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -94,14 +102,16 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
         # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
         # skipped the step) that no checkpoint holds.
-        stepped = getattr(bare_model(runner.model), 'optimizer_stepped',
-                          runner.optim_wrapper.should_update())
+        stepped = getattr(
+            bare_model(runner.model), 'optimizer_stepped', runner.optim_wrapper.should_update()
+        )
         self._due = not stepped and iteration < runner.max_iters
         if self._due:
             return
         runner.logger.info(f'Saving checkpoint at {iteration} iterations, epoch {epoch}')
-        self._save_checkpoint_with_step(runner, epoch if self.by_epoch else iteration,
-                                        dict(epoch=epoch, iter=iteration))
+        self._save_checkpoint_with_step(
+            runner, epoch if self.by_epoch else iteration, dict(epoch=epoch, iter=iteration)
+        )
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
@@ -111,9 +121,15 @@ class AtomicCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         if not is_main_process():
             return
-        self._write(runner, self.last_ckpt, meta=meta, save_optimizer=self.save_optimizer,
-                    save_param_scheduler=self.save_param_scheduler, by_epoch=self.by_epoch,
-                    **self.args)
+        self._write(
+            runner,
+            self.last_ckpt,
+            meta=meta,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            by_epoch=self.by_epoch,
+            **self.args,
+        )
         self._remove_all_but_last(step)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
@@ -127,19 +143,28 @@ class AtomicCheckpointHook(CheckpointHook):
         replaced = []
         for name in self.key_indicators:
             if name not in metrics:
-                raise SettingsError(f'AtomicCheckpointHook: save_best names {name!r}; validation '
-                                    f'gave {", ".join(metrics)}')
+                raise SettingsError(
+                    f'AtomicCheckpointHook: save_best names {name!r}; validation '
+                    f'gave {", ".join(metrics)}'
+                )
             suffix = '' if len(self.key_indicators) == 1 else f'_{name}'
             best = info.get(f'best_score{suffix}')
             if not (best is None or self.is_better_than[name](metrics[name], best)):
                 continue
-            path = osp.join(self.out_dir, f'{BEST}{name}_{self.filename_tmpl.format(step)}'
-                            .replace('/', '_'))
+            path = osp.join(
+                self.out_dir, f'{BEST}{name}_{self.filename_tmpl.format(step)}'.replace('/', '_')
+            )
             average_running_statistics(bare_model(runner.model))
             check_finite(bare_model(runner.model), meta['iter'])
             if is_main_process():
-                self._write(runner, path, meta=meta, save_optimizer=False,
-                            save_param_scheduler=False, by_epoch=False)
+                self._write(
+                    runner,
+                    path,
+                    meta=meta,
+                    save_optimizer=False,
+                    save_param_scheduler=False,
+                    by_epoch=False,
+                )
             runner.logger.info(f'{path} is the best so far: {name} {metrics[name]:.4f}')
             replaced.append(info.get(f'best_ckpt{suffix}'))
             runner.message_hub.update_info(f'best_score{suffix}', metrics[name])
@@ -154,8 +179,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def _write(self, runner, path: str, **kwargs) -> None:
         folder, name = osp.split(path)
         try:
-            runner.save_checkpoint(folder, name + WRITING, backend_args=self.backend_args,
-                                   **kwargs)
+            runner.save_checkpoint(folder, name + WRITING, backend_args=self.backend_args, **kwargs)
             publish(path)
             if not name.startswith(BEST):
                 pointer = osp.join(runner.work_dir, POINTER)
@@ -167,7 +191,8 @@ class AtomicCheckpointHook(CheckpointHook):
             raise RuntimeError(
                 f'{path} cannot be written: {error}. Earlier checkpoints are intact: make '
                 'room, or choose another default_hooks.checkpoint.out_dir, and start again with '
-                '--resume.') from error
+                '--resume.'
+            ) from error
 
     def _remove_all_but_last(self, step: int) -> None:
         if self.max_keep_ckpts < 1:
@@ -175,7 +200,7 @@ class AtomicCheckpointHook(CheckpointHook):
         pattern = re.compile(re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)') + '$')
         steps = (pattern.match(name) for name in os.listdir(self.out_dir))
         steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
-        for old in steps[:-self.max_keep_ckpts]:
+        for old in steps[: -self.max_keep_ckpts]:
             remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
 
 
@@ -187,8 +212,13 @@ def average_running_statistics(model: nn.Module) -> None:
     """
     if get_world_size() == 1:
         return
-    statistics = [value for m in model.modules() if isinstance(m, _BatchNorm)
-                  for value in (m.running_mean, m.running_var) if value is not None]
+    statistics = [
+        value
+        for m in model.modules()
+        if isinstance(m, _BatchNorm)
+        for value in (m.running_mean, m.running_var)
+        if value is not None
+    ]
     if statistics:
         mean = torch.cat(statistics)
         all_reduce(mean, op='mean')
@@ -206,18 +236,22 @@ def check_finite(model: nn.Module, iteration: int) -> None:
             f'{len(spoilt)} tensors of the model are not finite after iteration {iteration}, first '
             f'{spoilt[0]}: no checkpoint is made of them, earlier ones are intact. Lower the '
             'learning rate, set optim_wrapper.clip_grad, or train without half precision, and '
-            'start again with --resume.')
-
-
+            'start again with --resume.'
+        )
 
 
 def _resume_target(runner):
     if runner._load_from is not None:
         path = osp.expanduser(str(runner._load_from))
         damage = damage_of(path)
-        return path if damage is None else SettingsError(
-            f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a path '
-            'for the newest intact one of the work dir.')
+        return (
+            path
+            if damage is None
+            else SettingsError(
+                f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a path '
+                'for the newest intact one of the work dir.'
+            )
+        )
     found = newest_intact_checkpoint(runner.work_dir, runner.logger)
     if found is None:
         unreadable = [path for path in newest_first(runner.work_dir) if osp.exists(path)]
@@ -225,12 +259,7 @@ def _resume_target(runner):
             return SettingsError(
                 f'resume: none of the {len(unreadable)} checkpoints of {runner.work_dir} can be '
                 f'used; {unreadable[0]}: {damage_of(unreadable[0])}. Choose another --work-dir, '
-                'or remove them to start anew')
+                'or remove them to start anew'
+            )
         runner.logger.warning(f'{runner.work_dir} holds no checkpoint: starting anew')
     return found
-
-
-
-
-
-

@@ -1,4 +1,5 @@
 """Embeddings that all become one: seen early, instead of after days."""
+
 from mmengine.hooks import Hook
 
 from plrc_plugin.errors import SettingsError, check_positive_integers, check_shares
@@ -38,10 +39,12 @@ class CollapseHook(Hook):
         std = runner.message_hub.get_scalar('train/std').mean(self.window)
         if std >= self.min_std:
             return
-        message = (f'the embeddings of different images have collapsed: std is {std:.4f}, mean over '
-                   f'the last {self.window} iterations, below CollapseHook.min_std={self.min_std} '
-                   f'(iteration {runner.iter + 1}). Lower optim_wrapper.optimizer.lr, or raise '
-                   'model.momentum or model.temperature; this run will learn nothing more.')
+        message = (
+            f'the embeddings of different images have collapsed: std is {std:.4f}, mean over '
+            f'the last {self.window} iterations, below CollapseHook.min_std={self.min_std} '
+            f'(iteration {runner.iter + 1}). Lower optim_wrapper.optimizer.lr, or raise '
+            'model.momentum or model.temperature; this run will learn nothing more.'
+        )
         if self.action == 'stop':
             raise RuntimeError(message)
         runner.logger.warning(message)

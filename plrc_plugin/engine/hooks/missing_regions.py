@@ -1,4 +1,5 @@
 """Images without regions of their own: counted, never silent."""
+
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
@@ -25,9 +26,11 @@ class MissingRegionsHook(Hook):
                 runner.logger.warning(f'no regions for {ascii(path)}: it gets a 4 x 4 grid')
 
     def after_train_epoch(self, runner) -> None:
-        missing, read = (sum(counts) for counts in zip(*all_gather_object(
-            (self.missing, self.read))))
+        missing, read = (
+            sum(counts) for counts in zip(*all_gather_object((self.missing, self.read)))
+        )
         if missing:
-            runner.logger.warning(f'{missing} of {read} images read in this epoch had no regions '
-                                  'and got a 4 x 4 grid')
+            runner.logger.warning(
+                f'{missing} of {read} images read in this epoch had no regions and got a 4 x 4 grid'
+            )
         self.missing = self.read = 0

@@ -1,4 +1,5 @@
 """A number of the model that changes during training."""
+
 import math
 from numbers import Real
 from typing import Optional
@@ -32,17 +33,27 @@ class ScheduleHook(Hook):
         SettingsError: at construction or before the run, if a setting cannot work.
     """
 
-    def __init__(self, attribute: str, start: float, end: float, begin_epoch: float = 0,
-                 end_epoch: Optional[float] = None, curve: str = 'linear'):
+    def __init__(
+        self,
+        attribute: str,
+        start: float,
+        end: float,
+        begin_epoch: float = 0,
+        end_epoch: Optional[float] = None,
+        curve: str = 'linear',
+    ):
         for name, value in dict(start=start, end=end, begin_epoch=begin_epoch).items():
             if not isinstance(value, Real):
                 raise SettingsError(f'ScheduleHook: {name} must be a number, got {value!r}')
         if begin_epoch < 0 or end_epoch is not None and not begin_epoch < end_epoch:
-            raise SettingsError('ScheduleHook: epochs must be 0 <= begin_epoch < end_epoch, got '
-                                f'{begin_epoch!r} and {end_epoch!r}')
+            raise SettingsError(
+                'ScheduleHook: epochs must be 0 <= begin_epoch < end_epoch, got '
+                f'{begin_epoch!r} and {end_epoch!r}'
+            )
         if curve not in list(_CURVES):
-            raise SettingsError(f'ScheduleHook: curve must be one of {list(_CURVES)}, got '
-                                f'{curve!r}')
+            raise SettingsError(
+                f'ScheduleHook: curve must be one of {list(_CURVES)}, got {curve!r}'
+            )
         self.attribute = attribute
         self.start, self.end = start, end
         self.begin_epoch, self.end_epoch = begin_epoch, end_epoch
@@ -53,8 +64,10 @@ class ScheduleHook(Hook):
         for name in self.attribute.split('.'):
             value = getattr(value, name, None)
         if not isinstance(value, Real):
-            raise SettingsError(f'ScheduleHook: attribute={self.attribute!r} is no number of '
-                                f'{type(bare_model(runner.model)).__name__}; try momentum')
+            raise SettingsError(
+                f'ScheduleHook: attribute={self.attribute!r} is no number of '
+                f'{type(bare_model(runner.model)).__name__}; try momentum'
+            )
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
         owner, _, name = self.attribute.rpartition('.')

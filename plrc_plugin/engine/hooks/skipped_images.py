@@ -1,4 +1,5 @@
 """Images that could not be decoded: named, counted, and too many of them an error."""
+
 from collections import OrderedDict
 
 from mmengine.dist import all_gather_object
@@ -34,20 +35,27 @@ class SkippedImagesHook(Hook):
         self.failures += len(data_batch['skipped'])
         for path, reason in data_batch['skipped']:
             # Names may hold line breaks, or bytes that are no text.
-            path = path.encode('unicode_escape', 'backslashreplace').decode() if (
-                not path.isprintable()) else path
+            path = (
+                path.encode('unicode_escape', 'backslashreplace').decode()
+                if (not path.isprintable())
+                else path
+            )
             if path not in self.reasons:
                 self.reasons[path] = reason
-                runner.logger.warning(f'skipped image {len(self.reasons)}: {path} ({reason}); '
-                                      'another one takes its place')
+                runner.logger.warning(
+                    f'skipped image {len(self.reasons)}: {path} ({reason}); '
+                    'another one takes its place'
+                )
         if len(self.reasons) > self.grace and self.failures > self.max_share * self.read:
             raise RuntimeError(
                 f'{self.failures} of {self.read} images read could not be decoded, more than '
                 f'SkippedImagesHook.max_share={self.max_share}. Mend or remove them, or raise the '
-                'share:\n' + '\n'.join(f'  {p}: {r}' for p, r in self.reasons.items()))
+                'share:\n' + '\n'.join(f'  {p}: {r}' for p, r in self.reasons.items())
+            )
 
     def after_train(self, runner) -> None:
         skipped = sum(all_gather_object(len(self.reasons)))
         if skipped:
-            runner.logger.warning(f'{skipped} images could not be decoded and were replaced; they '
-                                  'are named above')
+            runner.logger.warning(
+                f'{skipped} images could not be decoded and were replaced; they are named above'
+            )

@@ -1,4 +1,5 @@
 """How the trunks are executed: memory and compilation, none of which changes a loss."""
+
 from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from typing import Sequence, Union
@@ -32,11 +33,14 @@ class TrunkOptionsHook(Hook):
 
     def __init__(self, recompute: Sequence[str] = (), compile: Union[bool, dict] = False):
         if isinstance(recompute, str) or not all(isinstance(name, str) for name in recompute):
-            raise SettingsError('TrunkOptionsHook: recompute must be a list of module names, got '
-                                f'{recompute!r}')
+            raise SettingsError(
+                f'TrunkOptionsHook: recompute must be a list of module names, got {recompute!r}'
+            )
         if not isinstance(compile, (bool, dict)):
-            raise SettingsError('TrunkOptionsHook: compile must be a bool or the arguments of '
-                                f'torch.compile, got {compile!r}')
+            raise SettingsError(
+                'TrunkOptionsHook: compile must be a bool or the arguments of '
+                f'torch.compile, got {compile!r}'
+            )
         self.recompute = list(recompute)
         self.compile = compile
 
@@ -44,8 +48,10 @@ class TrunkOptionsHook(Hook):
         modules = dict(bare_model(runner.model).named_modules())
         for name in self.recompute:
             if name not in modules:
-                raise SettingsError(f'TrunkOptionsHook: recompute names {name!r}, which the model '
-                                    'does not have; try backbone.layer1')
+                raise SettingsError(
+                    f'TrunkOptionsHook: recompute names {name!r}, which the model '
+                    'does not have; try backbone.layer1'
+                )
             recompute_activations(modules[name])
 
     def before_train(self, runner) -> None:
@@ -62,8 +68,9 @@ def recompute_activations(module: nn.Module) -> None:
 
     @wraps(forward)
     def forgetful(*args, **kwargs):
-        return checkpoint(forward, *args, use_reentrant=False,
-                          context_fn=partial(_contexts, module), **kwargs)
+        return checkpoint(
+            forward, *args, use_reentrant=False, context_fn=partial(_contexts, module), **kwargs
+        )
 
     module.forward = forgetful
 

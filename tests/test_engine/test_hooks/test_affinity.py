@@ -1,4 +1,5 @@
 """Affinity maps over time: what is drawn, where it goes, and that training does not notice."""
+
 import sys
 
 import cv2
@@ -20,6 +21,7 @@ from runs import assert_same_run, make_images, tiny_config, train  # noqa: E402
 @VISBACKENDS.register_module(force=True)
 class KeepBackend(BaseVisBackend):
     """A second backend, as TensorBoard or WandB would be."""
+
     kept = []
 
     def _init_env(self):
@@ -41,8 +43,9 @@ def images(tmp_path_factory):
 def run(images, work_dir, *hooks, **options):
     cfg = tiny_config(images, work_dir, **{'train_cfg.max_epochs': 3, **options})
     cfg.experiment_name = str(work_dir)
-    cfg.visualizer = dict(type='Visualizer', vis_backends=[
-        dict(type='LocalVisBackend'), dict(type='KeepBackend')])
+    cfg.visualizer = dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='KeepBackend')]
+    )
     cfg.custom_hooks.extend(hooks)
     return train(cfg)
 
@@ -58,8 +61,13 @@ def test_pictures_reach_every_backend_and_training_stays_the_same(images, tmp_pa
     monkeypatch.setattr(module, 'affinity_gallery', note)
     monkeypatch.setattr(KeepBackend, 'kept', [])
     files = sorted(str(p) for p in images.glob('*.png'))[:2]
-    hook = dict(type='plrc_plugin.AffinityHook', images=files, points=[(.2, .3), (.5, .5)],
-                interval=2, size=64)
+    hook = dict(
+        type='plrc_plugin.AffinityHook',
+        images=files,
+        points=[(0.2, 0.3), (0.5, 0.5)],
+        interval=2,
+        size=64,
+    )
     run(images, tmp_path / 'plain')
     KeepBackend.kept.clear()
     run(images, tmp_path / 'drawn', hook)
@@ -69,10 +77,10 @@ def test_pictures_reach_every_backend_and_training_stays_the_same(images, tmp_pa
     assert [labels for _, _, labels, _, _ in drawn] == [[f'epoch {step}'] for step in steps]
     for shown, points, _, size, training in drawn:
         assert all(np.array_equal(i, cv2.imread(f)[..., ::-1]) for i, f in zip(shown, files))
-        assert (points, size, training) == ([(.2, .3), (.5, .5)], 64, False)
+        assert (points, size, training) == ([(0.2, 0.3), (0.5, 0.5)], 64, False)
     assert [(name, step) for name, step, _ in KeepBackend.kept] == [('affinity', s) for s in steps]
     for _, step, picture in KeepBackend.kept:
-        file, = (tmp_path / 'drawn').glob(f'*/vis_data/vis_image/affinity_{step}.png')
+        (file,) = (tmp_path / 'drawn').glob(f'*/vis_data/vis_image/affinity_{step}.png')
         assert np.array_equal(cv2.imread(str(file))[..., ::-1], picture)
     # The maps change with training, the photographs do not.
     first, last = KeepBackend.kept[0][2], KeepBackend.kept[-1][2]
@@ -90,9 +98,14 @@ def test_a_resumed_run_does_not_draw_the_start_again(images, tmp_path, monkeypat
 
 def test_points_in_objects_of_masks(tmp_path):
     root = make_scenes(tmp_path / 'scenes', 1, 3, progress=False)
-    hook = AffinityHook(count=2, data=dict(
-        type='plrc_plugin.COCOMasks', images=str(root / 'val'),
-        annotations=str(root / 'annotations/instances_val.json')))
+    hook = AffinityHook(
+        count=2,
+        data=dict(
+            type='plrc_plugin.COCOMasks',
+            images=str(root / 'val'),
+            annotations=str(root / 'annotations/instances_val.json'),
+        ),
+    )
     hook.before_run(None)
     assert len(hook.images) == len(hook.points) == 2
     for i, (x, y) in enumerate(hook.points):
@@ -100,26 +113,41 @@ def test_points_in_objects_of_masks(tmp_path):
         assert semantic[int(y * semantic.shape[0]), int(x * semantic.shape[1])] > 0
 
 
-@pytest.mark.parametrize('settings, message', [
-    (dict(), 'either images or data'),
-    (dict(images=['a.png'], data=dict(type='x')), 'either images or data'),
-    (dict(images=['a.png'], interval=0), 'interval must be a positive integer'),
-    (dict(images=['a.png'], points=[(0, 0), (1, 1)]), '2 points for 1 images'),
-])
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(), 'either images or data'),
+        (dict(images=['a.png'], data=dict(type='x')), 'either images or data'),
+        (dict(images=['a.png'], interval=0), 'interval must be a positive integer'),
+        (dict(images=['a.png'], points=[(0, 0), (1, 1)]), '2 points for 1 images'),
+    ],
+)
 def test_settings_that_cannot_work(settings, message):
     with pytest.raises(SettingsError, match=message):
         AffinityHook(**settings)
 
 
-@pytest.mark.parametrize('files, points, message', [
-    (['nowhere.png'], None, 'AffinityHook: images: .*nowhere.png'),
-    (['00.png'], [(0, 2)], 'outside the image'),
-])
-def test_images_that_cannot_be_drawn_end_the_run_before_training(files, points, message, images,
-                                                                 tmp_path):
+@pytest.mark.parametrize(
+    'files, points, message',
+    [
+        (['nowhere.png'], None, 'AffinityHook: images: .*nowhere.png'),
+        (['00.png'], [(0, 2)], 'outside the image'),
+    ],
+)
+def test_images_that_cannot_be_drawn_end_the_run_before_training(
+    files, points, message, images, tmp_path
+):
     with pytest.raises(SettingsError, match=message):
-        run(images, tmp_path, dict(type='plrc_plugin.AffinityHook', points=points, size=64,
-                                   images=[str(images / name) for name in files]))
+        run(
+            images,
+            tmp_path,
+            dict(
+                type='plrc_plugin.AffinityHook',
+                points=points,
+                size=64,
+                images=[str(images / name) for name in files],
+            ),
+        )
     assert not (tmp_path / 'losses_0.txt').exists()
 
 
