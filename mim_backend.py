@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from setuptools import build_meta as _setuptools
-from setuptools.build_meta import *  # noqa: F401,F403
+from setuptools.build_meta import *
 
 ROOT = Path(__file__).resolve().parent
 EGG_INFO = ROOT / 'plrc_plugin.egg-info'

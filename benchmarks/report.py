@@ -6,8 +6,9 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional
 
 import cv2
 import torch
@@ -55,7 +56,7 @@ def cost_of(function: Callable[[], object]) -> Cost:
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def interleaved(cases: Dict[str, Callable[[], object]], rounds: int) -> Dict[str, List[Cost]]:
+def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[Cost]]:
     """Costs of ``rounds`` calls of each case, taken in turns after one that warms up: what else the
     machine does in a round meets all of them."""
     for function in cases.values():
@@ -67,7 +68,7 @@ def interleaved(cases: Dict[str, Callable[[], object]], rounds: int) -> Dict[str
     return costs
 
 
-def columns_median(rows: Sequence[Sequence[float]]) -> List[float]:
+def columns_median(rows: Sequence[Sequence[float]]) -> list[float]:
     """Of each column."""
     return [statistics.median(column) for column in zip(*rows)]
 
@@ -99,7 +100,7 @@ def save(figure: Figure, name: str, alt: str) -> str:
     return f'![{alt}]({name}.png)'
 
 
-def bars(name: str, values: Dict[str, float], axis: str, target: Optional[float] = None) -> str:
+def bars(name: str, values: dict[str, float], axis: str, target: Optional[float] = None) -> str:
     """A picture of horizontal bars, the target a dashed line."""
     figure = Figure(figsize=(7, 0.6 + 0.35 * len(values)), layout='constrained')
     axes = figure.add_subplot()

@@ -12,7 +12,7 @@ except ImportError as error:
         "'plrc_plugin[openmmlab]' for OpenMMLab's own"
     ) from error
 
-from plrc_plugin import (  # noqa: E402, F401
+from plrc_plugin import (  # noqa: F401
     checkpoints,
     datasets,
     engine,
@@ -24,6 +24,6 @@ from plrc_plugin import (  # noqa: E402, F401
     transfer,
     views,
 )
-from plrc_plugin.version import __version__  # noqa: E402
+from plrc_plugin.version import __version__
 
 __all__ = ['__version__']

@@ -2,7 +2,6 @@
 
 import pickle
 import re
-from typing import Dict, List
 
 import torch
 import torchvision
@@ -23,16 +22,16 @@ TARGETS = (
 )
 
 
-def _listed(problems: List[str]) -> str:
+def _listed(problems: list[str]) -> str:
     return '\n  '.join([''] + problems)
 
 
-def _is_resnet(trunk: Dict[str, Tensor]) -> bool:
+def _is_resnet(trunk: dict[str, Tensor]) -> bool:
     """Whether any name is a ResNet's; a part of one is to be listed as such."""
     return any(re.match(r'(conv1|bn1|layer[1-4])\.', key) for key in trunk)
 
 
-def _check_names(trunk: Dict[str, Tensor]) -> None:
+def _check_names(trunk: dict[str, Tensor]) -> None:
     """Raises SettingsError for names that no module of a trunk has at its top."""
     strange = [
         key
@@ -47,14 +46,14 @@ def _check_names(trunk: Dict[str, Tensor]) -> None:
         )
 
 
-def _resnet_blocks(trunk: Dict[str, Tensor]) -> tuple:
+def _resnet_blocks(trunk: dict[str, Tensor]) -> tuple:
     """Block type and blocks per stage, read off the names."""
     names = {'.'.join(key.split('.')[:2]) for key in trunk if key.startswith('layer')}
     counts = [sum(name.startswith(f'layer{stage}.') for name in names) for stage in range(1, 5)]
     return Bottleneck if 'layer1.0.conv3.weight' in trunk else BasicBlock, counts
 
 
-def complete_resnet(trunk: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def complete_resnet(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
     """The trunk with exactly the names of a torchvision ResNet of its depth, of any width.
 
     BN step counters, which old checkpoints lack, are filled with 0.
@@ -73,7 +72,7 @@ def complete_resnet(trunk: Dict[str, Tensor]) -> Dict[str, Tensor]:
     return {key: trunk[key].contiguous() for key in sorted(trunk)}
 
 
-def _check_torchvision_shapes(trunk: Dict[str, Tensor]) -> None:
+def _check_torchvision_shapes(trunk: dict[str, Tensor]) -> None:
     """Raises SettingsError, with the list, unless torchvision (and so timm) builds these shapes."""
     block, counts = _resnet_blocks(trunk)
     width = trunk['layer1.0.conv1.weight'].shape[0] if block is Bottleneck else 64
@@ -100,7 +99,7 @@ def detectron2_name(key: str) -> str:
     return key if in_stage else f'stem.{key}'
 
 
-def export_trunk(trunk: Dict[str, Tensor], path: str, target: str, source: str = '') -> List[str]:
+def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str = '') -> list[str]:
     """Write ``trunk`` (see :func:`plrc_plugin.transfer.read_trunk`) for one of ``TARGETS``.
 
     Only ResNets go to torchvision, timm and detectron2; mm* and safetensors take any trunk.

@@ -1,7 +1,7 @@
 """Reading checkpoints of any framework: only tensors are ever unpickled."""
 
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ PREFIXES = {
 HEADS = re.compile(r'^(fc|fcs|fcs_2)\.')
 
 
-def _state_dict(checkpoint: dict) -> Dict[str, Tensor]:
+def _state_dict(checkpoint: dict) -> dict[str, Tensor]:
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
@@ -35,7 +35,7 @@ def _state_dict(checkpoint: dict) -> Dict[str, Tensor]:
     }
 
 
-def read_trunk(path: str, prefix: Optional[str] = None) -> Tuple[Dict[str, Tensor], str]:
+def read_trunk(path: str, prefix: Optional[str] = None) -> tuple[dict[str, Tensor], str]:
     """The trunk of a checkpoint: PLRC, MoCo, DenseCL, PixPro, OpenMMLab, torchvision, timm.
 
     Args:
@@ -70,7 +70,7 @@ PLACES = ('backbone', 'roi_head.shared_head')
 
 
 @torch.no_grad()
-def load_trunk(model: nn.Module, trunk: Dict[str, Tensor]) -> List[str]:
+def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
     """Copy a trunk into ``model.backbone`` and, of a C4 detector, ``model.roi_head.shared_head``.
 
     Args:

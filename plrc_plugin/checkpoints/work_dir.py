@@ -3,7 +3,8 @@
 import os
 import os.path as osp
 import re
-from typing import Iterator, Optional
+from collections.abc import Iterator
+from typing import Optional
 
 from plrc_plugin.checkpoints.safe_reading import damage_of
 

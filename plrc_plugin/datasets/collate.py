@@ -1,7 +1,5 @@
 """From samples to a batch."""
 
-from typing import List
-
 import numpy as np
 import torch
 
@@ -10,7 +8,7 @@ from plrc_plugin.views.device_augmentation import DeviceAugmentation
 
 
 @FUNCTIONS.register_module()
-def collate_views(samples: List[dict]) -> dict:
+def collate_views(samples: list[dict]) -> dict:
     """Stacks samples of B images.
 
     Returns:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
@@ -117,7 +117,7 @@ class COCOMasks:
         try:
             truth = json.loads(Path(annotations).read_text(encoding='utf-8'))
             categories = sorted(truth['categories'], key=lambda c: c['id'])
-            objects: Dict[int, List[dict]] = {}
+            objects: dict[int, list[dict]] = {}
             for annotation in truth['annotations']:
                 objects.setdefault(annotation['image_id'], []).append(annotation)
             self.records = [(r, objects[r['id']]) for r in truth['images'] if r['id'] in objects]

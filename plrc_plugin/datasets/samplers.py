@@ -1,7 +1,7 @@
 """Samplers that hand out keys instead of bare indices."""
 
+from collections.abc import Iterator
 from itertools import islice
-from typing import Iterator
 
 from mmengine.dataset import DefaultSampler
 

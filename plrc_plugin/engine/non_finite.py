@@ -3,7 +3,7 @@
 import os
 import os.path as osp
 from contextlib import nullcontext
-from typing import Dict, Union
+from typing import Union
 
 import torch
 from mmengine.config import Config
@@ -67,7 +67,7 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
     )
 
 
-def replay(path: str, config: Union[str, Config]) -> Dict[str, Tensor]:
+def replay(path: str, config: Union[str, Config]) -> dict[str, Tensor]:
     """The losses of a dumped step, computed again on the CPU from the weights and batch in it.
 
     Steps that shuffled their batch over several processes are replayed on one.

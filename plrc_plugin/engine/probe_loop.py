@@ -1,7 +1,5 @@
 """Probes as mmengine's validation."""
 
-from typing import Dict
-
 import torch
 from mmengine.runner import ValLoop
 
@@ -46,7 +44,7 @@ class ProbeLoop(ValLoop):
         self.projected, self.momentum = projected, momentum
 
     @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: Dict) -> None:
+    def run_iter(self, idx: int, data_batch: dict) -> None:
         """The features of one batch, handed to the metrics."""
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
         model = bare_model(self.runner.model)

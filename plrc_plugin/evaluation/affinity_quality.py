@@ -1,6 +1,6 @@
 """How well affinities inside an image agree with its objects' masks."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ def affinity_auc(
 
 def centre_ious(
     features: Tensor, objects: Tensor, distance: int = 1, min_cells: int = 4
-) -> List[Tuple[float, float]]:
+) -> list[tuple[float, float]]:
     """IoU of each object with the affinity map of its centre at the best threshold.
 
     The centre is the object's cell nearest to its centroid.
@@ -96,7 +96,7 @@ def near_borders(objects: Tensor, distance: int = 1) -> Tensor:
     return (highest != lowest) & ~void
 
 
-def image_quality(features: Tensor, semantic: Tensor, instances: Tensor, distance: int = 1) -> Dict:
+def image_quality(features: Tensor, semantic: Tensor, instances: Tensor, distance: int = 1) -> dict:
     """All measures of one image: ``auc``, ``auc_boundary`` and ``auc_same_offset`` of objects,
     ``class_auc`` and ``class_auc_boundary``, where all objects of a class are one, and lists
     ``iou`` and ``iou_boundary`` over the objects."""

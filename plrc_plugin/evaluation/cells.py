@@ -1,7 +1,5 @@
 """Images and masks as a grid of cells, on which features and truth are compared."""
 
-from typing import Dict
-
 import cv2
 import numpy as np
 
@@ -58,7 +56,7 @@ class ProbeCells:
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 
-    def __getitem__(self, index: int) -> Dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """``pixels`` (S, S, 3) uint8, ``semantic`` and ``instances`` (cells, cells) int64 with
         -1 = void, and whether the image is to ``fit`` on."""
         fit = index < len(self.parts[0])

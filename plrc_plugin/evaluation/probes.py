@@ -1,7 +1,7 @@
 """Probes of frozen features as mmengine metrics: they gather the cells of images to fit on and of
 images to score on, from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
 
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class _SegmentationProbe(_Probe):
         """Classes (Q,) of queries (Q, C), from features (N, C) with labels (N,)."""
         raise NotImplementedError
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float]:
         features, labels, queries, truth = self.split(results, get_device())
         ious, accuracies = [], []
         for seed in range(self.seeds):
@@ -146,7 +146,7 @@ class ImageClassificationProbe(_Probe):
         count = int(counts.sum() > 0)
         return features.mean((1, 2))[None][:count], counts.argmax()[None][:count]
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float]:
         features, labels, queries, truth = self.split(results, get_device())
         linear = fit_linear(features, labels, self.num_classes)
         nearest = knn_labels(queries, features, labels, self.num_classes, self.k)
@@ -182,8 +182,8 @@ class AffinityQuality(BaseMetric):
                 {} if fit else image_quality(features.cpu(), semantic, instances, self.distance)
             )
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
-        values: Dict[str, list] = {}
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        values: dict[str, list] = {}
         for image in results:
             for name, found in image.items():
                 found = found if isinstance(found, list) else [found]
@@ -223,7 +223,7 @@ def evaluate_encoder(
     projected: bool = False,
     batch_size: int = 32,
     seeds: int = 3,
-) -> Dict[str, float]:
+) -> dict[str, float]:
     """All probes of a model with ``backbone``, ``projector`` and ``data_preprocessor``.
 
     Returns:

@@ -1,7 +1,5 @@
 """Polygons, run lengths and boxes of COCO's annotations as masks of pixels."""
 
-from typing import List
-
 import cv2
 import numpy as np
 
@@ -52,7 +50,7 @@ def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:
     mask[first[1] : last[1], first[0] : last[0]] |= centres
 
 
-def _decompressed(text: str) -> List[int]:
+def _decompressed(text: str) -> list[int]:
     """The runs of COCO's compressed form. pycocotools would read beyond malformed text unnoticed.
 
     A character holds five bits, the lowest first, and whether more follow. From the fourth on, a

@@ -3,7 +3,7 @@
 import os
 import stat
 import warnings
-from typing import Optional, Tuple, Union
+from typing import Optional, Union
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -67,7 +67,7 @@ class ImageFile:
         transposed = self._orientation in _TRANSPOSED and self._image.format != 'TIFF'
         self.size = (height, width) if transposed else (width, height)
 
-    def decode(self, size_at_least: Optional[Tuple[float, float]] = None) -> np.ndarray:
+    def decode(self, size_at_least: Optional[tuple[float, float]] = None) -> np.ndarray:
         """The pixels; call once.
 
         Args:

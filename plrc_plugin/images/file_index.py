@@ -6,7 +6,7 @@ import tempfile
 import time
 import zipfile
 from fnmatch import fnmatch
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def image_index(root: str, exclude: Optional[str] = None) -> FileIndex:
     return index
 
 
-def _walk(root: str, exclude: Optional[str]) -> Tuple[List[str], Dict[str, int]]:
+def _walk(root: str, exclude: Optional[str]) -> tuple[list[str], dict[str, int]]:
     """Images, and the modification times of the folders entered, as they were before."""
     names, changed = [], {}
     seen = {os.path.realpath(root)}
@@ -78,7 +78,7 @@ def _walk(root: str, exclude: Optional[str]) -> Tuple[List[str], Dict[str, int]]
     return names, changed
 
 
-def _packed(names: List[str]) -> FileIndex:
+def _packed(names: list[str]) -> FileIndex:
     encoded = [os.fsencode(name) for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     return FileIndex(np.frombuffer(b''.join(encoded), dtype=np.uint8), ends)
@@ -103,7 +103,7 @@ def _recall(path: str, root: str) -> Optional[FileIndex]:
         return None  # none yet, of another version, or damaged
 
 
-def _remember(path: str, index: FileIndex, folders: Dict[str, int]) -> None:
+def _remember(path: str, index: FileIndex, folders: dict[str, int]) -> None:
     encoded = b'\0'.join(os.fsencode(folder) for folder in folders)
     temporary = None
     try:

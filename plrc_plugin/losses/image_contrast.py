@@ -1,7 +1,5 @@
 """Image-level contrast, L_m (Eq. 1): MoCo's InfoNCE."""
 
-from typing import Tuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +10,7 @@ from plrc_plugin.losses.reduction import check_temperature, in_full_precision
 @in_full_precision
 def image_contrast(
     queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float = 0.2
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """``-log( exp(z . z' / t) / (exp(z . z' / t) + sum_j exp(z . z'_j / t)) )``, mean over images.
 
     Args:

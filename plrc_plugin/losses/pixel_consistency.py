@@ -1,7 +1,5 @@
 """PixPro's objective (Xie et al., CVPR 2021, arXiv 2011.10043): consistency of near positions."""
 
-from typing import Tuple
-
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +27,7 @@ def pixel_consistency(queries: Tensor, keys: Tensor, pairs: Tensor) -> Tensor:
 
 
 @in_full_precision
-def _consistency_per_image(queries: Tensor, keys: Tensor, pairs: Tensor) -> Tuple[Tensor, Tensor]:
+def _consistency_per_image(queries: Tensor, keys: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     # Summed over j, the keys of a query's pairs need one product instead of S' cosines.
     cosines = (queries * (pairs.to(keys.dtype) @ keys)).sum((1, 2))
     num_pairs = pairs.sum((1, 2))

@@ -1,6 +1,6 @@
 """Point affinity distillation, L_a (Eq. 3 and 4)."""
 
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ def _distillation_per_image(
     student_temperature: float,
     teacher_temperature: float,
     key_valid: Optional[Tensor],
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a valid anchor and a valid key (B,)."""
     check_temperature(
         student_temperature=student_temperature, teacher_temperature=teacher_temperature

@@ -1,6 +1,6 @@
 """Point-level region contrast, L_c (Eq. 2)."""
 
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def _contrast_per_image(
     temperature: float,
     inter_image: bool,
     negatives: Optional[Tensor],
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a pair (B,)."""
     check_temperature(temperature=temperature)
     pairs = (

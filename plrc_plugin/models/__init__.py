@@ -14,15 +14,15 @@ from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 
 __all__ = [
+    'PLRC',
+    'STRATEGIES',
     'DenseCL',
     'KeyQueue',
     'MomentumContrast',
     'MomentumEncoders',
-    'PLRC',
     'PixPro',
     'RegionContrast',
     'ResNet',
-    'STRATEGIES',
     'TorchvisionTrunk',
     'ViewsPreprocessor',
     'conv_projector',

@@ -1,6 +1,6 @@
 """Trunks that need no compiled operators."""
 
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import torchvision
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
-    def forward(self, images: Tensor) -> Tuple[Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor]:
         """Images (B, 3, H, W) to the last stage's map, a tuple of one (B, C, h, w)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for i in range(1, 5):
@@ -130,7 +130,7 @@ class TorchvisionTrunk(nn.Module):
         for part in parts:
             self.add_module(part, getattr(model, part))
 
-    def forward(self, images: Tensor) -> Tuple[Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor]:
         """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w)."""
         x = images
         for part in self._parts:

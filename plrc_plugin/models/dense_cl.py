@@ -1,7 +1,5 @@
 """DenseCL (Wang et al., CVPR 2021): a further point of comparison, beyond the paper."""
 
-from typing import Dict, Tuple
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,7 +36,7 @@ class DenseCL(MomentumContrast):
         self.add_momentum_copy('dense_projector')
         self.dense_queue = KeyQueue(len(self.queue.bank), self.embedding_dim)
 
-    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
         """L_m (the paper's L_q) and ``l_dense`` (L_r)."""
         features = last_map(self.backbone(query['image']))
         key_features, key_vector, key_map = self.encode_key(key['image'])
@@ -52,7 +50,7 @@ class DenseCL(MomentumContrast):
         total = (1 - self.dense_weight) * terms['l_m'] + self.dense_weight * l_dense
         return dict(loss=total, **terms, l_dense=l_dense)
 
-    def momentum_pass(self, images: Tensor) -> Tuple[Tensor, ...]:
+    def momentum_pass(self, images: Tensor) -> tuple[Tensor, ...]:
         """Backbone map, pooled projection and dense projection of f^M."""
         features = last_map(self.momentum_backbone(images))
         return (

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections import OrderedDict
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Optional, Union
 
 import torch
 from lightly.models.utils import deactivate_requires_grad
@@ -67,7 +67,7 @@ class MomentumEncoders(BaseModel):
         self.momentum = momentum
         self.shuffle_bn = shuffle_bn
         self.symmetric = symmetric
-        self._averaged: List[str] = []
+        self._averaged: list[str] = []
         self._seen_version: Optional[int] = None
         self._watched, self._stepped = False, True
         self.backbone = MODELS.build(backbone)
@@ -117,7 +117,7 @@ class MomentumEncoders(BaseModel):
             f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts nothing"
         )
 
-    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
         """Scalars to log, and the total under ``loss``."""
         raise NotImplementedError
 
@@ -126,7 +126,7 @@ class MomentumEncoders(BaseModel):
         return self.project(last_map(self.backbone(images)), self.projector)
 
     @torch.no_grad()
-    def encode_key(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+    def encode_key(self, images: Tensor) -> Union[Tensor, tuple[Tensor, ...]]:
         """f^M, with shuffled batch normalisation: like :meth:`encode`, without gradient."""
         if not self.shuffle_bn or get_world_size() == 1:
             return self.momentum_pass(images)
@@ -137,7 +137,7 @@ class MomentumEncoders(BaseModel):
             return tuple(redistribute(output, back) for output in outputs)
         return redistribute(outputs, back)
 
-    def momentum_pass(self, images: Tensor) -> Union[Tensor, Tuple[Tensor, ...]]:
+    def momentum_pass(self, images: Tensor) -> Union[Tensor, tuple[Tensor, ...]]:
         """f^M of images in any order: a projected map, or several tensors of B rows."""
         return self.project(last_map(self.momentum_backbone(images)), self.momentum_projector)
 
@@ -198,7 +198,7 @@ class MomentumEncoders(BaseModel):
             if isinstance(queue, KeyQueue):
                 queue.flush()
 
-    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, float]]:
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The total to optimise, and everything to log, averaged over the ranks.
 
         The numbers are fetched here, all at once: the device waits for the host between forward
@@ -229,7 +229,7 @@ def spread(embeddings: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _probe(backbone: nn.Module, size: int = 128) -> Tuple[int, int]:
+def _probe(backbone: nn.Module, size: int = 128) -> tuple[int, int]:
     """Channels and stride of a backbone's last map."""
     training = backbone.training
     backbone.eval()  # mmdet's returns None

@@ -1,7 +1,6 @@
 """The queue of keys: MoCo's dictionary of negatives."""
 
 import copy
-from typing import List
 
 import torch
 from lightly.models.modules.memory_bank import MemoryBankModule
@@ -32,7 +31,7 @@ class KeyQueue(MemoryBankModule):
         # lightly leaves its buffers out of state dicts: a resumed run would lose the queue.
         self.register_buffer('bank', self.bank, persistent=True)
         self.register_buffer('bank_ptr', self.bank_ptr, persistent=True)
-        self._waiting: List[Tensor] = []
+        self._waiting: list[Tensor] = []
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:

@@ -1,7 +1,5 @@
 """MoCo v2: two encoders, their queue, and contrast of whole images."""
 
-from typing import Dict
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,12 +33,12 @@ class MomentumContrast(MomentumEncoders):
         self.queue = KeyQueue(queue_size, self.embedding_dim)
         self.temperature = temperature
 
-    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
         """L_m alone (Eq. 1)."""
         terms = self.image_terms(self.encode(query['image']), self.encode_key(key['image']))
         return dict(loss=terms['l_m'], **terms)
 
-    def image_terms(self, query_map: Tensor, key_map: Tensor) -> Dict[str, Tensor]:
+    def image_terms(self, query_map: Tensor, key_map: Tensor) -> dict[str, Tensor]:
         """L_m of projected maps (B, D, h, w), whose spatial means are the image embeddings, and
         what tells of a collapse: ``top1`` in the queue, and ``std``, see :func:`spread`.
         """

@@ -1,7 +1,5 @@
 """PixPro (Xie et al., CVPR 2021): a further point of comparison, beyond the paper."""
 
-from typing import Dict, Tuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,7 +82,7 @@ class PixPro(MomentumEncoders):
             nn.Conv2d(self._hidden_dim, self.embedding_dim, 1),
         )
 
-    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
         """``l_pix``, ``std`` (see :func:`spread`) and ``no_near_pair``, the share of images
         without a pair."""
         x = self.encode(query['image'])
@@ -100,7 +98,7 @@ class PixPro(MomentumEncoders):
 
 
 @torch.no_grad()
-def bins_in_image(view: dict, size: int) -> Tuple[Tensor, Tensor]:
+def bins_in_image(view: dict, size: int) -> tuple[Tensor, Tensor]:
     """Where the size x size bins of a view's map lie in the image: centres (B, size * size, 2) and
     diagonals (B,), in pixels of the image."""
     affine, image_size = view['affine'], view['size']

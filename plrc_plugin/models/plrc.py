@@ -1,7 +1,5 @@
 """Point-Level Region Contrast (Bai et al., CVPR 2022): the model that composes the parts."""
 
-from typing import Dict
-
 import torch
 from lightly.models.utils import concat_all_gather
 from mmengine.dist import get_rank, get_world_size
@@ -82,7 +80,7 @@ class PLRC(MomentumContrast):
         """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
         return projector(features)
 
-    def loss(self, query: dict, key: dict) -> Dict[str, Tensor]:
+    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
         """The terms L_m, L_c and, after the warm-up, L_a, and their total.
 
         Args:

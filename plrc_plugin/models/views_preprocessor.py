@@ -1,6 +1,7 @@
 """From a batch of uint8 views to normalised images on the device."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from mmengine.model import BaseDataPreprocessor

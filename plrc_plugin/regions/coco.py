@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter, defaultdict
-from typing import List
 
 import cv2
 import numpy as np
@@ -114,7 +113,7 @@ class CocoRegions:
             ) from error
 
 
-def one_region_each(masks: List[np.ndarray], height: int, width: int) -> np.ndarray:
+def one_region_each(masks: list[np.ndarray], height: int, width: int) -> np.ndarray:
     """Masks (H, W) bool to labels (H, W) int32: the mask's number where there is exactly one."""
     labels = np.full((height, width), VOID, np.int32)
     covered = np.zeros((height, width), bool)

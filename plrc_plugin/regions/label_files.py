@@ -2,7 +2,8 @@
 
 import os
 import stat
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from PIL import Image

@@ -1,6 +1,6 @@
 """From label maps to regions and points (Section 3.2)."""
 
-from typing import Tuple, Union
+from typing import Union
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def sample_region_points(
     num_regions: int,
     points_per_region: int,
     generator: Union[torch.Generator, np.random.Generator, None] = None,
-) -> Tuple[Array, Array]:
+) -> tuple[Array, Array]:
     """Draws regions of a view, and points of each region.
 
     N of the view's valid (present, not void) regions are drawn uniformly with repetition, whatever
@@ -105,7 +105,7 @@ def sample_region_points(
     return regions, (xp.asarray(points, dtype=xp.float32) + 0.5) / resolution
 
 
-def _sort(rows: Array) -> Tuple[Array, Array]:
+def _sort(rows: Array) -> tuple[Array, Array]:
     """Each row of (B, C) integers in ascending order, and where each came from; int64."""
     if isinstance(rows, Tensor):
         return rows.long().sort(dim=1, stable=True)
@@ -115,7 +115,7 @@ def _sort(rows: Array) -> Tuple[Array, Array]:
     return rows.take(in_batch).astype(np.int64, copy=False), order
 
 
-def _draw_below(bound: Array, shape: Tuple[int, ...], generator) -> Array:
+def _draw_below(bound: Array, shape: tuple[int, ...], generator) -> Array:
     """Uniform integers in [0, bound). Below 1, 24 bits times a bound of fewer never round up."""
     if isinstance(bound, Tensor):
         return (torch.rand(shape, generator=generator, device=bound.device) * bound).long()

@@ -18,12 +18,12 @@ from plrc_plugin.transfer.voc_difficult import TrainOnDifficult
 from plrc_plugin.transfer.voc_metric import VOCAPMetric
 
 __all__ = [
+    'TARGETS',
     'EvaluateFinished',
     'LoadTrunk',
     'PreciseBN',
     'Res5ExtraNorm',
     'SyncBN',
-    'TARGETS',
     'TrainOnDifficult',
     'VOCAPMetric',
     'export_trunk',

@@ -1,6 +1,6 @@
 """SyncBN where there is something to synchronise."""
 
-from functools import lru_cache
+from functools import cache
 
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
@@ -10,7 +10,7 @@ from torch import nn
 from plrc_plugin.registry import MODELS
 
 
-@lru_cache(maxsize=None)
+@cache
 def _say_once(reason: str) -> None:
     print_log(f'SyncBN falls back to BN: {reason}', 'current')
 

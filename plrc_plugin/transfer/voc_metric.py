@@ -1,6 +1,6 @@
 """PASCAL VOC's average precision, as detectron2 reports it."""
 
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -34,7 +34,7 @@ def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return overlap / (area_a[:, None] + area_b - overlap)
 
 
-def class_aps(images: Sequence[Tuple[np.ndarray, ...]], eleven_points: bool) -> np.ndarray:
+def class_aps(images: Sequence[tuple[np.ndarray, ...]], eleven_points: bool) -> np.ndarray:
     """AP of one class at each of ``IOU_THRESHOLDS``.
 
     A detection belongs to the object that it overlaps most. Above the threshold, the highest score
@@ -112,7 +112,7 @@ class VOCAPMetric(BaseMetric):
                 )
             )
 
-    def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         aps = []
         for label in range(len(self.dataset_meta['classes'])):
             images = []

@@ -6,7 +6,8 @@ is several times faster than Pillow on one core.
 """
 
 import math
-from typing import List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 # Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
-Box = Tuple[int, int, int, int]
-Jitter = List[Tuple[str, float]]
+Box = tuple[int, int, int, int]
+Jitter = list[tuple[str, float]]
 
 
 class Photometric(NamedTuple):

@@ -1,6 +1,7 @@
 """Two augmented views of an image, and where they lie in it (Section 4.1: MoCo v2's recipe)."""
 
-from typing import NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np

@@ -1,6 +1,6 @@
 """Point affinities as pictures (Section 4.4, Fig. 3)."""
 
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.reading import last_map, read_points
 
-Point = Tuple[float, float]
+Point = tuple[float, float]
 MIN_SIDE = 32  # pixels of an image
 
 

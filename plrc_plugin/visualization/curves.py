@@ -3,7 +3,7 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable
 
 from matplotlib.figure import Figure
 
@@ -15,7 +15,7 @@ PANELS = (
 )
 
 
-Curves = Dict[str, List[Tuple[int, float]]]
+Curves = dict[str, list[tuple[int, float]]]
 
 
 def read_scalars(work_dir: Path) -> Curves:
@@ -43,7 +43,7 @@ def read_metrics(work_dir: Path) -> Curves:
 
 
 def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:
-    steps: Dict[int, dict] = {}
+    steps: dict[int, dict] = {}
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         steps.update({entry['step']: entry for entry in _entries(file) if wanted(entry)})
     curves: Curves = {}
@@ -53,7 +53,7 @@ def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:
     return curves
 
 
-def _entries(file: Path) -> List[dict]:
+def _entries(file: Path) -> list[dict]:
     """The lines of a file; a last one cut short, by a kill or while it is written, is left out."""
     entries, lines = [], file.read_text().splitlines()
     for number, line in enumerate(lines, 1):

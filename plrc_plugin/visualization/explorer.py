@@ -1,7 +1,8 @@
 """A page in which any point of any image can be asked for its affinities (Section 4.4)."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Optional
 
 import cv2
 import matplotlib
@@ -39,7 +40,7 @@ def cell_features(model: nn.Module, images: Iterable[np.ndarray], size: int) -> 
     return torch.stack(maps)
 
 
-def quantise(features: Tensor, dims: int) -> Tuple[Tensor, float]:
+def quantise(features: Tensor, dims: int) -> tuple[Tensor, float]:
     """Codes whose dot products, times scale², are close to those of unit vectors.
 
     The ``dims`` principal directions keep most of every dot product. Rotated at random, all codes
@@ -67,7 +68,7 @@ def largest_error(features: Tensor, codes: Tensor, scale: float, anchors: int = 
     return (exact - codes[::step] @ codes.T * scale**2).abs().max().item()
 
 
-def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> List[dict]:
+def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> list[dict]:
     """Codes of the features of every network that together fit into a page.
 
     Args:
@@ -110,11 +111,11 @@ def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> List[dict]:
 
 def write_explorer(
     path: Path,
-    images: Sequence[Tuple[str, np.ndarray]],
+    images: Sequence[tuple[str, np.ndarray]],
     models: Sequence[nn.Module],
     labels: Sequence[str],
     size: Optional[int] = None,
-) -> List[dict]:
+) -> list[dict]:
     """Writes the page.
 
     Args:

@@ -1,7 +1,6 @@
 """The images of a folder that networks are to be asked about."""
 
 from pathlib import Path
-from typing import List, Tuple
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, read_image
 from plrc_plugin.visualization.affinity import MIN_SIDE
 
 
-def read_images(folder: Path, count: int) -> List[Tuple[str, np.ndarray]]:
+def read_images(folder: Path, count: int) -> list[tuple[str, np.ndarray]]:
     """(name, (H, W, 3) uint8 RGB) of a folder's first ``count`` images, at any depth, by name.
 
     Raises:

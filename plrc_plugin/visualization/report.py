@@ -1,7 +1,8 @@
 """One page about a run, or about several beside each other."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Optional
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def draw_curves(runs: Sequence[Run], names: Sequence[str]) -> Figure:
     return figure
 
 
-def summarise(runs: Sequence[Run]) -> List[dict]:
+def summarise(runs: Sequence[Run]) -> list[dict]:
     """Rows of the table: name of a curve, and per run its last, least and greatest value."""
     curves = [all_curves(run) for run in runs]
     rows = []
@@ -72,7 +73,7 @@ def summarise(runs: Sequence[Run]) -> List[dict]:
     return rows
 
 
-def differing_settings(configs: Sequence[Config]) -> Dict[str, list]:
+def differing_settings(configs: Sequence[Config]) -> dict[str, list]:
     """Settings that are not the same in all configs, by dotted name; None where there is none."""
     flat = [_flatten(cfg.to_dict()) for cfg in configs]
     names = dict.fromkeys(name for settings in flat for name in settings)
@@ -84,7 +85,7 @@ def differing_settings(configs: Sequence[Config]) -> Dict[str, list]:
     }
 
 
-def _flatten(value, prefix: str = '') -> Dict[str, object]:
+def _flatten(value, prefix: str = '') -> dict[str, object]:
     if not isinstance(value, (dict, list, tuple)) or not value:
         return {prefix: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -101,7 +102,7 @@ def spaced(items: Sequence, count: int) -> list:
     return [items[i] for i in keep]
 
 
-def training_images(cfg: Config) -> List[np.ndarray]:
+def training_images(cfg: Config) -> list[np.ndarray]:
     """Some of the images that a run trains on; none where their folder is gone."""
     settings = cfg.train_dataloader.dataset
     if not Path(settings.data_root).is_dir():
@@ -157,7 +158,7 @@ def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] =
     )
 
 
-def _gallery(run: Run, given: Optional[Sequence[np.ndarray]]) -> Tuple[Optional[str], str]:
+def _gallery(run: Run, given: Optional[Sequence[np.ndarray]]) -> tuple[Optional[str], str]:
     """A picture, or None and the reason."""
     if not run.checkpoints:
         return None, 'No checkpoint is kept in the work dir.'

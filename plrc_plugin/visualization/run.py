@@ -1,9 +1,9 @@
 """What a pre-training run left in its work dir."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -34,10 +34,10 @@ class Run:
     config: str
     scalars: Curves
     metrics: Curves
-    throughput: List[Tuple[int, float]]
+    throughput: list[tuple[int, float]]
     environment: str
-    checkpoints: List[Path]
-    pictures: List[Path]
+    checkpoints: list[Path]
+    pictures: list[Path]
 
 
 def read_run(work_dir: Path) -> Run:
@@ -75,7 +75,7 @@ def read_run(work_dir: Path) -> Run:
     )
 
 
-def read_runs(work_dirs: Sequence[Path]) -> List[Run]:
+def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
     """Reads several work dirs, whose names then differ.
 
     Raises:
@@ -104,7 +104,7 @@ def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
     metrics = read_metrics(work_dir)
     if not cfg.get('default_hooks', {}).get('logger', {}).get('log_metric_by_epoch', True):
         return metrics
-    last: Dict[int, int] = {0: 0}
+    last: dict[int, int] = {0: 0}
     for step, epoch in scalars.get('epoch', []):
         last[epoch] = step
     return {
@@ -113,7 +113,7 @@ def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
     }
 
 
-def _throughput(cfg: Config, scalars: Curves, environment: str) -> List[Tuple[int, float]]:
+def _throughput(cfg: Config, scalars: Curves, environment: str) -> list[tuple[int, float]]:
     """Images per second: mmengine logs the seconds of an iteration, of one process."""
     processes = re.search(r'GPU number: (\d+)', environment)
     images = cfg.train_dataloader.batch_size * int(processes[1] if processes else 1)

@@ -17,7 +17,7 @@ from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import assert_same_run, make_images, run_processes, tiny_config, train  # noqa: E402
+from runs import assert_same_run, make_images, run_processes, tiny_config, train
 
 
 @pytest.fixture(scope='module')

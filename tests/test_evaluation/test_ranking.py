@@ -13,7 +13,7 @@ from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import train  # noqa: E402
+from runs import train
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Dict
 
 import numpy as np
 from PIL import Image
@@ -38,7 +37,7 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
-def make_hostile_images(folder: Path, copies: int = 5) -> Dict[str, bool]:
+def make_hostile_images(folder: Path, copies: int = 5) -> dict[str, bool]:
     """Writes at least 60 kinds of files, ``copies`` of each. Returns path -> whether it is an image
     that can be read (None: the platform decides)."""
     folder.mkdir(parents=True)

@@ -65,7 +65,7 @@ def whole(images, tmp_path_factory):
     first.start()
     first.join()
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def run(name):
         work_dir = tmp_path_factory.mktemp(name)
         began = time.monotonic()

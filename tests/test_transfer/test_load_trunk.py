@@ -53,7 +53,7 @@ def test_trunk_and_res5_equal_the_checkpoint_tensor_by_tensor(
 ):
     model = build(name, options)
     lines = load_trunk(model, read_trunk(plrc_checkpoint)[0])
-    found = {key: value for key, value in model.backbone.state_dict().items()}
+    found = dict(model.backbone.state_dict().items())
     assert lines[0] == f'backbone: {in_backbone} of {in_backbone} tensors loaded'
     if 'mmdet' in name:
         res5 = model.roi_head.shared_head.state_dict()

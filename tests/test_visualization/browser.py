@@ -11,11 +11,19 @@ import websocket
 CHROMIUM = next(
     filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
 )
-FLAGS = (
-    '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync '
-    '--disable-background-networking --disable-component-update --disable-dev-shm-usage '
-    '--remote-debugging-port=0 --remote-allow-origins=*'
-).split()
+FLAGS = [
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-sync',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-dev-shm-usage',
+    '--remote-debugging-port=0',
+    '--remote-allow-origins=*',
+]
 KEYS = dict(
     ArrowLeft=37,
     ArrowUp=38,

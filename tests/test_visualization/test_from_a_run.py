@@ -22,7 +22,7 @@ from plrc_plugin.models.reading import read_points
 from plrc_plugin.visualization import affinity
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import tiny_config, train  # noqa: E402
+from runs import tiny_config, train
 
 LABELS = ['random', 'epoch_1']
 POINT = (0.3, 0.6)
@@ -126,7 +126,7 @@ def check_pages(cfg, images, folder, page, monkeypatch):
     return rows
 
 
-def test_of_the_demo(browser, tmp_path, monkeypatch):  # noqa: F811
+def test_of_the_demo(browser, tmp_path, monkeypatch):
     scenes = make_scenes(tmp_path / 'scenes', 8, 4, progress=False)
     monkeypatch.setenv('PLRC_SCENES', str(scenes))
     cfg = Config.fromfile(ROOT / 'configs/plrc_demo.py')
@@ -151,7 +151,7 @@ def test_of_the_demo(browser, tmp_path, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.real_data
-def test_of_a_run_on_photographs(real_data, browser, tmp_path, monkeypatch):  # noqa: F811
+def test_of_a_run_on_photographs(real_data, browser, tmp_path, monkeypatch):
     cfg = tiny_config(
         real_data / 'pretrain',
         tmp_path / 'run',

@@ -23,7 +23,7 @@ from plrc_plugin.registry import MODELS
 from plrc_plugin.visualization import affinity
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import tiny_config, train  # noqa: E402
+from runs import tiny_config, train
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 METHODS = dict(

@@ -1,7 +1,7 @@
 """Compose one multi-object scene, with its truth, from cut-out objects and backgrounds."""
 
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -35,7 +35,7 @@ class Instance:
         return int(self.mask.sum())
 
     @property
-    def bbox(self) -> List[int]:
+    def bbox(self) -> list[int]:
         """COCO box [x, y, width, height] in pixels around the visible part."""
         return list(cv2.boundingRect(self.mask.astype(np.uint8)))
 
@@ -51,11 +51,11 @@ class Scene:
     """
 
     image: np.ndarray
-    instances: List[Instance]
+    instances: list[Instance]
     semantic: np.ndarray
 
 
-def check_size(size: Tuple[int, int]) -> None:
+def check_size(size: tuple[int, int]) -> None:
     """Raise SettingsError unless ``size`` is a (width, height) that scenes can have."""
     if (
         len(size) != 2
@@ -79,13 +79,13 @@ class _Layer:
     y: int
     shadow: float  # how much of the light it takes from what lies behind it
 
-    def window(self) -> Tuple[slice, slice]:
+    def window(self) -> tuple[slice, slice]:
         height, width = self.patch.shape[:2]
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
 
 def compose_scene(
-    seed: int, index: int, split: str = 'train', size: Tuple[int, int] = (320, 240)
+    seed: int, index: int, split: str = 'train', size: tuple[int, int] = (320, 240)
 ) -> Scene:
     """Compose scene ``index`` of a stream; the same arguments give the same scene.
 
@@ -194,8 +194,8 @@ def _arrange(rng, width: int, height: int, horizon: Optional[float]):
     nearness = np.where(
         [cutout.cut_below for _, cutout in chosen], 1.0, rng.uniform(0, 0.9, size=count)
     )
-    layers: List[_Layer] = []
-    full: List[int] = []  # the pixels of each layer were nothing in front of it
+    layers: list[_Layer] = []
+    full: list[int] = []  # the pixels of each layer were nothing in front of it
     owner = np.full((height, width), -1, np.int32)
     for i in np.argsort(nearness, kind='stable'):
         category, cutout = chosen[i]
@@ -295,7 +295,7 @@ def _paint(canvas: np.ndarray, layer: _Layer) -> None:
 
 
 def _graded(
-    rng, colour: np.ndarray, hue: float, gain: Tuple[float, float], ceiling=1.0
+    rng, colour: np.ndarray, hue: float, gain: tuple[float, float], ceiling=1.0
 ) -> np.ndarray:
     """Jitter hue (degrees), saturation and gain of (H, W, 3) float32 RGB, linear in colour."""
     angle = np.deg2rad(rng.uniform(-hue, hue))

@@ -27,9 +27,8 @@ segmenter, so the cut-outs are the same on every run.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -366,13 +365,13 @@ class Cutout:
     """
 
     category: str
-    levels: Tuple[np.ndarray, ...]
-    height_range: Tuple[float, float]
+    levels: tuple[np.ndarray, ...]
+    height_range: tuple[float, float]
     hue_range: float = 8.0
     cut_below: bool = False
 
     @property
-    def size(self) -> Tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Width and height of the finest level, in pixels."""
         height, width = self.levels[0].shape[:2]
         return width, height
@@ -402,7 +401,7 @@ def load_photo(name: str) -> np.ndarray:
     return cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
 
 
-def _outline_alpha(shape: Tuple[int, int], polygons: List, smooth: bool) -> np.ndarray:
+def _outline_alpha(shape: tuple[int, int], polygons: list, smooth: bool) -> np.ndarray:
     """Anti-aliased (H, W) float32 coverage of the union of polygons."""
     scale = 4
     canvas = np.zeros((shape[0] * scale, shape[1] * scale), np.uint8)
@@ -418,7 +417,7 @@ def _outline_alpha(shape: Tuple[int, int], polygons: List, smooth: bool) -> np.n
     return alpha.astype(np.float32) / 255
 
 
-def _pyramid(photo: np.ndarray, alpha: np.ndarray) -> Tuple[np.ndarray, ...]:
+def _pyramid(photo: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, ...]:
     """Crop to the object, shrink to the working size and halve until it is tiny."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     alpha = cv2.GaussianBlur(cv2.erode(alpha, kernel), (0, 0), 1.0)  # off the old background
@@ -436,20 +435,20 @@ def _pyramid(photo: np.ndarray, alpha: np.ndarray) -> Tuple[np.ndarray, ...]:
     return tuple(levels)
 
 
-def _toned(grey: np.ndarray, dark: Tuple[int, ...], light: Tuple[int, ...]) -> np.ndarray:
+def _toned(grey: np.ndarray, dark: tuple[int, ...], light: tuple[int, ...]) -> np.ndarray:
     """Colour a grey photograph: black becomes ``dark``, white becomes ``light``."""
     share = grey[..., :1].astype(np.float32) / 255
     return (np.float32(dark) * (1 - share) + np.float32(light) * share).astype(np.uint8)
 
 
 def _traced(
-    outline: str, photo: np.ndarray, category: str, height_range: Tuple[float, float], **kwargs
+    outline: str, photo: np.ndarray, category: str, height_range: tuple[float, float], **kwargs
 ) -> Cutout:
     alpha = _outline_alpha(photo.shape[:2], _OUTLINES[outline], smooth=outline != 'camera')
     return Cutout(category, _pyramid(photo, alpha), height_range, **kwargs)
 
 
-def _horses() -> List[Cutout]:
+def _horses() -> list[Cutout]:
     """The horse is a silhouette: give it a coat of the cat's fur and a rounded shading."""
     mask = (load_photo('horse.png')[..., 0] < 128).astype(np.uint8)
     mask = cv2.copyMakeBorder(mask, 4, 4, 4, 4, cv2.BORDER_CONSTANT)
@@ -478,8 +477,8 @@ def _retina() -> Cutout:
     return Cutout('retina', _pyramid(photo, mask.astype(np.float32)), (0.15, 0.42), hue_range=12.0)
 
 
-@lru_cache(maxsize=None)
-def load_cutouts() -> Dict[str, Tuple[Cutout, ...]]:
+@cache
+def load_cutouts() -> dict[str, tuple[Cutout, ...]]:
     """All cut-outs by category, made on the first call and kept in memory.
 
     Returns:
@@ -514,8 +513,8 @@ def load_cutouts() -> Dict[str, Tuple[Cutout, ...]]:
     return {name: tuple(c for c in cutouts if c.category == name) for name in CATEGORIES}
 
 
-@lru_cache(maxsize=None)
-def load_backdrops() -> Dict[str, Tuple[np.ndarray, ...]]:
+@cache
+def load_backdrops() -> dict[str, tuple[np.ndarray, ...]]:
     """Background pictures, made on the first call and kept in memory.
 
     Returns:

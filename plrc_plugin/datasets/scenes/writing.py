@@ -22,7 +22,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Dict, List, Tuple, Union
+from typing import Union
 
 import cv2
 import numpy as np
@@ -53,7 +53,7 @@ def make_scenes(
     num_train: int = 1000,
     num_val: int = 100,
     seed: int = 0,
-    size: Tuple[int, int] = (320, 240),
+    size: tuple[int, int] = (320, 240),
     progress: bool = True,
 ) -> Path:
     """Make a set of scenes, unless the same set is already there.
@@ -116,7 +116,7 @@ def make_scenes(
     return root
 
 
-def encode_rle(mask: np.ndarray) -> Dict:
+def encode_rle(mask: np.ndarray) -> dict:
     """COCO's uncompressed run lengths of a mask, column by column, zeros first.
 
     Args:
@@ -133,7 +133,7 @@ def encode_rle(mask: np.ndarray) -> Dict:
 # ---- writing ------------------------------------------------------------------------------
 
 
-def _write_set(root: Path, settings: Dict, counts: Dict[str, int], progress: bool) -> None:
+def _write_set(root: Path, settings: dict, counts: dict[str, int], progress: bool) -> None:
     for folder in _FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     meter = _Meter(sum(counts.values()), progress)
@@ -162,7 +162,7 @@ def _write_set(root: Path, settings: Dict, counts: Dict[str, int], progress: boo
     (root / _MARK).write_text(json.dumps(settings, indent=1) + '\n', encoding='utf-8')
 
 
-def _annotations(scene: Scene, image_id: int, first_id: int) -> List[Dict]:
+def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict]:
     return [
         dict(
             id=first_id + i,
@@ -177,7 +177,7 @@ def _annotations(scene: Scene, image_id: int, first_id: int) -> List[Dict]:
     ]
 
 
-def _write(path: Path, picture: np.ndarray, flags: List[int]) -> None:
+def _write(path: Path, picture: np.ndarray, flags: list[int]) -> None:
     # Not cv2.imwrite: it reports a full disk by a return value alone.
     done, data = cv2.imencode(path.suffix, picture, flags)
     if not done:
@@ -217,7 +217,7 @@ class _Meter:
 # ---- the folder ---------------------------------------------------------------------------
 
 
-def _is_complete(root: Path, settings: Dict) -> bool:
+def _is_complete(root: Path, settings: dict) -> bool:
     """Whether the root holds every file of the set that these settings make."""
     try:
         if json.loads((root / _MARK).read_text(encoding='utf-8')) != settings:

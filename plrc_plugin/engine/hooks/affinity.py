@@ -1,6 +1,7 @@
 """Affinity maps over time, in every backend of the visualizer."""
 
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,7 +41,7 @@ class AffinityHook(Hook):
         self,
         images: Sequence[str] = (),
         data: Optional[dict] = None,
-        points: Optional[Sequence[Tuple[float, float]]] = None,
+        points: Optional[Sequence[tuple[float, float]]] = None,
         count: int = 4,
         interval: int = 1,
         size: int = 896,

@@ -82,8 +82,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         due = not self.by_epoch and (
             self.every_n_train_iters(runner, self.interval, self.save_begin)
-            or self.save_last
-            and self.is_last_train_iter(runner)
+            or (self.save_last and self.is_last_train_iter(runner))
         )
         if due or self._due:
             self._save_or_wait(runner, epoch=runner.epoch, iteration=runner.iter + 1)
@@ -91,8 +90,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def after_train_epoch(self, runner) -> None:
         if self.by_epoch and (
             self.every_n_epochs(runner, self.interval, self.save_begin)
-            or self.save_last
-            and self.is_last_train_epoch(runner)
+            or (self.save_last and self.is_last_train_epoch(runner))
         ):
             self._save_or_wait(runner, epoch=runner.epoch + 1, iteration=runner.iter)
 

@@ -23,7 +23,7 @@ class MissingRegionsHook(Hook):
         for path in data_batch['regions_missing']:
             if path not in self.named and len(self.named) < self.NAMED:
                 self.named.add(path)
-                runner.logger.warning(f'no regions for {ascii(path)}: it gets a 4 x 4 grid')
+                runner.logger.warning(f'no regions for {path!a}: it gets a 4 x 4 grid')
 
     def after_train_epoch(self, runner) -> None:
         missing, read = (

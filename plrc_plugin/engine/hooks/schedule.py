@@ -45,7 +45,7 @@ class ScheduleHook(Hook):
         for name, value in dict(start=start, end=end, begin_epoch=begin_epoch).items():
             if not isinstance(value, Real):
                 raise SettingsError(f'ScheduleHook: {name} must be a number, got {value!r}')
-        if begin_epoch < 0 or end_epoch is not None and not begin_epoch < end_epoch:
+        if begin_epoch < 0 or (end_epoch is not None and not begin_epoch < end_epoch):
             raise SettingsError(
                 'ScheduleHook: epochs must be 0 <= begin_epoch < end_epoch, got '
                 f'{begin_epoch!r} and {end_epoch!r}'

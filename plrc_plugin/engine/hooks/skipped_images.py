@@ -28,7 +28,7 @@ class SkippedImagesHook(Hook):
         self.grace = grace
         self.read = 0
         self.failures = 0
-        self.reasons: 'OrderedDict[str, str]' = OrderedDict()
+        self.reasons: OrderedDict[str, str] = OrderedDict()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
         self.read += len(data_batch['paths']) + len(data_batch['skipped'])

@@ -1,8 +1,9 @@
 """How the trunks are executed: memory and compilation, none of which changes a loss."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
-from typing import Sequence, Union
+from typing import Union
 
 from mmengine.hooks import Hook
 from torch import nn

@@ -15,7 +15,7 @@ from plrc_plugin.engine.hooks.affinity import AffinityHook
 from plrc_plugin.errors import SettingsError
 
 sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import assert_same_run, make_images, tiny_config, train  # noqa: E402
+from runs import assert_same_run, make_images, tiny_config, train
 
 
 @VISBACKENDS.register_module(force=True)
