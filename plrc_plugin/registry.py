@@ -33,8 +33,10 @@ HOOKS = _child(MMENGINE_HOOKS)
 LOOPS = _child(MMENGINE_LOOPS)
 METRICS = _child(MMENGINE_METRICS)
 
-# Region sources have no counterpart in mmengine: their registry is a root of its own.
+# Region sources and distillation strategies have no counterpart in mmengine: their registries are
+# roots of their own.
 REGIONS = Registry('region source', scope=SCOPE)
+STRATEGIES = Registry('distillation strategy', scope=SCOPE)
 
 # mmengine searches the default scope in every registry and warns where it has no child.
 _CHILDREN = [

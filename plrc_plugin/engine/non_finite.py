@@ -8,12 +8,13 @@ from typing import Union
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
-from mmengine.logging import MessageHub
 from torch import Tensor
 
 from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import NonFiniteLossError
+from plrc_plugin.models import ViewBatch
 from plrc_plugin.registry import MODELS
+from plrc_plugin.views import DeviceAugmentation
 from plrc_plugin.wrapped_models import bare_model
 
 
@@ -51,7 +52,7 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
         rank=get_rank(),
         autocast=getattr(runner.optim_wrapper, 'cast_dtype', None),
         losses=error.losses,
-        batch=data_batch,
+        batch=_plain(data_batch),
         state_dict=state,
         model=Config(dict(model=runner.cfg.model)).pretty_text,
     )  # to be read, never run
@@ -65,6 +66,27 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
     return NonFiniteLossError(
         f'{known}\n{kept} Checkpoints made before are not touched.', error.losses
     )
+
+
+def _plain(batch: dict) -> dict:
+    """A batch of tensors, numbers and text: what is read back without building any class."""
+    plain = dict(batch)
+    for name, view in batch.items():
+        if isinstance(view, ViewBatch):
+            left = view.augmentation
+            plain[name] = dict(view._asdict(), augmentation=left and left._asdict())
+    return plain
+
+
+def _with_views(plain: dict) -> dict:
+    """The inverse of :func:`_plain`."""
+    batch = dict(plain)
+    for name in ('query', 'key'):
+        left = plain[name]['augmentation']
+        batch[name] = ViewBatch(
+            **dict(plain[name], augmentation=left and DeviceAugmentation(**left))
+        )
+    return batch
 
 
 def replay(path: str, config: Union[str, Config]) -> dict[str, Tensor]:
@@ -82,14 +104,8 @@ def replay(path: str, config: Union[str, Config]) -> dict[str, Tensor]:
         config = Config.fromfile(config)
     model = MODELS.build(config.model)
     model.load_state_dict(step['state_dict'])
-    model.mark_step_finished()
     seed_iteration(step['seed'], step['iteration'], step['rank'])
-    batch = model.data_preprocessor(step['batch'], training=True)
-    hub = MessageHub.get_current_instance()  # by its epoch the model knows the warm-up
-    epoch = hub.get_info('epoch', 0)
-    hub.update_info('epoch', step['epoch'])
-    try:
-        with torch.autocast('cpu', step['autocast']) if step['autocast'] else nullcontext():
-            return model.train()(**batch, mode='loss')
-    finally:
-        hub.update_info('epoch', epoch)
+    batch = model.data_preprocessor(_with_views(step['batch']), training=True)
+    batch['epoch'] = step['epoch']  # by which the model knows the warm-up
+    with torch.autocast('cpu', step['autocast']) if step['autocast'] else nullcontext():
+        return model.train()(**batch, mode='loss')

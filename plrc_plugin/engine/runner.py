@@ -15,7 +15,6 @@ from mmengine.runner import Runner
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
-from plrc_plugin.wrapped_models import bare_model
 
 # Environment variables of each launcher: rank, number of processes, rank on the node.
 _LAUNCHERS = dict(
@@ -85,11 +84,7 @@ class PretrainRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper):
         with readable_errors('optim_wrapper', optim_wrapper):
-            wrapper = super().build_optim_wrapper(optim_wrapper)
-        model = bare_model(self.model)
-        if hasattr(model, 'watch') and hasattr(wrapper, 'optimizer'):
-            model.watch(wrapper.optimizer)
-        return wrapper
+            return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler):
         with readable_errors('param_scheduler', scheduler):

@@ -8,7 +8,11 @@ from plrc_plugin.losses.point_affinity_distillation import (
     point_affinity,
     point_affinity_distillation,
 )
-from plrc_plugin.losses.point_region_contrast import PointRegionContrast, point_region_contrast
+from plrc_plugin.losses.point_region_contrast import (
+    PointRegionContrast,
+    point_region_contrast,
+    share_without_pair,
+)
 
 __all__ = [
     'PixelConsistency',
@@ -22,4 +26,5 @@ __all__ = [
     'point_affinity',
     'point_affinity_distillation',
     'point_region_contrast',
+    'share_without_pair',
 ]

@@ -72,9 +72,7 @@ def _contrast_per_image(
 ) -> tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a pair (B,)."""
     check_temperature(temperature=temperature)
-    pairs = (
-        (query_regions.unsqueeze(2) == key_regions.unsqueeze(1)) & (query_regions.unsqueeze(2) >= 0)
-    ).to(queries.dtype)
+    pairs = _pairs(query_regions, key_regions).to(queries.dtype)
     pairs_of_query = pairs.sum(2)
     if inter_image:
         rows = _rows_with(pairs_of_query.flatten())
@@ -99,6 +97,24 @@ def _contrast_per_image(
     num_pairs = pairs_of_query.sum(1)
     values = (pairs_of_query * lse - positives).sum(1) / num_pairs.clamp(min=1)
     return values, num_pairs > 0
+
+
+@torch.no_grad()
+def share_without_pair(query_regions: Tensor, key_regions: Tensor) -> Tensor:
+    """Share, a scalar in [0, 1], of the images that have no pair of equal regions.
+
+    Args:
+        query_regions (Tensor): (B, M) int, negative = void.
+        key_regions (Tensor): (B, K) int.
+    """
+    pairs = _pairs(query_regions, key_regions)
+    return 1 - pairs.any(2).any(1).float().mean()
+
+
+def _pairs(query_regions: Tensor, key_regions: Tensor) -> Tensor:
+    """(B, M, K) bool: the pairs (i, k) of Eq. 2."""
+    same = query_regions.unsqueeze(2) == key_regions.unsqueeze(1)
+    return same & (query_regions.unsqueeze(2) >= 0)
 
 
 def _rows_with(pairs_of_query: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from plrc_plugin.models.key_queue import KeyQueue
 from plrc_plugin.models.moco import MomentumContrast
 from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import last_map
+from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 
 
@@ -36,10 +37,10 @@ class DenseCL(MomentumContrast):
         self.add_momentum_copy('dense_projector')
         self.dense_queue = KeyQueue(len(self.queue.bank), self.embedding_dim)
 
-    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
+    def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """L_m (the paper's L_q) and ``l_dense`` (L_r)."""
-        features = last_map(self.backbone(query['image']))
-        key_features, key_vector, key_map = self.encode_key(key['image'])
+        features = last_map(self.backbone(query.image))
+        key_features, key_vector, key_map = self.encode_key(key.image)
         terms = self.image_terms(self.project(features, self.projector), key_vector)
         queries = _positions(self.dense_projector(features))
         matches = match_positions(_rows(features), _rows(key_features))

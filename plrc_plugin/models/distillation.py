@@ -1,48 +1,81 @@
-"""What point affinity distillation compares (Section 4.5.2).
+"""What point affinity distillation compares (Section 4.5.2): its strategies.
 
-A prime marks an embedding by f^M; i and k are points of v unless said otherwise. A strategy is a
-function of
+A strategy is a registered function of
 
-    model (PLRC): for further passes
-    query, key (dict): the views v and v'
-    query_points, key_points (Tensor): (B, M, D), p_i of v by f^E and p'_k of v' by f^M
-    key_map (Tensor): (B, D, h, w), the projected map of v' by f^M
+    query (EncodedView): view v by the encoder f^E, with the embeddings p_i of its points
+    key (EncodedView): view v' by the momentum encoder f^M, with the embeddings p'_k of its points
+    encode_key (callable): images (B, 3, H, W) to a projected map of f^M, for a further pass
 
-and returns the student's queries and keys, the teacher's queries and keys, the validity of anchors
-(B, M), and that of keys (B, K). A further one is a function added to :data:`STRATEGIES`.
+and returns :class:`Affinities`. A prime on an index means that f^M made the embedding; i and k are
+points of v unless said otherwise.
 """
 
+from typing import Callable, NamedTuple, Optional
+
+from torch import Tensor
+
 from plrc_plugin.models.embedding import embed_points
+from plrc_plugin.models.view_batch import EncodedView
+from plrc_plugin.registry import STRATEGIES
 from plrc_plugin.views.geometry import inside, view_to_view
 
+Strategy = Callable[[EncodedView, EncodedView, Callable[[Tensor], Tensor]], 'Affinities']
 
-def same_anchor_in_key_view(model, query, key, query_points, key_points, key_map):
+
+class Affinities(NamedTuple):
+    """The points whose affinities L_a compares, l2-normalised; the arguments of its loss.
+
+    Attributes:
+        student_queries: (B, M, D), the anchors by f^E.
+        student_keys: (B, K, D).
+        teacher_queries: (B, M, D), the same anchors by the teacher.
+        teacher_keys: (B, K, D).
+        valid: (B, M) bool, the anchors that the teacher sees.
+        key_valid: (B, K) bool, the keys that both see. None if all are.
+    """
+
+    student_queries: Tensor
+    student_keys: Tensor
+    teacher_queries: Tensor
+    teacher_keys: Tensor
+    valid: Tensor
+    key_valid: Optional[Tensor] = None
+
+
+@STRATEGIES.register_module(name=['same_anchor_in_key_view', '1'])
+def same_anchor_in_key_view(query: EncodedView, key: EncodedView, encode_key) -> Affinities:
     """Teacher A_{i'k'}, student A_{ik'}: k' are the points of v', i' is the image position of i
     read in v'. No further pass."""
-    same_position, seen = _read_in_key_view(query, key, key_map)
-    return query_points, key_points, same_position, key_points, seen, key['regions'] >= 0
+    same_position, seen = _read_in_key_view(query, key)
+    return Affinities(
+        query.embeddings, key.embeddings, same_position, key.embeddings, seen, _is_point(key)
+    )
 
 
-def mixed_teacher(model, query, key, query_points, key_points, key_map):
+@STRATEGIES.register_module(name=['mixed_teacher', '2'])
+def mixed_teacher(query: EncodedView, key: EncodedView, encode_key) -> Affinities:
     """Teacher A_{ik'}, student A_{ik}: k' is the image position of k read in v'. Anchors and keys
     outside the overlap do not count. No further pass."""
-    same_position, seen = _read_in_key_view(query, key, key_map)
-    return query_points, query_points, query_points, same_position, seen, seen
+    same_position, seen = _read_in_key_view(query, key)
+    points = query.embeddings
+    return Affinities(points, points, points, same_position, seen, seen)
 
 
-def momentum_pass_of_query_view(model, query, key, query_points, key_points, key_map):
+@STRATEGIES.register_module(name=['momentum_pass_of_query_view', '3'])
+def momentum_pass_of_query_view(query: EncodedView, key: EncodedView, encode_key) -> Affinities:
     """Teacher A_{i'k'}, student A_{ik}: i' and k' are the points of v through f^M, one further
     momentum pass."""
-    teacher = embed_points(model.encode_key(query['image']), query['points'])
-    is_point = query['regions'] >= 0
-    return query_points, query_points, teacher, teacher, is_point, is_point
+    teacher = embed_points(encode_key(query.view.image), query.view.points)
+    points, is_point = query.embeddings, _is_point(query)
+    return Affinities(points, points, teacher, teacher, is_point, is_point)
 
 
-STRATEGIES = {1: same_anchor_in_key_view, 2: mixed_teacher, 3: momentum_pass_of_query_view}
-
-
-def _read_in_key_view(query, key, key_map):
+def _read_in_key_view(query: EncodedView, key: EncodedView) -> tuple[Tensor, Tensor]:
     """Embeddings (B, M, D) of v's points at their image positions in v', and whether v' sees them."""
-    position = view_to_view(query['points'], query['affine'], key['affine'])
-    seen = inside(position) & (query['regions'] >= 0)
-    return embed_points(key_map, position), seen
+    position = view_to_view(query.view.points, query.view.affine, key.view.affine)
+    return embed_points(key.map, position), inside(position) & _is_point(query)
+
+
+def _is_point(encoded: EncodedView) -> Tensor:
+    """(B, M) bool: the points that are not void."""
+    return encoded.view.regions >= 0

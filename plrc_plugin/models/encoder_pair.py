@@ -3,14 +3,15 @@
 import copy
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Optional, Union
 
 import torch
 from lightly.models.utils import deactivate_requires_grad
 from mmengine.dist import all_reduce, get_world_size
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from plrc_plugin.errors import (
     NonFiniteLossError,
@@ -22,11 +23,20 @@ from plrc_plugin.models.key_queue import KeyQueue
 from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import last_map
 from plrc_plugin.models.shuffled_batch import draw_order, redistribute
+from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 
+UNNOTICED_STEPS = 100  # a loss scaler that starts far too high skips some dozens of steps
 
-class MomentumEncoders(BaseModel):
+
+class EncoderPair(BaseModel):
     """Encoder f^E, momentum encoder f^M, and when the latter moves. Subclasses define the loss.
+
+    An optimiser step is noticed by what it does: the weights of the projector's last layer are not
+    those of the last forward. This holds in every training loop, for every optimiser, whether or
+    not something is compiled, and while gradients are accumulated or a loss scaler skips a step. It
+    needs no hook, and the comparison stays on the device. The first forward or ``state_dict`` after
+    a step moves the momentum encoder and the queues, once.
 
     Args:
         backbone (dict): config of the trunk, of any registry scope; of its outputs the last map is
@@ -45,9 +55,11 @@ class MomentumEncoders(BaseModel):
         backbone, projector: the encoder f^E.
         momentum_backbone, momentum_projector: the encoder f^M.
         stride (int): of the backbone's last map.
+        epoch (int): of the batch that is being trained on.
 
     Raises:
-        SettingsError: if a setting cannot work.
+        SettingsError: if a setting cannot work; after :data:`UNNOTICED_STEPS` iterations that
+            changed no weight.
     """
 
     def __init__(
@@ -61,15 +73,15 @@ class MomentumEncoders(BaseModel):
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
-        self.check_positive_integers(embedding_dim=embedding_dim)
+        check_positive_integers(type(self).__name__, embedding_dim=embedding_dim)
         check_shares(type(self).__name__, momentum=momentum)
         self.embedding_dim = embedding_dim
         self.momentum = momentum
         self.shuffle_bn = shuffle_bn
         self.symmetric = symmetric
+        self.epoch = 0
         self._averaged: list[str] = []
-        self._seen_version: Optional[int] = None
-        self._watched, self._stepped = False, True
+        self._forget_steps()
         self.backbone = MODELS.build(backbone)
         self.channels, self.stride = _probe(self.backbone)
         self.projector = self.make_projector()
@@ -93,31 +105,45 @@ class MomentumEncoders(BaseModel):
         for name in self._averaged:
             getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
 
-    def forward(self, query: dict, key: Optional[dict] = None, mode: str = 'tensor', **_):
+    def forward(
+        self,
+        query: ViewBatch,
+        key: Optional[ViewBatch] = None,
+        mode: str = 'tensor',
+        epoch: Optional[int] = None,
+        **_,
+    ):
         """mmengine's entry.
 
         Args:
-            query (dict): view v, ``image`` (B, 3, H, W) and what the losses read beside it.
-            key (dict): view v', for ``mode='loss'``.
+            query (ViewBatch): view v.
+            key (ViewBatch): view v', for ``mode='loss'``.
             mode (str): ``'loss'``, or ``'tensor'`` for the projected map of the query.
+            epoch (int, optional): of the batch, which :func:`collate_views` hands on. Defaults to
+                the epoch of mmengine's running loop, 0 without one.
 
         Returns:
             dict[str, Tensor] | Tensor: scalars with the total under ``loss``, or (B, D, h, w).
         """
         if mode == 'loss':
+            self.epoch = _epoch_of_the_loop() if epoch is None else epoch
+            self._count_iteration()
             self._finish_last_step()
             losses = self.loss(query, key)
             if self.symmetric:
                 exchanged = self.loss(key, query)
                 losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
+            self._unfinished += 1
+            if losses['loss'].requires_grad:
+                losses['loss'].register_hook(self._note_backward)
             return losses
         if mode == 'tensor':
-            return self.encode(query['image'])
+            return self.encode(query.image)
         raise ValueError(
             f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts nothing"
         )
 
-    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
+    def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """Scalars to log, and the total under ``loss``."""
         raise NotImplementedError
 
@@ -145,58 +171,107 @@ class MomentumEncoders(BaseModel):
         """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
         return projector(features)
 
-    def watch(self, optimizer: torch.optim.Optimizer) -> None:
-        """Lets the optimiser tell of its steps, as ``PretrainRunner`` does.
+    def state_dict(self, *args, **kwargs) -> dict:
+        """The state after the last optimiser step, which is finished first."""
+        self._finish_last_step()
+        return super().state_dict(*args, **kwargs)
 
-        Without, they are seen by the parameters' version counters, which optimisers that write to
-        ``parameter.data`` leave as they are.
-        """
-        optimizer.register_step_post_hook(self._note_step)
-        self._watched = True
-
-    def _note_step(self, optimizer: torch.optim.Optimizer, *_) -> None:
-        # A fused optimiser is called in the steps that a loss scaler skips, too.
-        overflowed = getattr(optimizer, 'found_inf', None)
-        self._stepped |= overflowed is None or not overflowed.item()
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._forget_steps()
+        self.discard_keys()
 
     @property
-    def optimizer_stepped(self) -> bool:
-        """Whether the optimiser has stepped since the last forward, or there was none yet."""
-        if self._watched:
-            return self._stepped
-        return next(self.projector.parameters())._version != self._seen_version
-
-    def mark_step_finished(self) -> None:
-        """Moving average and queues will not move before the optimiser steps again."""
-        self._stepped = False
-        self._seen_version = next(self.projector.parameters())._version
+    def step_is_finished(self) -> bool:
+        """Whether the optimiser has stepped since the last forward: while gradients are accumulated
+        or a step was skipped, there is something that no checkpoint holds. The host waits."""
+        self._finish_last_step()
+        self._settle()
+        return not self._unfinished
 
     def discard_keys(self) -> None:
         """Forgets the keys of steps that will not be finished."""
-        for queue in self.children():
-            if isinstance(queue, KeyQueue):
-                queue.discard()
+        for queue in self._queues():
+            queue.discard()
 
     @torch.no_grad()
     def _finish_last_step(self) -> None:
-        """Moving average and queues, once per optimiser step and before its first key pass.
-
-        This holds with gradient accumulation, skipped steps of a loss scaler, and any training
-        loop.
-        """
-        if not self.optimizer_stepped:
-            return
-        self.mark_step_finished()
-        average = get_ema_multi_avg_fn(self.momentum)
+        """Moves the momentum encoder and the queues where the optimiser has stepped since the last
+        call. The host does not learn whether it has."""
+        self._settle()
+        stepped = self._changed()
+        weight = (1 - self.momentum) * stepped
         for name in self._averaged:
-            average(
-                list(getattr(self, f'momentum_{name}').parameters()),
-                list(getattr(self, name).parameters()),
-                None,
+            average = list(getattr(self, f'momentum_{name}').parameters())
+            online = list(getattr(self, name).parameters())
+            if average:
+                torch._foreach_lerp_(average, online, [weight.to(p.dtype) for p in average])
+        for queue in self._queues():
+            queue.flush(stepped)
+        self._stepped, self._offered = stepped, self._unfinished
+
+    def _settle(self, stepped: Optional[bool] = None) -> None:
+        """Takes note, on the host, of what the last ``_finish_last_step`` has found.
+
+        Args:
+            stepped (bool, optional): that, where it is known. Otherwise the device is asked.
+
+        Raises:
+            SettingsError: if too many iterations have changed no weight.
+        """
+        if self._stepped is None:
+            return
+        stepped = bool(self._stepped) if stepped is None else stepped
+        self._stepped = None
+        for queue in self._queues():
+            queue.settle(stepped)
+        if stepped:
+            self._unfinished -= self._offered
+            self._unnoticed = 0
+        elif self._unnoticed >= UNNOTICED_STEPS:
+            raise SettingsError(
+                f'{UNNOTICED_STEPS} iterations have not changed the weights of the projector, so '
+                'that the momentum encoder and the queue stand still: give the optimiser the '
+                'parameters of this model, with a learning rate above 0'
             )
-        for queue in self.children():
-            if isinstance(queue, KeyQueue):
-                queue.flush()
+
+    def _changed(self) -> Tensor:
+        """() bool: whether the last layer differs from what it was at the last call."""
+        layer = [parameter.detach() for parameter in self._last_layer()]
+        seen, self._seen = self._seen, [parameter.clone() for parameter in layer]
+        if not seen or seen[0].device != layer[0].device:  # the first call, or the model has moved
+            return torch.zeros((), dtype=torch.bool, device=next(self.parameters()).device)
+        return torch.stack([(now != then).any() for now, then in zip(layer, seen)]).any()
+
+    def _last_layer(self) -> list[nn.Parameter]:
+        """Weight and bias of the last layer of the encoder that learns."""
+        learning = [
+            parameter
+            for module in (self.backbone, self.projector)
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        ]
+        return learning[-2:]
+
+    def _queues(self) -> Iterator[KeyQueue]:
+        return (child for child in self.children() if isinstance(child, KeyQueue))
+
+    def _count_iteration(self) -> None:
+        """Counts an iteration that is over: its gradients were made, and then cleared."""
+        if self._went_backward and all(p.grad is None for p in self._last_layer()):
+            self._unnoticed += 1
+            self._went_backward = False
+
+    def _note_backward(self, gradient: Tensor) -> None:
+        self._went_backward = True
+
+    def _forget_steps(self) -> None:
+        self._seen: list[Tensor] = []  # the last layer at the last forward
+        self._stepped: Optional[Tensor] = None  # found by _finish_last_step, not yet on the host
+        self._unfinished = 0  # forwards since the last step
+        self._offered = 0  # of these, the forwards that _finish_last_step was about
+        self._went_backward = False
+        self._unnoticed = 0  # iterations since the last step
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The total to optimise, and everything to log, averaged over the ranks.
@@ -210,15 +285,20 @@ class MomentumEncoders(BaseModel):
         logged = torch.stack([value.detach().float() for value in losses.values()])
         if get_world_size() > 1:
             all_reduce(logged, op='mean')
-        logged = OrderedDict(zip(losses, logged.tolist()))
-        broken = [name for name, value in logged.items() if not math.isfinite(value)]
+        if self._stepped is None:
+            values = logged.tolist()
+        else:
+            *values, stepped = torch.cat([logged, self._stepped.to(logged).view(1)]).tolist()
+            self._settle(bool(stepped))
+        numbers = OrderedDict(zip(losses, values))
+        broken = [name for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
-            raise NonFiniteLossError(f'{" and ".join(broken)} not finite', logged)
-        return losses['loss'], logged
+            raise NonFiniteLossError(f'{" and ".join(broken)} not finite', numbers)
+        return losses['loss'], numbers
 
-    def check_positive_integers(self, **settings: int) -> None:
-        """Raises SettingsError, naming model and setting, for the first that is none."""
-        check_positive_integers(type(self).__name__, **settings)
+
+def _epoch_of_the_loop() -> int:
+    return MessageHub.get_current_instance().get_info('epoch', 0)
 
 
 @torch.no_grad()

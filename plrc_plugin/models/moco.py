@@ -3,19 +3,20 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plrc_plugin.errors import check_positive
+from plrc_plugin.errors import check_positive, check_positive_integers
 from plrc_plugin.losses.image_contrast import image_contrast
-from plrc_plugin.models.encoder_pair import MomentumEncoders, spread
+from plrc_plugin.models.encoder_pair import EncoderPair, spread
 from plrc_plugin.models.key_queue import KeyQueue
+from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 
 
 @MODELS.register_module()
-class MomentumContrast(MomentumEncoders):
+class MomentumContrast(EncoderPair):
     """MoCo v2 (Section 3.1): contrast of whole images.
 
     Args:
-        *args, **kwargs: of :class:`MomentumEncoders`.
+        *args, **kwargs: of :class:`EncoderPair`.
         queue_size (int): K. Defaults to 65536.
         temperature (float): tau of L_m. Defaults to 0.2.
 
@@ -28,14 +29,14 @@ class MomentumContrast(MomentumEncoders):
 
     def __init__(self, *args, queue_size: int = 65536, temperature: float = 0.2, **kwargs):
         super().__init__(*args, **kwargs)
-        self.check_positive_integers(queue_size=queue_size)
+        check_positive_integers(type(self).__name__, queue_size=queue_size)
         check_positive(type(self).__name__, temperature=temperature)
         self.queue = KeyQueue(queue_size, self.embedding_dim)
         self.temperature = temperature
 
-    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
+    def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """L_m alone (Eq. 1)."""
-        terms = self.image_terms(self.encode(query['image']), self.encode_key(key['image']))
+        terms = self.image_terms(self.encode(query.image), self.encode_key(key.image))
         return dict(loss=terms['l_m'], **terms)
 
     def image_terms(self, query_map: Tensor, key_map: Tensor) -> dict[str, Tensor]:

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plrc_plugin.errors import check_positive
+from plrc_plugin.errors import check_positive, check_positive_integers
 from plrc_plugin.losses.pixel_consistency import PixelConsistency, near_pairs
-from plrc_plugin.models.encoder_pair import MomentumEncoders, spread
+from plrc_plugin.models.encoder_pair import EncoderPair, spread
+from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 from plrc_plugin.views.geometry import cell_centres, view_to_image
 
@@ -35,7 +36,7 @@ class PixelPropagation(nn.Module):
 
 
 @MODELS.register_module()
-class PixPro(MomentumEncoders):
+class PixPro(EncoderPair):
     """Pixel-to-propagation consistency, without negatives.
 
     Positions of two views that lie near each other in the image should agree: the propagated
@@ -44,7 +45,7 @@ class PixPro(MomentumEncoders):
     ``ScheduleHook``.
 
     Args:
-        *args, **kwargs: of :class:`MomentumEncoders`. The paper's are ``embedding_dim=256``, the
+        *args, **kwargs: of :class:`EncoderPair`. The paper's are ``embedding_dim=256``, the
             default, ``momentum=0.99`` and ``symmetric=True``, the default.
         hidden_dim (int): of the projector. Defaults to 2048.
         threshold (float): pairs are nearer than this many diagonals of a bin of the map, the larger
@@ -74,7 +75,7 @@ class PixPro(MomentumEncoders):
 
     def make_projector(self) -> nn.Module:
         """1x1 convolution, BN, ReLU, 1x1 convolution."""
-        self.check_positive_integers(hidden_dim=self._hidden_dim)
+        check_positive_integers(type(self).__name__, hidden_dim=self._hidden_dim)
         return nn.Sequential(
             nn.Conv2d(self.channels, self._hidden_dim, 1),
             nn.BatchNorm2d(self._hidden_dim),
@@ -82,11 +83,11 @@ class PixPro(MomentumEncoders):
             nn.Conv2d(self._hidden_dim, self.embedding_dim, 1),
         )
 
-    def loss(self, query: dict, key: dict) -> dict[str, Tensor]:
+    def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """``l_pix``, ``std`` (see :func:`spread`) and ``no_near_pair``, the share of images
         without a pair."""
-        x = self.encode(query['image'])
-        key_map = self.encode_key(key['image'])
+        x = self.encode(query.image)
+        key_map = self.encode_key(key.image)
         pairs = near_pairs(
             *bins_in_image(query, x.shape[2]), *bins_in_image(key, x.shape[2]), self.threshold
         )
@@ -98,10 +99,10 @@ class PixPro(MomentumEncoders):
 
 
 @torch.no_grad()
-def bins_in_image(view: dict, size: int) -> tuple[Tensor, Tensor]:
+def bins_in_image(view: ViewBatch, size: int) -> tuple[Tensor, Tensor]:
     """Where the size x size bins of a view's map lie in the image: centres (B, size * size, 2) and
     diagonals (B,), in pixels of the image."""
-    affine, image_size = view['affine'], view['size']
+    affine, image_size = view.affine, view.size
     centres = cell_centres(size).to(affine)
     # The affine map is diagonal: a bin's sides are its entries.
     sides = torch.diagonal(affine[:, :, :2], dim1=1, dim2=2) * image_size / size

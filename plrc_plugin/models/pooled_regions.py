@@ -4,13 +4,16 @@ from torch import Tensor
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.embedding import embed_regions
-from plrc_plugin.models.plrc import PLRC
+from plrc_plugin.models.region_contrast import RegionContrastBase
+from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
+
+_OF_L_A = ('alpha', 'strategy', 'warmup_epochs', 'affinity_distillation')
 
 
 @MODELS.register_module()
-class RegionContrast(PLRC):
-    """PLRC with one pooled embedding per region instead of points, and so without L_a.
+class RegionContrast(RegionContrastBase):
+    """One pooled embedding per region instead of points, and so no L_a.
 
     The regions, their N draws, the loss (Eq. 2 with regions for points) and the image-level loss
     are PLRC's. The projected map is pooled over each region's mask, as it is over the image for
@@ -18,30 +21,30 @@ class RegionContrast(PLRC):
     keep_region_map=True)``.
 
     Args:
-        *args, **kwargs: of :class:`PLRC`, without what belongs to L_a.
+        *args, **kwargs: of :class:`RegionContrastBase`.
+
+    Raises:
+        SettingsError: if a setting cannot work, or belongs to L_a.
 
     Reference:
         Section 4.5.1, Fig. 5 and 6; lightly's ``DetConSLoss`` has this form without momentum.
     """
 
-    def __init__(self, *args, alpha: float = 1.0, strategy: int = 1, **kwargs):
-        if alpha != 1:
+    def __init__(self, *args, **kwargs):
+        of_l_a = [name for name in _OF_L_A if name in kwargs]
+        if of_l_a:
             raise SettingsError(
-                'RegionContrast: affinities of points are not defined for pooled '
-                f'regions: leave alpha at 1, got {alpha!r}'
+                f'RegionContrast: {", ".join(of_l_a)} belong to L_a, which compares points and is '
+                'not defined for pooled regions: leave them out (model=dict(_delete_=True, ...) in '
+                'a config that inherits them)'
             )
-        if strategy != 1:
-            raise SettingsError(
-                'RegionContrast: strategies are of distillation, which pooled '
-                f'regions do not have: leave strategy at 1, got {strategy!r}'
-            )
-        super().__init__(*args, alpha=1.0, **kwargs)
+        super().__init__(*args, **kwargs)
 
-    def embed(self, projected_map: Tensor, view: dict) -> Tensor:
+    def embed(self, projected_map: Tensor, view: ViewBatch) -> Tensor:
         """Pooled embeddings (B, N, D) of a view's regions."""
-        if 'region_map' not in view or view['region_map'] is None:
+        if view.region_map is None:
             raise SettingsError(
                 'RegionContrast pools whole regions: set keep_region_map=True and '
                 'points_per_region=1 of SampleRegionPoints in the pipeline'
             )
-        return embed_regions(projected_map, view['region_map'], view['regions'])
+        return embed_regions(projected_map, view.region_map, view.regions)

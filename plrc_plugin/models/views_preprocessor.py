@@ -40,8 +40,8 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         data = dict(data)
         for name in ('query', 'key'):
             view = self.cast_data(data[name])
-            view['image'] = self.normalise(view.pop('pixels'), view.pop('augmentation', None))
-            data[name] = view
+            image = self.normalise(view.pixels, view.augmentation)
+            data[name] = view._replace(pixels=None, image=image, augmentation=None)
         return data
 
     def normalise(

@@ -7,6 +7,7 @@ import re
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapperDict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -98,12 +99,7 @@ class AtomicCheckpointHook(CheckpointHook):
         plain_scalars(checkpoint['message_hub'])
 
     def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
-        # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
-        # skipped the step) that no checkpoint holds.
-        stepped = getattr(
-            bare_model(runner.model), 'optimizer_stepped', runner.optim_wrapper.should_update()
-        )
-        self._due = not stepped and iteration < runner.max_iters
+        self._due = not _step_is_finished(runner) and iteration < runner.max_iters
         if self._due:
             return
         runner.logger.info(f'Saving checkpoint at {iteration} iterations, epoch {epoch}')
@@ -200,6 +196,17 @@ class AtomicCheckpointHook(CheckpointHook):
         steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
         for old in steps[: -self.max_keep_ckpts]:
             remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
+
+
+def _step_is_finished(runner) -> bool:
+    """Whether a checkpoint would hold all: until the optimiser has stepped there are gradients
+    (accumulation) or keys (a loss scaler skipped the step) that none holds."""
+    model = bare_model(runner.model)
+    if hasattr(model, 'step_is_finished'):
+        return model.step_is_finished
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return all(each.should_update() for each in wrappers)
 
 
 def average_running_statistics(model: nn.Module) -> None:
