@@ -9,9 +9,9 @@ Cost: that of plrc_in1k.
     mim train plrc_plugin configs/regioncontrast_in1k.py --launcher pytorch --gpus 8
 """
 
-_base_ = './plrc_without_la_in1k.py'
+_base_ = './mocov2_in1k.py'
 
-model = dict(type='plrc_plugin.RegionContrast')
+model = dict(type='plrc_plugin.RegionContrast', beta=0.7)
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

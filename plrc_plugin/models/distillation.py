@@ -71,7 +71,8 @@ def momentum_pass_of_query_view(query: EncodedView, key: EncodedView, encode_key
 
 
 def _read_in_key_view(query: EncodedView, key: EncodedView) -> tuple[Tensor, Tensor]:
-    """Embeddings (B, M, D) of v's points at their image positions in v', and whether v' sees them."""
+    """Embeddings (B, M, D) of v's points at their image positions in v', and whether v' sees them,
+    (B, M) bool."""
     position = view_to_view(query.view.points, query.view.affine, key.view.affine)
     return embed_points(key.map, position), inside(position) & _is_point(query)
 

@@ -27,6 +27,7 @@ from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 
 UNNOTICED_STEPS = 100  # a loss scaler that starts far too high skips some dozens of steps
+MOST_UNSETTLED = 16  # steps of which a loop that never fetches losses leaves the host in the dark
 
 
 class EncoderPair(BaseModel):
@@ -81,6 +82,9 @@ class EncoderPair(BaseModel):
         self.symmetric = symmetric
         self.epoch = 0
         self._averaged: list[str] = []
+        self._unsettled: list[Tensor] = []  # () bool of each call of _finish_last_step
+        self._forwards_before: list[int] = []  # forwards before each of them
+        self._flushes = 0  # calls of _finish_last_step that are settled
         self._forget_steps()
         self.backbone = MODELS.build(backbone)
         self.channels, self.stride = _probe(self.backbone)
@@ -116,8 +120,8 @@ class EncoderPair(BaseModel):
         """mmengine's entry.
 
         Args:
-            query (ViewBatch): view v.
-            key (ViewBatch): view v', for ``mode='loss'``.
+            query (ViewBatch): view v, or a mapping of its fields.
+            key (ViewBatch): view v', for ``mode='loss'``; likewise.
             mode (str): ``'loss'``, or ``'tensor'`` for the projected map of the query.
             epoch (int, optional): of the batch, which :func:`collate_views` hands on. Defaults to
                 the epoch of mmengine's running loop, 0 without one.
@@ -126,6 +130,7 @@ class EncoderPair(BaseModel):
             dict[str, Tensor] | Tensor: scalars with the total under ``loss``, or (B, D, h, w).
         """
         if mode == 'loss':
+            query, key = ViewBatch.of(query), ViewBatch.of(key)
             self.epoch = _epoch_of_the_loop() if epoch is None else epoch
             self._count_iteration()
             self._finish_last_step()
@@ -133,12 +138,12 @@ class EncoderPair(BaseModel):
             if self.symmetric:
                 exchanged = self.loss(key, query)
                 losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
-            self._unfinished += 1
+            self._forwards += 1
             if losses['loss'].requires_grad:
                 losses['loss'].register_hook(self._note_backward)
             return losses
         if mode == 'tensor':
-            return self.encode(query.image)
+            return self.encode(ViewBatch.of(query).image)
         raise ValueError(
             f"mode must be 'loss' or 'tensor', got {mode!r}: pre-training predicts nothing"
         )
@@ -178,6 +183,7 @@ class EncoderPair(BaseModel):
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
+        self._settle([False] * len(self._unsettled))
         self._forget_steps()
         self.discard_keys()
 
@@ -186,8 +192,8 @@ class EncoderPair(BaseModel):
         """Whether the optimiser has stepped since the last forward: while gradients are accumulated
         or a step was skipped, there is something that no checkpoint holds. The host waits."""
         self._finish_last_step()
-        self._settle()
-        return not self._unfinished
+        self._settle(torch.stack(self._unsettled).tolist())
+        return self._finished == self._forwards
 
     def discard_keys(self) -> None:
         """Forgets the keys of steps that will not be finished."""
@@ -197,8 +203,9 @@ class EncoderPair(BaseModel):
     @torch.no_grad()
     def _finish_last_step(self) -> None:
         """Moves the momentum encoder and the queues where the optimiser has stepped since the last
-        call. The host does not learn whether it has."""
-        self._settle()
+        call. The host does not learn whether it has, until ``parse_losses`` fetches it."""
+        if len(self._unsettled) > MOST_UNSETTLED:
+            self._settle(torch.stack(self._unsettled).tolist())
         stepped = self._changed()
         weight = (1 - self.momentum) * stepped
         for name in self._averaged:
@@ -208,31 +215,29 @@ class EncoderPair(BaseModel):
                 torch._foreach_lerp_(average, online, [weight.to(p.dtype) for p in average])
         for queue in self._queues():
             queue.flush(stepped)
-        self._stepped, self._offered = stepped, self._unfinished
+        self._unsettled.append(stepped)
+        self._forwards_before.append(self._forwards)
 
-    def _settle(self, stepped: Optional[bool] = None) -> None:
-        """Takes note, on the host, of what the last ``_finish_last_step`` has found.
-
-        Args:
-            stepped (bool, optional): that, where it is known. Otherwise the device is asked.
+    def _settle(self, stepped: list) -> None:
+        """Takes note of what ``_finish_last_step`` has found, of each call since the last time.
 
         Raises:
             SettingsError: if too many iterations have changed no weight.
         """
-        if self._stepped is None:
-            return
-        stepped = bool(self._stepped) if stepped is None else stepped
-        self._stepped = None
-        for queue in self._queues():
-            queue.settle(stepped)
-        if stepped:
-            self._unfinished -= self._offered
-            self._unnoticed = 0
-        elif self._unnoticed >= UNNOTICED_STEPS:
+        first = self._flushes
+        self._flushes += len(stepped)
+        for flush, (noticed, forwards) in enumerate(zip(stepped, self._forwards_before), first):
+            if noticed:
+                self._finished, self._unnoticed = forwards, 0
+                for queue in self._queues():
+                    queue.settle(flush)
+        self._unsettled.clear()
+        self._forwards_before.clear()
+        if self._unnoticed >= UNNOTICED_STEPS:
             raise SettingsError(
                 f'{UNNOTICED_STEPS} iterations have not changed the weights of the projector, so '
                 'that the momentum encoder and the queue stand still: give the optimiser the '
-                'parameters of this model, with a learning rate above 0'
+                'parameters of this model, and a learning rate above 0'
             )
 
     def _changed(self) -> Tensor:
@@ -266,10 +271,8 @@ class EncoderPair(BaseModel):
         self._went_backward = True
 
     def _forget_steps(self) -> None:
-        self._seen: list[Tensor] = []  # the last layer at the last forward
-        self._stepped: Optional[Tensor] = None  # found by _finish_last_step, not yet on the host
-        self._unfinished = 0  # forwards since the last step
-        self._offered = 0  # of these, the forwards that _finish_last_step was about
+        self._seen: list[Tensor] = []  # the last layer at the last call of _finish_last_step
+        self._forwards = self._finished = 0  # forwards, and those whose step was noticed
         self._went_backward = False
         self._unnoticed = 0  # iterations since the last step
 
@@ -285,12 +288,9 @@ class EncoderPair(BaseModel):
         logged = torch.stack([value.detach().float() for value in losses.values()])
         if get_world_size() > 1:
             all_reduce(logged, op='mean')
-        if self._stepped is None:
-            values = logged.tolist()
-        else:
-            *values, stepped = torch.cat([logged, self._stepped.to(logged).view(1)]).tolist()
-            self._settle(bool(stepped))
-        numbers = OrderedDict(zip(losses, values))
+        fetched = torch.cat([logged, *(x.to(logged).view(1) for x in self._unsettled)]).tolist()
+        self._settle(fetched[len(losses) :])
+        numbers = OrderedDict(zip(losses, fetched))
         broken = [name for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
             raise NonFiniteLossError(f'{" and ".join(broken)} not finite', numbers)

@@ -1,5 +1,7 @@
 """The queue of keys: MoCo's dictionary of negatives."""
 
+from typing import NamedTuple
+
 import torch
 from lightly.models.modules.memory_bank import MemoryBankModule
 from lightly.models.utils import concat_all_gather
@@ -12,8 +14,8 @@ class KeyQueue(MemoryBankModule):
 
     Keys wait until the optimiser has stepped: the bank does not change between a forward and its
     backward, so that no step copies it, and the micro-batches of one optimiser step all see the
-    same negatives. Whether it has stepped is a tensor on the device, and the host learns of it
-    later: ``flush`` writes the waiting keys where it has, ``settle`` then forgets them.
+    same negatives. Whether it has stepped is a tensor on the device, of which the host may learn
+    much later: ``flush`` writes the waiting keys where it has, and ``settle`` lets go of them.
 
     Args:
         size (int): K, number of keys.
@@ -30,35 +32,42 @@ class KeyQueue(MemoryBankModule):
         # lightly leaves its buffers out of state dicts: a resumed run would lose the queue.
         self.register_buffer('bank', self.bank, persistent=True)
         self.register_buffer('bank_ptr', self.bank_ptr, persistent=True)
-        self._waiting: list[Tensor] = []
-        self._offered = 0  # how many of them the last flush may have written
+        self._waiting: list[_Keys] = []
+        self._flushes = 0
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
         """Lets the keys (B, D) of every rank wait, in the order of the ranks."""
         keys = keys.detach().to(self.bank.dtype)
-        self._waiting.append(concat_all_gather(keys) if get_world_size() > 1 else keys)
+        keys = concat_all_gather(keys) if get_world_size() > 1 else keys
+        waits = torch.ones((), dtype=torch.bool, device=keys.device)
+        self._waiting.append(_Keys(keys[-len(self.bank) :], waits, self._flushes))
 
     @torch.no_grad()
     def flush(self, stepped: Tensor) -> None:
         """Replaces the oldest keys by the waiting ones where ``stepped``, () bool, is true."""
-        self._offered = len(self._waiting)
-        if not self._waiting:
-            return
-        size = len(self.bank)
-        keys = torch.cat(self._waiting)[-size:]
-        positions = torch.arange(len(keys), device=keys.device).add_(self.bank_ptr) % size
-        keys = torch.where(stepped, keys, self.bank[positions])
-        self.bank.index_copy_(0, positions, keys)
-        self.bank_ptr.add_(stepped * len(keys)).remainder_(size)
+        for keys, waits, _ in self._waiting:
+            written = waits & stepped
+            positions = torch.arange(len(keys), device=keys.device) + self.bank_ptr
+            positions %= len(self.bank)
+            kept = self.bank[positions]
+            self.bank.index_copy_(0, positions, torch.where(written, keys, kept))
+            self.bank_ptr.add_(written * len(keys)).remainder_(len(self.bank))
+            waits &= ~stepped
+        self._flushes += 1
 
-    def settle(self, stepped: bool) -> None:
-        """Forgets the keys of the last ``flush`` if it has written them."""
-        if stepped:
-            del self._waiting[: self._offered]
-        self._offered = 0
+    def settle(self, flush: int) -> None:
+        """Lets go of the keys that waited at a flush, counted from 0, which has written them."""
+        self._waiting = [keys for keys in self._waiting if keys.flushes > flush]
 
     def discard(self) -> None:
-        """Forgets all waiting keys."""
+        """Lets go of all waiting keys."""
         self._waiting.clear()
-        self._offered = 0
+
+
+class _Keys(NamedTuple):
+    """Keys (B, D), whether they still wait, () bool, and how many flushes came before them."""
+
+    keys: Tensor
+    waits: Tensor
+    flushes: int

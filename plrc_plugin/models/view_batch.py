@@ -1,5 +1,6 @@
 """The one shape in which a view travels from the loader through the models."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Optional, Union
 
 from torch import Tensor
@@ -35,6 +36,11 @@ class ViewBatch(NamedTuple):
     regions: Optional[Tensor] = None
     region_map: Optional[Tensor] = None
     augmentation: Optional[DeviceAugmentation] = None
+
+    @classmethod
+    def of(cls, view: Union['ViewBatch', Mapping]) -> 'ViewBatch':
+        """A view as it is, or one of a mapping of field names, as own training loops have it."""
+        return view if isinstance(view, cls) else cls(**view)
 
     def __getitem__(self, field: Union[str, int]) -> Optional[Tensor]:
         return getattr(self, field) if isinstance(field, str) else tuple.__getitem__(self, field)

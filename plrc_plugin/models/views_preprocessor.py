@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
 
@@ -39,7 +40,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         """``pixels`` (B, H, W, 3) uint8 become ``image`` (B, 3, H, W) float32, normalised."""
         data = dict(data)
         for name in ('query', 'key'):
-            view = self.cast_data(data[name])
+            view = self.cast_data(ViewBatch.of(data[name]))
             image = self.normalise(view.pixels, view.augmentation)
             data[name] = view._replace(pixels=None, image=image, augmentation=None)
         return data

@@ -1,11 +1,14 @@
 """The queue is a ring, waits for the optimiser step, and survives a checkpoint."""
 
 import io
+import itertools
 
 import pytest
 import torch
 
 from plrc_plugin.models.key_queue import KeyQueue
+
+YES, NO = torch.tensor(True), torch.tensor(False)
 
 
 def rows(*numbers):
@@ -20,7 +23,7 @@ def test_ring_keeps_the_latest_keys(batches):
         keys = list(range(number, number + count))
         number += count
         queue.push(rows(*keys))
-        queue.flush()
+        queue.flush(YES)
         for key in keys[-5:]:
             expected[pointer] = key
             pointer = (pointer + 1) % 5
@@ -30,16 +33,40 @@ def test_ring_keeps_the_latest_keys(batches):
             assert queue.bank[slot].tolist() == [key] * 3
 
 
-def test_keys_wait_until_flushed():
+def test_keys_wait_until_the_optimiser_has_stepped():
     queue = KeyQueue(4, 3)
     before = queue.bank.clone()
     queue.push(rows(1, 2))
+    queue.flush(NO)
     queue.push(rows(3))
-    assert torch.equal(queue.bank, before)
-    queue.flush()
+    assert torch.equal(queue.bank, before) and int(queue.bank_ptr) == 0
+    queue.flush(YES)
     assert queue.bank[:3, 0].tolist() == [1, 2, 3] and int(queue.bank_ptr) == 3
-    queue.flush()
-    assert int(queue.bank_ptr) == 3
+    assert torch.equal(queue.bank[3], before[3])
+
+
+@pytest.mark.parametrize('settle_after', [1, 2, 5])
+def test_the_host_may_learn_late_what_a_flush_has_written(settle_after):
+    """Against a list, for every way in which eight flushes may find a step or none."""
+    for steps in itertools.product([False, True], repeat=8):
+        queue, expected, waiting, settled = KeyQueue(5, 3), [], [], 0
+        for number, stepped in enumerate(steps):
+            queue.flush(YES if stepped else NO)
+            if stepped:
+                expected, waiting = expected + waiting, []
+            queue.push(rows(number))
+            waiting.append(number)
+            if number % settle_after == 0:
+                for flush in range(settled, number + 1):
+                    if steps[flush]:
+                        queue.settle(flush)
+                settled = number + 1
+        assert int(queue.bank_ptr) == len(expected) % 5
+        for slot in range(min(5, len(expected))):
+            latest = [number for i, number in enumerate(expected) if i % 5 == slot][-1]
+            assert queue.bank[slot].tolist() == [latest] * 3
+        if settle_after == 1:
+            assert [int(keys.keys[0, 0]) for keys in queue._waiting] == waiting
 
 
 def test_starts_random_on_the_sphere():
@@ -48,15 +75,13 @@ def test_starts_random_on_the_sphere():
     assert bank.mean(0).norm() < 0.5
 
 
-def test_checkpoint_holds_the_queue_and_what_waits():
+def test_checkpoint_holds_the_queue():
     queue = KeyQueue(4, 3)
     queue.push(rows(1, 2, 3))
+    queue.flush(YES)
     buffer = io.BytesIO()
     torch.save(queue.state_dict(), buffer)
     buffer.seek(0)
     other = KeyQueue(4, 3)
     other.load_state_dict(torch.load(buffer, weights_only=True))
-    assert other.bank[:3, 0].tolist() == [1, 2, 3] and int(other.bank_ptr) == 3
-    assert int(queue.bank_ptr) == 0  # looking changed nothing
-    queue.flush()
-    assert torch.equal(other.bank, queue.bank)
+    assert torch.equal(other.bank, queue.bank) and int(other.bank_ptr) == 3

@@ -100,28 +100,6 @@ def test_optimisers_that_write_to_data_move_average_and_queue(counts, images, tm
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_skipped_step_of_a_fused_optimiser_is_none():
-    model = MODELS.build(
-        dict(
-            type='plrc_plugin.MomentumContrast',
-            queue_size=8,
-            embedding_dim=4,
-            backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4),
-        )
-    )
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, fused=True)
-    model.watch(optimizer)
-    scaler = torch.amp.GradScaler('cpu')
-    for gradient, stepped in ((float('inf'), False), (1.0, True)):
-        model.mark_step_finished()
-        loss = scaler.scale(model.projector[0].bias.sum() * gradient)
-        loss.backward()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        assert model.optimizer_stepped == stepped
-
-
 def test_recomputed_activations_are_forgotten():
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
     images = torch.randn(2, 3, 16, 16)
