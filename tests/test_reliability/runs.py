@@ -107,7 +107,7 @@ class NoCommonRegionHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if self.rank in (None, runner.rank):
-            data_batch['query']['regions'] += 1000
+            data_batch['query'].regions.add_(1000)
 
 
 def limit_files(size: int) -> None:

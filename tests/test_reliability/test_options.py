@@ -7,7 +7,6 @@ import torch
 from runs import make_images, records, terms, tiny_config, train
 
 from plrc_plugin.engine.hooks.trunk_options import recompute_activations
-from plrc_plugin.registry import MODELS
 
 MIXED = {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}
 EXACT = dict(rtol=0, atol=0)
