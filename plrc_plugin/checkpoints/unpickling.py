@@ -105,15 +105,21 @@ def open_archive(path: str) -> zipfile.ZipFile:
     """Opens torch's zip format, whose records are stored as they are.
 
     Raises:
-        RefusedError: for an archive that would grow when it is read.
+        RefusedError: for an archive that would grow when it is read, or that holds a program.
         BadZipFile: if the archive is cut off.
     """
     archive = zipfile.ZipFile(path)
     records = archive.infolist()
-    compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if compressed or sum(record.file_size for record in records) > os.path.getsize(path):
+    problem = None
+    if any(record.filename.endswith('/constants.pkl') for record in records):
+        problem = 'it is a TorchScript program, not a checkpoint'
+    elif any(record.compress_type != zipfile.ZIP_STORED for record in records) or sum(
+        record.file_size for record in records
+    ) > os.path.getsize(path):
+        problem = _TOO_LARGE
+    if problem is not None:
         archive.close()
-        raise RefusedError(_TOO_LARGE)
+        raise RefusedError(problem)
     return archive
 
 
@@ -123,8 +129,6 @@ def _read_archive(archive: zipfile.ZipFile, read_numbers: bool) -> tuple[Any, li
     if len(roots) != 1:
         raise RefusedError('it is an archive without the one record data.pkl of torch.save')
     root = roots[0]
-    if f'{root}constants.pkl' in names:
-        raise RefusedError('it is a TorchScript program, not a checkpoint')
     if f'{root}byteorder' in names:
         order = archive.read(f'{root}byteorder').decode()
         if order != sys.byteorder:
@@ -163,7 +167,10 @@ def _read_stream(file: BinaryIO, length: int) -> tuple[Any, list[str]]:
 
     machine = _Machine(file, storage)
     found = machine.load()
-    for key in _Machine(file).load():
+    keys = _Machine(file).load()
+    if set(keys) != set(machine.storages):
+        raise RefusedError('it asks for numbers that it does not hold')
+    for key in keys:
         file.read(8)  # how many numbers follow, which is known
         _filled(machine.storages[key].numbers, file)
     return found, machine.unbuilt
