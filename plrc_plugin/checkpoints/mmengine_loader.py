@@ -22,15 +22,15 @@ def read_without_running() -> None:
 
 
 def load_from_file(filename: str, map_location=None) -> dict:
-    """A checkpoint to resume from or, of any other file, the tensors.
+    """A checkpoint to resume from or, of any other file, the tensors; on the CPU.
 
     Raises:
-        SettingsError: as :func:`~plrc_plugin.checkpoints.trunk.load_tensors`.
+        SettingsError: as :func:`~plrc_plugin.checkpoints.safe_reading.load_tensors`.
     """
     path = os.path.expanduser(filename)
     try:
         return read_checkpoint(path, map_location or 'cpu')
-    except Exception:  # torch raises whatever the bytes lead it to
+    except Exception:  # load_tensors says what is wrong, if anything is
         checkpoint = load_tensors(path)
         checkpoint.pop('meta', None)  # resuming would execute a config in it
         return checkpoint
