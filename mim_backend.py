@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from setuptools import build_meta as _setuptools
-from setuptools.build_meta import *
+from setuptools.build_meta import *  # noqa: F403 (whatever hooks setuptools offers)
 
 ROOT = Path(__file__).resolve().parent
 EGG_INFO = ROOT / 'plrc_plugin.egg-info'

@@ -42,7 +42,7 @@ STRATEGIES = {1: same_anchor_in_key_view, 2: mixed_teacher, 3: momentum_pass_of_
 
 
 def _read_in_key_view(query, key, key_map):
-    """Embeddings (B, M, D) of v's points at their image positions in v', and whether v' sees them."""
+    """Embeddings (B, M, D) of v's points at their positions in v', and whether v' sees them."""
     position = view_to_view(query['points'], query['affine'], key['affine'])
     seen = inside(position) & (query['regions'] >= 0)
     return embed_points(key_map, position), seen

@@ -104,9 +104,7 @@ def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
     metrics = read_metrics(work_dir)
     if not cfg.get('default_hooks', {}).get('logger', {}).get('log_metric_by_epoch', True):
         return metrics
-    last: dict[int, int] = {0: 0}
-    for step, epoch in scalars.get('epoch', []):
-        last[epoch] = step
+    last = {0: 0, **{epoch: step for step, epoch in scalars.get('epoch', [])}}
     return {
         name: [(last[max(e for e in last if e <= epoch)], value) for epoch, value in curve]
         for name, curve in metrics.items()

@@ -1,6 +1,8 @@
 """PLRC in the study: all terms, L_a from 15% of the run (the paper's share: 30 of 200 epochs).
 
-OMP_NUM_THREADS=1 mim train plrc_plugin studies/photographs/configs/study_plrc.py     # 20 minutes of one core
+OMP_NUM_THREADS=1 mim train plrc_plugin studies/photographs/configs/study_plrc.py
+
+Cost: 20 minutes of one core.
 """
 
 _base_ = './_base_/study.py'

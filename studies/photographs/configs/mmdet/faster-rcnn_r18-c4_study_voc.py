@@ -1,7 +1,7 @@
 """Faster R-CNN on photographs with the study's trunk: VOC2012 trainval, tested on VOC2007 test.
 
-The C4 protocol made small: half-width ResNet-18, images within 320 x 240. The two sets have 1,443 and
-385 images. Cost: 600 steps of 4 images. No row of the paper.
+The C4 protocol made small: half-width ResNet-18, images within 320 x 240. The two sets have 1,443
+and 385 images. Cost: 600 steps of 4 images. No row of the paper.
 
   mim train plrc_plugin studies/photographs/configs/mmdet/faster-rcnn_r18-c4_study_voc.py \
       --cfg-options pretrained=runs/plrc/seed0/epoch_13.pth
