@@ -63,7 +63,7 @@ def _entries(file: Path) -> list[dict]:
         entries.pop()
     if None in entries:
         raise SettingsError(f'{file}: line {entries.index(None) + 1} is damaged: remove it')
-    return entries
+    return [entry for entry in entries if entry is not None]
 
 
 def _entry(line: str) -> Optional[dict]:

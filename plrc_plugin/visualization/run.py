@@ -96,7 +96,7 @@ def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
 
 def _number(path: Path) -> int:
     """The number at the end of a file's name."""
-    return int(re.search(r'(\d*)$', path.stem)[1] or 0)
+    return int(path.stem[len(path.stem.rstrip('0123456789')) :] or 0)
 
 
 def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
