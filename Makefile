@@ -7,6 +7,7 @@ CONSTRAINTS := -c requirements/constraints.txt
 KEY := $(shell cat requirements/constraints.txt setup.py | sha256sum | cut -c1-12)
 BASE_STAMP := $(VENV)/.base-$(KEY)
 FULL_STAMP := $(VENV)/.full-$(KEY)
+LINT_STAMP := $(VENV)/.lint-$(shell sha256sum requirements/lint.txt | cut -c1-12)
 EXTRAS := onedl,onedl-det,onedl-seg,tests
 # A torch newer than 2.10 refuses mmcv's C++17, pip's build isolation would hide torch from mmcv's
 # build (it then goes without ops, silently), and -O1 -g0 halves the time of compiling.
@@ -35,6 +36,11 @@ demo-transfer: venv-full  ## fine-tune a detector and a segmenter on generated s
 	  --checkpoints scratch plrc=$$(cat work_dirs/plrc_demo/last_checkpoint) \
 	  --configs configs/mmdet/faster-rcnn_r18-c4_demo_scenes.py configs/mmseg/fcn_r18_demo_scenes.py
 	@echo 'table and pictures: $(DEMO_TRANSFER)/table.md, bars: $(DEMO_TRANSFER)/table.png'
+
+lint: $(LINT_STAMP)  ## ruff and mypy, as .ci/run, pre-commit and GitHub run them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --cache-dir $(VENV)/.mypy_cache
 
 test: venv-full  ## run the tests with everything installed
 	$(BIN)/python -m pytest
@@ -81,11 +87,16 @@ $(FULL_STAMP): $(BASE_STAMP)
 	$(BIN)/python -c 'import mmcv._ext'
 	@touch $@
 
+# A stamp of its own: another ruff compiles no mmcv anew.
+$(LINT_STAMP): | $(BASE_STAMP)
+	$(PIP) install -q $(CONSTRAINTS) -r requirements/lint.txt
+	@touch $@
+
 print-key:
 	@echo $(KEY)
 
 clean:  ## remove what building, testing and training left (not data/)
-	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help bench test-faults demo demo-transfer test check-install venv-demo venv-full print-key clean
+.PHONY: help lint bench test-faults demo demo-transfer test check-install venv-demo venv-full print-key clean

@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from setuptools import build_meta as _setuptools
-from setuptools.build_meta import *
+from setuptools.build_meta import *  # noqa: F403 (whatever hooks setuptools offers)
 
 ROOT = Path(__file__).resolve().parent
 EGG_INFO = ROOT / 'plrc_plugin.egg-info'
@@ -36,13 +36,12 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         settings['--global-option'] = ['build', f'--build-base={build_base}']
         name = _setuptools.build_wheel(wheel_directory, settings, metadata_directory)
     shutil.rmtree(EGG_INFO, ignore_errors=True)
-    scripts = [*ROOT.glob('configs/**/*.py'), *ROOT.glob('tools/*.py')]
     _edit_wheel(
         Path(wheel_directory, name),
         lambda info: {
             f'{home}/.mim/{script.relative_to(ROOT).as_posix()}': script.read_bytes()
             for home in ('plrc_plugin', info)
-            for script in sorted(scripts)
+            for script in shipped_scripts()
         },
     )
     return name
@@ -57,6 +56,12 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
         lambda info: {f'{info}/top_level.txt': f'{ROOT}\nplrc_plugin\n'.encode()},
     )
     return name
+
+
+def shipped_scripts():
+    """The configs and tools that a wheel carries: all but those that lead to a study."""
+    configs = [p for p in ROOT.glob('configs/**/*.py') if '/studies/' not in p.read_text('utf-8')]
+    return sorted([*configs, *ROOT.glob('tools/*.py')])
 
 
 def _edit_wheel(wheel, make_files):

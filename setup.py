@@ -1,29 +1,10 @@
-"""Distribution metadata; mim_backend.py adds what `mim` looks for."""
+"""What an environment of the plug-in is made of; all else about it is in pyproject.toml."""
 
-from pathlib import Path
-
-from setuptools import find_packages, setup
-
-ROOT = Path(__file__).parent
-VERSION = {}
-exec((ROOT / 'plrc_plugin/version.py').read_text(encoding='utf-8'), VERSION)
-README = ROOT / 'README.md'
+from setuptools import setup
 
 # mmengine, mmcv, mmdet, mmseg and mim exist twice under the same import names (OneDL's and
 # OpenMMLab's): pip would lay one over the other, so neither is a hard requirement.
-# No console script may be added: its `../../../bin/...` would lead the installed file list, whose
-# first entry is where onedl-mim looks for the package.
 setup(
-    name='plrc_plugin',
-    version=VERSION['__version__'],
-    description='Point-Level Region Contrast pre-training for OpenMMLab',
-    long_description=README.read_text(encoding='utf-8') if README.exists() else '',
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    license_files=['LICENSE'],
-    packages=find_packages(include=['plrc_plugin', 'plrc_plugin.*']),
-    package_data={'plrc_plugin.visualization': ['*.html']},
-    python_requires='>=3.9',
     install_requires=[
         'jinja2>=3',
         'lightly>=1.5.13,<2',

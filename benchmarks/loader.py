@@ -91,13 +91,13 @@ def breakdown(paths, size) -> str:
     rest = total - sum(seconds.values())
     return table(
         ['part', 'CPU, ms per image', 'share, %'],
-        rows
-        + [
+        [
+            *rows,
             [
                 'the rest: random streams, flips, Python',
                 1000 * rest / len(paths),
                 100 * rest / total,
-            ]
+            ],
         ],
     )
 

@@ -21,6 +21,6 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(
         data_root='{{$PLRC_DATA_ROOT:data/imagenet/train}}',
-        pipeline=[dict(type='plrc_plugin.TwoViews', size=224)],
+        pipeline=_base_.train_dataloader.dataset.pipeline[:1],
     )
 )

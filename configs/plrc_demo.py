@@ -18,8 +18,8 @@ model = dict(
     backbone=dict(depth=18, base_channels=32, strides=(1, 2, 2, 1)),  # stride 16: a map of 6 x 6
     queue_size=1024,
     momentum=0.99,  # some hundred steps: 0.999 would keep the momentum encoder near its start
-    warmup_epochs=2,
-)  # 30 of 200 epochs in the paper, 2 of 12 here
+    warmup_epochs=2,  # 30 of 200 epochs in the paper, 2 of 12 here
+)
 train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
@@ -27,8 +27,8 @@ train_dataloader = dict(
         type='plrc_plugin.GeneratedScenes',
         data_root='{{$PLRC_SCENES:data/scenes}}',
         pipeline=[
-            dict(type='plrc_plugin.TwoViews', size=96),
-            dict(type='plrc_plugin.SampleRegionPoints', points_per_region=8, resolution=24),
+            dict(_base_.train_dataloader.dataset.pipeline[0], size=96),
+            dict(_base_.train_dataloader.dataset.pipeline[1], points_per_region=8, resolution=24),
         ],
     ),
 )
@@ -56,6 +56,7 @@ val_dataloader = dict(
         score=dict(_delete_=True, **val_masks),
     )
 )
-custom_hooks = _base_.custom_hooks + [
-    dict(type='plrc_plugin.AffinityHook', data=val_masks, interval=3, size=448)
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='plrc_plugin.AffinityHook', data=val_masks, interval=3, size=448),
 ]

@@ -15,13 +15,10 @@ model = dict(type='plrc_plugin.RegionContrast', beta=0.7)
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='plrc_plugin.TwoViews', size=224),
+            _base_.train_dataloader.dataset.pipeline[0],
             dict(
-                type='plrc_plugin.SampleRegionPoints',
-                regions=dict(type='GridRegions', n=4),
-                num_regions=16,
+                _base_.train_dataloader.dataset.pipeline[1],
                 points_per_region=1,
-                resolution=56,
                 keep_region_map=True,
             ),
         ]

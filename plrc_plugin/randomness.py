@@ -11,7 +11,7 @@ class SampleKey(NamedTuple):
 
     seed: int
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody asks for
 
 
 def stream(key: SampleKey, purpose: str, number: int = 0) -> np.random.Generator:

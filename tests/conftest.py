@@ -79,3 +79,13 @@ def plrc_checkpoint(tmp_path, trunk18):
     path = tmp_path / 'plrc.pth'
     torch.save(dict(meta=dict(epoch=1), state_dict=state), path)
     return path
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    """A page of a headless Chromium, see helpers/browser.py; tests skip where there is none."""
+    client = pytest.importorskip('browser', reason='no websocket-client: install the extra tests')
+    if client.CHROMIUM is None:
+        pytest.skip('no Chromium: on Debian, apt-get install chromium')
+    with client.open_browser(tmp_path_factory.mktemp('profile')) as page:
+        yield page

@@ -16,8 +16,8 @@ from plrc_plugin.registry import MODELS
 
 CONFIGS = sorted(
     p
-    for p in (ROOT / 'configs').rglob('*.py')
-    if not {'_base_', 'mmdet', 'mmseg'} & set(p.relative_to(ROOT).parts)
+    for p in (*ROOT.glob('configs/**/*.py'), *ROOT.glob('studies/*/configs/**/*.py'))
+    if not {'_base_', 'mmdet', 'mmseg', 'study'} & set(p.relative_to(ROOT).parts)
 )
 POINTS = 'train_dataloader.dataset.pipeline.1.'
 

@@ -30,7 +30,10 @@ def test_quoted_lines_stand_in_the_file(path, lines):
 
 @pytest.mark.parametrize(
     'page',
-    sorted(str(p.relative_to(ROOT)) for p in [ROOT / 'README.md', *(ROOT / 'docs').rglob('*.md')]),
+    sorted(
+        str(p.relative_to(ROOT))
+        for p in [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('studies/**/*.md')]
+    ),
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()

@@ -151,7 +151,7 @@ def test_skipped_images_are_logged_once_and_too_many_stop_the_run(
     monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
     (image_folder / 'a.png').write_bytes(b'broken')
     cfg = config('plrc_in1k.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
-    runner, log = train(cfg)
+    _, log = train(cfg)
     assert len(log) == 6  # the batches stayed full
     text = next((tmp_path / 'a').rglob('*.log')).read_text()
     assert text.count('skipped image') == 1 and 'a.png (not an image' in text

@@ -3,8 +3,8 @@
     python tools/ablations.py           # all
     python tools/ablations.py 3b 5      # Tab. 3b and Fig. 5
 
-One place for all: SWEEPS below. The configs are those of configs/ablations. The default setting is a
-row of each part of Tab. 3: one run serves for all of them. tools/transfer_table.py takes the
+SWEEPS below holds every row; its configs are those of configs/ablations. The default setting is a
+row of each part of Tab. 3, so that one run serves all of them. tools/transfer_table.py takes the
 checkpoints to VOC.
 """
 
@@ -22,7 +22,7 @@ class Sweep(NamedTuple):
     config: str
     setting: str
     rows: dict
-    fixed: dict = {}
+    fixed: dict = {}  # noqa: RUF012 (a NamedTuple has fields; none of these is changed)
 
 
 # Values have the type that the config has: mim gridsearch insists on it.

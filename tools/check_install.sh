@@ -34,10 +34,11 @@ check() {  # name, Python of the environment, folder that the training script mu
 (cd "$repo" && "$python" -m pip wheel -q --no-deps -w "$temp" .)
 wheel=$(echo "$temp"/*.whl)
 "$python" -m zipfile -l "$wheel" > "$temp/log"
-if grep -q '^plrc_plugin/.mim/configs/' "$temp/log" && ! grep -q '^tests/' "$temp/log"; then
-    echo 'ok      the wheel holds the configs and not the tests'
+if grep -q '^plrc_plugin/.mim/configs/' "$temp/log" && grep -q '^plrc_plugin/py.typed' "$temp/log" \
+        && ! grep -qE '^(tests|studies)/|[/_]study[_./]' "$temp/log"; then
+    echo 'ok      the wheel holds configs and types, and no tests or studies'
 else
-    fail 'the wheel holds the configs and not the tests'
+    fail 'the wheel holds configs and types, and no tests or studies'
 fi
 
 for mim in onedl openmmlab; do

@@ -1,4 +1,4 @@
-"""Train what a config describes: pre-training, or any mmdet or mmseg model (`mim train` runs it)."""
+"""Train what a config describes: pre-training, or any mmdet or mmseg model. Run by `mim train`."""
 
 import argparse
 import os

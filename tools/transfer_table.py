@@ -108,7 +108,7 @@ def run(config, checkpoint, seed, run_dir, args):
                 '--standalone',
                 f'--nproc_per_node={args.gpus}',
             ]
-        command = start + [str(TRAIN), config, '--work-dir', str(run_dir), '--resume']
+        command = [*start, str(TRAIN), config, '--work-dir', str(run_dir), '--resume']
         if args.gpus > 1:
             command += ['--launcher', 'pytorch']
         command += [
@@ -124,7 +124,7 @@ def run(config, checkpoint, seed, run_dir, args):
             code = subprocess.call(command, stdout=output, stderr=subprocess.STDOUT, env=env)
         if code:
             tail = (run_dir / 'output.txt').read_text().splitlines()[-5:]
-            sys.exit('\n'.join([f'transfer_table: a run failed, see {run_dir}/output.txt'] + tail))
+            sys.exit('\n'.join([f'transfer_table: a run failed, see {run_dir}/output.txt', *tail]))
         result.write_text(json.dumps(last_metrics(run_dir)))
     return json.loads(result.read_text())
 

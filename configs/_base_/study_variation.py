@@ -1,6 +1,2 @@
-# One setting of the study's PLRC changed: its first 6 of 13 epochs, 29,952 images, with the
-# learning rates that the whole run has there.
-_base_ = '../study/study_plrc.py'
-
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=13, eta_min=0, by_epoch=True)]
-train_cfg = dict(max_epochs=6)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/_base_/study_variation.py'

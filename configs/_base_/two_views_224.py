@@ -1,4 +1,4 @@
-"""Two MoCo v2 views of 224, 16 points in each of 16 regions of a 4 x 4 grid; batch 32 per process."""
+"""Two MoCo v2 views of 224, 16 points in each of 16 regions of a 4 x 4 grid; 32 per process."""
 
 train_dataloader = dict(
     batch_size=32,

@@ -9,18 +9,14 @@ _base_ = './regioncontrast_coco_400e.py'
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='plrc_plugin.TwoViews', size=224),
+            _base_.train_dataloader.dataset.pipeline[0],
             dict(
-                type='plrc_plugin.SampleRegionPoints',
+                _base_.train_dataloader.dataset.pipeline[1],
                 regions=dict(
                     type='CocoRegions',
                     ann_file='{{$PLRC_ANN_FILE:data/coco/annotations/instances_train2017.json}}',
                     kind='mask',
                 ),
-                num_regions=16,
-                points_per_region=1,
-                resolution=56,
-                keep_region_map=True,
             ),
         ]
     )

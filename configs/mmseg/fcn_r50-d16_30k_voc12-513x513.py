@@ -1,8 +1,9 @@
 """FCN R50, stride 16, on VOC2012 segmentation, tested on val. No row of the paper.
 
 Recipe: MoCo's (appendix A.4), but photographs are scaled by 0.5 to 2 from a short side of 512, as
-mmseg does, where MoCo scales from their own size: 30k steps of 16 crops of 513, learning rate 0.003, a tenth of it
-after 70% and again after 90%. MoCo trains on the augmented set; with mmseg's `aug` files:
+mmseg does, where MoCo scales from their own size: 30k steps of 16 crops of 513, learning rate
+0.003, a tenth of it after 70% and again after 90%. MoCo trains on the augmented set; with mmseg's
+`aug` files:
   train_dataloader.dataset.ann_file=ImageSets/Segmentation/trainaug.txt
   train_dataloader.dataset.data_prefix.seg_map_path=SegmentationClassAug
 Cost: 30,000 steps of 16 crops.

@@ -1,8 +1,2 @@
-"""PLRC in the study: all terms, L_a from 15% of the run (the paper's share: 30 of 200 epochs).
-
-OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_plrc.py     # 20 minutes of one core
-"""
-
-_base_ = '../_base_/study.py'
-
-model = dict(type='plrc_plugin.PLRC', alpha=0.5, beta=0.7, warmup_epochs=2)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/study_plrc.py'

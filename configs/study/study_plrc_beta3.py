@@ -1,8 +1,2 @@
-"""PLRC in the study with .7 on the image loss, as in the authors' code, in place of Eq. 6's .3.
-
-OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_plrc_beta3.py
-"""
-
-_base_ = '../_base_/study_variation.py'
-
-model = dict(beta=0.3)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/study_plrc_beta3.py'

@@ -1,8 +1,2 @@
-"""PLRC in the study without L_a, L_c at the weight that it has beside L_a: .35, not .7.
-
-OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_plrc_half.py
-"""
-
-_base_ = './study_plrc.py'
-
-model = dict(warmup_epochs=13)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/study_plrc_half.py'

@@ -1,8 +1,2 @@
-"""PLRC in the study with L_a from epoch 5 in place of 3.
-
-OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_plrc_late.py
-"""
-
-_base_ = '../_base_/study_variation.py'
-
-model = dict(warmup_epochs=4)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/study_plrc_late.py'

@@ -1,8 +1,2 @@
-"""PLRC without point affinity distillation in the study: the setting of Fig. 5.
-
-OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_plrc_without_la.py
-"""
-
-_base_ = './study_plrc.py'
-
-model = dict(alpha=1.0)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/study_plrc_without_la.py'

@@ -1,21 +1,2 @@
-"""Region-level contrast in the study: pooled embeddings in place of points, otherwise alike.
-
-OMP_NUM_THREADS=1 mim train plrc_plugin configs/study/study_region.py
-"""
-
-_base_ = '../_base_/study.py'
-
-model = dict(type='plrc_plugin.RegionContrast', beta=0.7)
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='plrc_plugin.TwoViews', size=112),
-            dict(
-                type='plrc_plugin.SampleRegionPoints',
-                points_per_region=1,
-                resolution=28,
-                keep_region_map=True,
-            ),
-        ]
-    )
-)
+# This config lives in studies/photographs now. The name here is kept for those who use it.
+_base_ = '../../studies/photographs/configs/study_region.py'

@@ -23,7 +23,7 @@ TARGETS = (
 
 
 def _listed(problems: list[str]) -> str:
-    return '\n  '.join([''] + problems)
+    return '\n  '.join(['', *problems])
 
 
 def _is_resnet(trunk: dict[str, Tensor]) -> bool:

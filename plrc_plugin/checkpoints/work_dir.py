@@ -4,6 +4,7 @@ import os
 import os.path as osp
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Optional
 
 from plrc_plugin.checkpoints.safe_reading import damage_of
@@ -14,8 +15,10 @@ BEST = 'best_'  # weights alone: nothing to resume from
 
 
 def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
-    """The checkpoint to resume from: the one that ``last_checkpoint`` names, or, where it is damaged
-    or gone, the newest intact one beside it. None without any.
+    """The checkpoint to resume from, or None if there is no intact one.
+
+    It is the one that ``last_checkpoint`` names. Where that one is damaged or gone, it is the
+    newest intact one beside it.
     """
     for path in newest_first(work_dir):
         damage = damage_of(path)
@@ -61,7 +64,6 @@ def publish(path: str) -> None:
 
 
 def remove_if_there(path: str) -> None:
-    try:
+    """Removes a file, if there is one."""
+    with suppress(FileNotFoundError):
         os.remove(path)
-    except FileNotFoundError:
-        pass

@@ -1,7 +1,7 @@
 """Unlabelled photographs: every image below a folder."""
 
 import os
-from typing import Optional, Union
+from typing import ClassVar, Optional, Union
 
 from mmengine.dataset import BaseDataset
 
@@ -37,7 +37,7 @@ class ImageFolder(BaseDataset):
         SettingsError: if the folder is missing, unreadable, or holds no image.
     """
 
-    METAINFO = dict(dataset_type='ImageFolder')
+    METAINFO: ClassVar[dict] = dict(dataset_type='ImageFolder')
     MAX_REPLACEMENTS = 100
 
     def __init__(self, data_root: str, exclude: Optional[str] = None, **kwargs):

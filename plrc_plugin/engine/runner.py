@@ -61,7 +61,8 @@ class PretrainRunner(Runner):
             warnings.warn(
                 'torchrun --max-restarts: workers that restart may read the addresses of '
                 'the dead ones and wait for them for ever. Start it with --rdzv-backend '
-                'c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment'
+                'c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment',
+                stacklevel=2,
             )
 
     def set_randomness(self, seed, diff_rank_seed=False, deterministic=False) -> None:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from torch.utils.data import Dataset
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.regions import VOID
@@ -29,7 +30,7 @@ def majority(mask: np.ndarray, cells: int, void: int) -> np.ndarray:
 
 
 @DATASETS.register_module()
-class ProbeCells:
+class ProbeCells(Dataset):
     """The images of two data sets, one to fit on and one to score on, as squares and cells.
 
     Args:

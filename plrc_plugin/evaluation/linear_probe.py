@@ -55,8 +55,8 @@ def fit_linear(
 
     optimizer.step(closure)
     with torch.no_grad():
-        layer.weight *= scale
-        layer.bias -= layer.weight @ mean
+        layer.weight.mul_(scale)
+        layer.bias.sub_(layer.weight @ mean)
     return layer.requires_grad_(False)
 
 

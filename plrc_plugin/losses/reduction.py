@@ -2,11 +2,13 @@
 
 from functools import wraps
 from numbers import Real
-from typing import Callable
+from typing import Any, Callable, TypeVar, cast
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor
+
+Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 def float_or_double(x: Tensor) -> Tensor:
@@ -14,19 +16,21 @@ def float_or_double(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def in_full_precision(function: Callable) -> Callable:
-    """Takes a loss out of autocast, which would multiply in half whatever the inputs are, and makes
-    half inputs float32."""
+def in_full_precision(function: Function) -> Function:
+    """Decorates a loss: it runs outside autocast, and half-precision inputs become float32.
+
+    Autocast would multiply in half precision, whatever the precision of the inputs is.
+    """
 
     @wraps(function)
-    def wrapped(*args, **kwargs):
-        args = [float_or_double(x) if isinstance(x, Tensor) else x for x in args]
-        kwargs = {k: float_or_double(x) if isinstance(x, Tensor) else x for k, x in kwargs.items()}
-        device = next(x.device for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        given = [float_or_double(x) if isinstance(x, Tensor) else x for x in args]
+        named = {k: float_or_double(x) if isinstance(x, Tensor) else x for k, x in kwargs.items()}
+        device = next(x.device for x in (*given, *named.values()) if isinstance(x, Tensor))
         with torch.autocast(device.type, enabled=False):
-            return function(*args, **kwargs)
+            return function(*given, **named)
 
-    return wrapped
+    return cast(Function, wrapped)
 
 
 def check_temperature(**temperatures: float) -> None:

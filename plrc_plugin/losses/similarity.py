@@ -1,6 +1,7 @@
 """Log-sum-exp of similarities, the denominator of Eq. 1 to 3, without the logit matrix."""
 
 import math
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ class _SimilarityLogSumExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, queries: Tensor, keys: Tensor, bias: Tensor, temperature: float) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, bias: Tensor, temperature: float
+    ) -> Tensor:
         size = _tile_size(queries)
         tile = queries.new_empty(min(size, len(queries)), min(size, len(keys)))
         lse = queries.new_empty(len(queries))
@@ -50,7 +53,7 @@ class _SimilarityLogSumExp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_lse: Tensor):
+    def backward(ctx: Any, grad_lse: Tensor) -> tuple[Optional[Tensor], ...]:
         queries, keys, bias, lse, mean_keys = ctx.saved_tensors
         scaled = grad_lse.unsqueeze(1) / ctx.temperature
         grad_queries = scaled * mean_keys if ctx.needs_input_grad[0] else None

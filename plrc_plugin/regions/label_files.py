@@ -58,7 +58,8 @@ class LabelFiles:
                 + (
                     ' once its EXIF orientation is applied: turn the map likewise'
                     if turned
-                    else ': make the map at the size of the image, or resize it to the nearest label'
+                    else ': make the map at the size of the image, or resize it to the nearest '
+                    'label'
                 )
             )
         if self.void:

@@ -1,6 +1,6 @@
 """From label maps to regions and points (Section 3.2)."""
 
-from typing import Union
+from typing import Any, TypeVar, Union
 
 import numpy as np
 import torch
@@ -8,10 +8,13 @@ from torch import Tensor
 
 from plrc_plugin.regions.source import VOID
 
-Array = Union[Tensor, np.ndarray]
+Array = TypeVar('Array', Tensor, np.ndarray)  # the one or the other, throughout
+Generator = Union[torch.Generator, np.random.Generator, None]
 
 
-def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Tensor:
+def region_map_of_view(
+    label_map: Union[Tensor, np.ndarray], affine: Union[Tensor, np.ndarray], resolution: int
+) -> Tensor:
     """Region ids of a view's cells: the label of the original image under each cell's centre.
 
     Args:
@@ -26,8 +29,8 @@ def region_map_of_view(label_map: Tensor, affine: Tensor, resolution: int) -> Te
     # In numpy, as torch takes twice as long for operations this small.
     labels = np.ascontiguousarray(label_map)
     height, width = labels.shape
-    affine = np.asarray(affine, dtype=np.float64)
-    (a, b, c), (d, e, f) = np.moveaxis(affine, (-2, -1), (0, 1))[..., None, None]
+    matrix = np.moveaxis(np.asarray(affine, dtype=np.float64), (-2, -1), (0, 1))
+    (a, b, c), (d, e, f) = matrix[..., None, None]
     # A centre on the border of two pixels belongs to the one right of it, or below, IN THE VIEW, as
     # when picking from the cropped and flipped label image; rounding must not decide.
     across = (np.arange(resolution) + 0.5) / resolution + 1e-9
@@ -47,7 +50,7 @@ def sample_region_points(
     region_map: Array,
     num_regions: int,
     points_per_region: int,
-    generator: Union[torch.Generator, np.random.Generator, None] = None,
+    generator: Generator = None,
 ) -> tuple[Array, Array]:
     """Draws regions of a view, and points of each region.
 
@@ -115,8 +118,11 @@ def _sort(rows: Array) -> tuple[Array, Array]:
     return rows.take(in_batch).astype(np.int64, copy=False), order
 
 
-def _draw_below(bound: Array, shape: tuple[int, ...], generator) -> Array:
-    """Uniform integers in [0, bound). Below 1, 24 bits times a bound of fewer never round up."""
+def _draw_below(bound: Array, shape: tuple[int, ...], generator: Any) -> Array:
+    """Uniform integers in [0, bound), by a generator of the same kind as the bound.
+
+    A float32 below 1 has 24 bits: times a bound of fewer bits it never rounds up to the bound.
+    """
     if isinstance(bound, Tensor):
         return (torch.rand(shape, generator=generator, device=bound.device) * bound).long()
     rng = generator or np.random.default_rng()

@@ -4,11 +4,11 @@ import hashlib
 import inspect
 import os
 import tempfile
-from typing import Optional
+from importlib.metadata import version
+from typing import Any, Optional
 
 import cv2
 import numpy as np
-import skimage
 from PIL import Image
 from skimage import segmentation
 
@@ -46,7 +46,7 @@ class SegmenterRegions:
         method: str = 'felzenszwalb',
         long_side: int = 160,
         cache_dir: Optional[str] = None,
-        **parameters,
+        **parameters: Any,
     ):
         if method not in list(_DEFAULTS):
             raise SettingsError(
@@ -63,7 +63,7 @@ class SegmenterRegions:
         self.long_side = long_side
         self.cache_dir = cache_dir
         settings = '_'.join(f'{k}={v}' for k, v in sorted(self.parameters.items()))
-        self._settings = f'{method}_{long_side}_{settings}_skimage-{skimage.__version__}'
+        self._settings = f'{method}_{long_side}_{settings}_skimage-{version("scikit-image")}'
 
     def __call__(self, record: dict) -> np.ndarray:
         file = ImageFile(record['img_path'])

@@ -1,5 +1,7 @@
 """What every region source must give."""
 
+from typing import Union
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ class MissingRegions(Exception):
     """A region source has nothing for an image: ``SampleRegionPoints.missing`` decides."""
 
 
-def as_labels(labels, origin: str) -> Tensor:
+def as_labels(labels: Union[np.ndarray, Tensor], origin: str) -> Tensor:
     """A label map as a tensor that can be indexed.
 
     Args:

@@ -61,8 +61,10 @@ class LoadTrunk(Hook):
             trunk, prefix = read_trunk(path)
             print_log(
                 '\n  '.join(
-                    [f'trunk of {path} (under {prefix!r}):']
-                    + load_trunk(bare_model(runner.model), trunk)
+                    [
+                        f'trunk of {path} (under {prefix!r}):',
+                        *load_trunk(bare_model(runner.model), trunk),
+                    ]
                 ),
                 'current',
             )

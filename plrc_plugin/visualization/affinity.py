@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
@@ -30,12 +31,12 @@ def check_point(image: np.ndarray, point: Point) -> None:
 
 @torch.no_grad()
 def affinity_map(
-    model: nn.Module, image: np.ndarray, point: Point, size: int = 896, resolution: int = 56
+    model: BaseModel, image: np.ndarray, point: Point, size: int = 896, resolution: int = 56
 ) -> Tensor:
     """Cosine similarity of a point's feature to those of all places of its image.
 
     Args:
-        model (nn.Module): in evaluation mode, with ``backbone`` and ``data_preprocessor``.
+        model (BaseModel): in evaluation mode, with ``backbone`` and ``data_preprocessor``.
         image (np.ndarray): (H, W, 3) uint8 RGB.
         point (tuple[float, float]): (x, y) in [0, 1].
         size (int): side to which the image is resized, in pixels. Defaults to 896.
@@ -68,7 +69,7 @@ def affinity_map(
 def affinity_gallery(
     images: Sequence[np.ndarray],
     points: Sequence[Point],
-    models: Sequence[nn.Module],
+    models: Sequence[BaseModel],
     labels: Sequence[str],
     size: int = 896,
     per_row: int = 2,

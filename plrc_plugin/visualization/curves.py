@@ -3,7 +3,7 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from matplotlib.figure import Figure
 
@@ -54,16 +54,24 @@ def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:
 
 
 def _entries(file: Path) -> list[dict]:
-    """The lines of a file; a last one cut short, by a kill or while it is written, is left out."""
-    entries, lines = [], file.read_text().splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise SettingsError(f'{file}: line {number} is damaged: remove it') from error
-            warnings.warn(f'{file}: the last line is cut short and left out')
-    return entries
+    """The lines of a file. A kill, or a read while it is written, can cut its last line short: then
+    that line is left out, with a warning."""
+    lines = file.read_text().splitlines()
+    entries = [_entry(line) for line in lines]
+    if entries and entries[-1] is None:
+        warnings.warn(f'{file}: the last line is cut short and left out', stacklevel=2)
+        entries.pop()
+    if None in entries:
+        raise SettingsError(f'{file}: line {entries.index(None) + 1} is damaged: remove it')
+    return [entry for entry in entries if entry is not None]
+
+
+def _entry(line: str) -> Optional[dict]:
+    """A line of a log; None if it is damaged."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 def plot_curves(work_dir: Path) -> Figure:

@@ -8,7 +8,8 @@ import cv2
 import matplotlib
 import numpy as np
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
@@ -21,7 +22,7 @@ SIDES = 14, 10, 7  # cells of an image, the first whose codes are true enough
 
 
 @torch.no_grad()
-def cell_features(model: nn.Module, images: Iterable[np.ndarray], size: int) -> Tensor:
+def cell_features(model: BaseModel, images: Iterable[np.ndarray], size: int) -> Tensor:
     """Last-stage features of images resized to ``size`` x ``size`` pixels.
 
     Returns:
@@ -112,7 +113,7 @@ def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> list[dict]:
 def write_explorer(
     path: Path,
     images: Sequence[tuple[str, np.ndarray]],
-    models: Sequence[nn.Module],
+    models: Sequence[BaseModel],
     labels: Sequence[str],
     size: Optional[int] = None,
 ) -> list[dict]:
@@ -121,7 +122,7 @@ def write_explorer(
     Args:
         path (Path): the HTML file.
         images (Sequence[tuple[str, np.ndarray]]): names and (H, W, 3) uint8 RGB.
-        models (Sequence[nn.Module]): with ``backbone``, ``data_preprocessor`` and ``stride``.
+        models (Sequence[BaseModel]): with ``backbone``, ``data_preprocessor`` and ``stride``.
         labels (Sequence[str]): of the models.
         size (int, optional): side to which images are resized for the network. Defaults to 14
             strides, 448 pixels for a ResNet-50, or as many of 10 and 7 as leave the cosines true.

@@ -96,7 +96,7 @@ def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
 
 def _number(path: Path) -> int:
     """The number at the end of a file's name."""
-    return int(re.search(r'(\d*)$', path.stem)[1] or 0)
+    return int(path.stem[len(path.stem.rstrip('0123456789')) :] or 0)
 
 
 def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
@@ -104,9 +104,7 @@ def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
     metrics = read_metrics(work_dir)
     if not cfg.get('default_hooks', {}).get('logger', {}).get('log_metric_by_epoch', True):
         return metrics
-    last: dict[int, int] = {0: 0}
-    for step, epoch in scalars.get('epoch', []):
-        last[epoch] = step
+    last = {0: 0, **{epoch: step for step, epoch in scalars.get('epoch', [])}}
     return {
         name: [(last[max(e for e in last if e <= epoch)], value) for epoch, value in curve]
         for name, curve in metrics.items()

@@ -2,11 +2,10 @@
 
 import json
 import os
-import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from runs import assert_same_run, make_images, run_processes, tiny_config, train
 
 from plrc_plugin.checkpoints.encoder import load_encoder
 from plrc_plugin.checkpoints.work_dir import newest_intact_checkpoint
@@ -15,9 +14,6 @@ from plrc_plugin.engine.hooks.checkpoint import AtomicCheckpointHook
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
-
-sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import assert_same_run, make_images, run_processes, tiny_config, train
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +110,7 @@ def test_what_is_logged_is_what_the_function_gives(runs, cells):
 
 
 def test_best_checkpoints_are_kept(runs):
-    _, folder, runner = runs
+    _, folder, _ = runs
     logged = validations(folder)
     for name in ('linear_seg/mIoU', 'affinity/auc'):
         best = max(logged, key=lambda line: line[name])['step']

@@ -1,19 +1,15 @@
 """The probes tell a trained network from an untrained one."""
 
-import sys
-
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
+from runs import train
 
 from plrc_plugin.checkpoints.encoder import load_encoder
 from plrc_plugin.datasets.masked_images import masked_images
 from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
-
-sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import train
 
 
 @pytest.mark.slow

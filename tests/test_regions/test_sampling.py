@@ -195,7 +195,7 @@ def test_ids_of_any_affine_map_are_those_under_the_cells_centres(linear):
     labels = torch.randint(-1, 1000, (37, 53))
     affines = torch.tensor(
         [
-            [row + [shift] for row, shift in zip(linear, shifts)]
+            [[*row, shift] for row, shift in zip(linear, shifts)]
             for shifts in [(0.3, 0.25), (0.713, 0.411)]
         ],
         dtype=torch.float64,

@@ -1,4 +1,4 @@
-"""A step on a GPU that is not there: tensors on the wrong device and hidden synchronisations fail."""
+"""A step on a GPU that is not there: wrong devices and hidden synchronisations fail."""
 
 import copy
 

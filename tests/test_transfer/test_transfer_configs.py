@@ -5,7 +5,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted((ROOT / 'configs').glob('mm*/*.py'))
+CONFIGS = sorted(
+    p
+    for p in (*ROOT.glob('configs/mm*/*.py'), *ROOT.glob('studies/*/configs/mm*/*.py'))
+    if '/studies/' not in p.read_text() or 'studies' in p.parts  # no old names of a study's
+)
 
 
 def load(path):

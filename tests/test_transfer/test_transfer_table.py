@@ -72,9 +72,8 @@ def test_rows_are_means_over_seeds(table):
     markdown = (out / 'table.md').read_text()
     assert '## det' in markdown and '| checkpoint | box AP |' in markdown
     assert '| scratch | 11.00 ± 1.41 |' in markdown and '| plrc | 21.00 ± 1.41 |' in markdown
-    rows = {
-        (row['config'], row['checkpoint']): row for row in csv.DictReader(open(out / 'table.csv'))
-    }
+    with open(out / 'table.csv') as lines:
+        rows = {(row['config'], row['checkpoint']): row for row in csv.DictReader(lines)}
     assert len(rows) == 4 and rows['seg', 'plrc']['metric'] == 'mIoU'
     assert float(rows['seg', 'plrc']['mean']) == 21
     assert float(rows['det', 'scratch']['std']) == pytest.approx(2**0.5)

@@ -62,7 +62,7 @@ def random_images(seed, num_images=12):
             [
                 gt + rng.normal(0, 3, gt.shape),
                 gt + rng.normal(0, 6, gt.shape),
-                rng.integers(0, 30, (2, 4)) + [0, 0, 40, 40],
+                rng.integers(0, 30, (2, 4)) + np.array([0, 0, 40, 40]),
             ]
         )
         found = found[rng.random(len(found)) < 0.8]

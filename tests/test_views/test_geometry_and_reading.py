@@ -86,7 +86,6 @@ def test_there_and_back():
 
 def test_same_content_is_read_in_both_views():
     """A linear picture: features read at the same image position agree between views."""
-    x, y = torch.meshgrid(torch.linspace(0, 1, 200), torch.linspace(0, 1, 200), indexing='xy')
     a, b = affines()
     maps = []
     for affine in (a, b):

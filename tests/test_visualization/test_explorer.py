@@ -156,15 +156,6 @@ def test_too_many_cells_for_true_cosines_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    client = pytest.importorskip('browser', reason='no websocket-client: install the extra tests')
-    if client.CHROMIUM is None:
-        pytest.skip('no Chromium: on Debian, apt-get install chromium')
-    with client.open_browser(tmp_path_factory.mktemp('profile')) as page:
-        yield page
-
-
-@pytest.fixture(scope='module')
 def networks():
     return [network(0), network(1)]
 

@@ -12,7 +12,7 @@ import test_report
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from test_explorer import browser  # noqa: F401  a fixture
+from runs import tiny_config, train
 from torch.nn import functional as F
 
 from plrc_plugin.checkpoints.encoder import load_encoder
@@ -20,9 +20,6 @@ from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.images.decoding import read_image
 from plrc_plugin.models.reading import read_points
 from plrc_plugin.visualization import affinity
-
-sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import tiny_config, train
 
 LABELS = ['random', 'epoch_1']
 POINT = (0.3, 0.6)

@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 from PIL import Image
+from runs import tiny_config, train
 
 from plrc_plugin.checkpoints.encoder import load_encoder
 from plrc_plugin.datasets.masked_images import COCOMasks, VOCMasks, masked_images
@@ -21,9 +22,6 @@ from plrc_plugin.evaluation.probes import evaluate_encoder
 from plrc_plugin.models.reading import read_points
 from plrc_plugin.registry import MODELS
 from plrc_plugin.visualization import affinity
-
-sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import tiny_config, train
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 METHODS = dict(

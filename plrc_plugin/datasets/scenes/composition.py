@@ -111,7 +111,7 @@ def compose_scene(
     check_size(size)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
-    width, height = (int(round(side * share)) for side, share in zip(size, aspect))
+    width, height = (round(side * share) for side, share in zip(size, aspect))
 
     horizon = rng.uniform(0.3, 0.6) if rng.random() < 0.65 else None
     canvas = _background(rng, width, height, horizon)

@@ -21,6 +21,7 @@ import re
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Union
 
@@ -281,7 +282,5 @@ def _remove_ours(root: Path) -> None:
         if path.is_file() and _is_ours(path, root):
             path.unlink()
     for folder in (*_FOLDERS, '.'):
-        try:
+        with suppress(OSError):  # missing, or a file of someone else's is in it
             (root / folder).rmdir()
-        except OSError:  # missing, or something of someone else's in it
-            pass

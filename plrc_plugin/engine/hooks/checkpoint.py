@@ -30,8 +30,8 @@ from plrc_plugin.wrapped_models import bare_model
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` for machines that fail.
 
-    - A checkpoint is written beside its final name, forced to the disk and renamed; only then is the
-      oldest removed. A process killed at any moment, or a full disk, costs no earlier checkpoint.
+    - A checkpoint is written beside its final name, forced to the disk and renamed. Only then is
+      the oldest removed. A process killed at any moment, or a full disk, costs no earlier one.
     - ``resume=True`` takes the newest checkpoint whose checksums hold; damaged ones are named and
       passed over.
     - ``save_best`` removes the former best only once the new one is there.
@@ -253,8 +253,8 @@ def _resume_target(runner):
             path
             if damage is None
             else SettingsError(
-                f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a path '
-                'for the newest intact one of the work dir.'
+                f'resume from {path}: {damage}. Choose another checkpoint, or --resume without a '
+                'path for the newest intact one of the work dir.'
             )
         )
     found = newest_intact_checkpoint(runner.work_dir, runner.logger)

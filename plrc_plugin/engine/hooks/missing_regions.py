@@ -1,5 +1,7 @@
 """Images without regions of their own: counted, never silent."""
 
+from typing import Optional
+
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
@@ -17,7 +19,7 @@ class MissingRegionsHook(Hook):
         self.named = set()
         self.missing = self.read = 0
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
         self.read += len(data_batch['paths'])
         self.missing += len(data_batch['regions_missing'])
         for path in data_batch['regions_missing']:

@@ -69,7 +69,7 @@ class ScheduleHook(Hook):
                 f'{type(bare_model(runner.model)).__name__}; try momentum'
             )
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
         owner, _, name = self.attribute.rpartition('.')
         value = self.value_at(runner.iter / len(runner.train_dataloader), runner.max_epochs)
         setattr(bare_model(runner.model).get_submodule(owner), name, value)

@@ -1,6 +1,7 @@
 """Images that could not be decoded: named, counted, and too many of them an error."""
 
 from collections import OrderedDict
+from typing import Optional
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
@@ -30,7 +31,7 @@ class SkippedImagesHook(Hook):
         self.failures = 0
         self.reasons: OrderedDict[str, str] = OrderedDict()
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict = None) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
         self.read += len(data_batch['paths']) + len(data_batch['skipped'])
         self.failures += len(data_batch['skipped'])
         for path, reason in data_batch['skipped']:

@@ -1,28 +1,25 @@
 """Affinity maps over time: what is drawn, where it goes, and that training does not notice."""
 
-import sys
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
+from runs import assert_same_run, make_images, tiny_config, train
 
 from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.engine.hooks import affinity as module
 from plrc_plugin.engine.hooks.affinity import AffinityHook
 from plrc_plugin.errors import SettingsError
 
-sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
-from runs import assert_same_run, make_images, tiny_config, train
-
 
 @VISBACKENDS.register_module(force=True)
 class KeepBackend(BaseVisBackend):
     """A second backend, as TensorBoard or WandB would be."""
 
-    kept = []
+    kept: ClassVar[list] = []
 
     def _init_env(self):
         pass

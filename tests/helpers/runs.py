@@ -23,8 +23,8 @@ from plrc_plugin.models.backbones import ResNet
 from plrc_plugin.registry import HOOKS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
-# Processes forked from one that has imported everything and computed nothing start at once. It finds
-# this module by PYTHONPATH only.
+# Processes start at once when they are forked from one that has imported everything and computed
+# nothing. That one finds this module by PYTHONPATH alone.
 os.environ['PYTHONPATH'] = os.pathsep.join(
     [os.path.dirname(__file__), str(ROOT), os.environ.get('PYTHONPATH', '')]
 )
@@ -186,7 +186,7 @@ def train(cfg: Config):
 def _train_in_child(cfg_text: str, before, error_file: str, environ: dict) -> None:
     os.environ.update(environ)
     logging.raiseExceptions = False
-    sys.stdout = sys.stderr = open(os.devnull, 'w')
+    sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: SIM115 (open as long as the process)
     try:
         if before is not None:
             before()

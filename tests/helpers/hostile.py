@@ -168,7 +168,7 @@ def _files(rng) -> dict:
         '🦓.png': (png, True),
         'e\u0301.png': (png, True),
         'bytes\udcff.jpg': (jpeg, True),
-        'bytes\udcfe.jpg': (jpeg[:80], False),
+        'bytes\udcfe.jpg': (jpeg[:80], False),  # noqa: F601 (ruff takes all surrogates for one)
         '%s%d{}.jpg': (jpeg[:80], False),
         '-rf.jpg': (jpeg, True),
         'x' * 200 + '.jpg': (jpeg, True),

@@ -1,21 +1,56 @@
-"""The study's page says what its logs say."""
+"""Each study stands outside the package, and its page says what its logs say."""
 
 import importlib.util
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDY = ROOT / 'docs' / 'study'
+STUDY = ROOT / 'studies' / 'photographs'
+FORWARDERS = [p for p in (ROOT / 'configs').rglob('*.py') if '/studies/' in p.read_text()]
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('study_page', ROOT / 'tools' / 'study_page.py')
+    spec = importlib.util.spec_from_file_location('study_page', STUDY / 'page.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize('path', FORWARDERS, ids=lambda path: path.stem)
+def test_names_of_before_lead_to_the_configs(path):
+    def settings(file):
+        return Config.fromfile(file, import_custom_modules=False).pretty_text
+
+    of_now = next((STUDY / 'configs').rglob(path.name))
+    assert settings(path) == settings(of_now)
+    assert len(path.read_text().splitlines()) == 2  # nothing is set at the old place
+
+
+def test_every_config_of_the_study_has_its_old_name():
+    names = {p.name for p in (STUDY / 'configs').rglob('*.py')}
+    assert {p.name for p in FORWARDERS} == names and len(names) == 14
+
+
+def test_the_package_knows_no_study():
+    for path in (ROOT / 'plrc_plugin').rglob('*.py'):
+        assert 'studies' not in path.read_text(), path
+
+
+def test_a_wheel_holds_configs_and_types_but_no_study(tmp_path):
+    pytest.importorskip('setuptools')
+    command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation']
+    subprocess.run([*command, '-w', tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob('*.whl')
+    names = zipfile.ZipFile(wheel).namelist()
+    assert 'plrc_plugin/py.typed' in names and 'plrc_plugin/.mim/configs/plrc_in1k.py' in names
+    assert not [name for name in names if 'stud' in name or name.startswith('tests/')]
 
 
 def test_tables_on_the_page_are_those_of_the_logs(tool):

@@ -1,11 +1,10 @@
 """Refresh the tables and plots of the study's page from its logs and probe results.
 
-    python tools/study_page.py docs/study
+    python studies/photographs/page.py
 
 Text between ``<!-- NAME -->`` and ``<!-- end -->`` in README.md is replaced; the rest is prose.
 """
 
-import argparse
 import csv
 import json
 import re
@@ -47,13 +46,6 @@ MEASURES = {
     'classify/knn': ('k-NN class.', 1, 1),
 }
 IMAGES_PER_EPOCH = 156 * 32
-
-
-def parse_args():
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description='Refresh the page of the study')
-    parser.add_argument('folder', type=Path, help='with runs/, probes/ and README.md')
-    return parser.parse_args()
 
 
 def read_probes(folder: Path) -> list:
@@ -166,7 +158,7 @@ def run_table(folder: Path) -> str:
         config = f'study_{file.stem.split("-")[0]}'
         lines.append(
             f'| [{file.stem}](runs/{file.name}) | '
-            f'[{config}](../../configs/study/{config}.py) | '
+            f'[{config}](configs/{config}.py) | '
             f'{last["epoch"] * IMAGES_PER_EPOCH:,} | {32 / seconds:.0f} | {terms} |'
         )
     return '\n'.join(lines)
@@ -244,7 +236,7 @@ def refresh(page: str, blocks: dict) -> str:
     for name, text in blocks.items():
         page, count = re.subn(
             rf'(<!-- {name} -->\n).*?(<!-- end -->)',
-            lambda match: f'{match[1]}{text}\n{match[2]}',
+            lambda match, text=text: f'{match[1]}{text}\n{match[2]}',
             page,
             flags=re.S,
         )
@@ -273,7 +265,7 @@ def blocks(folder: Path) -> dict:
 
 def main():
     """Writes README.md, probes.png, variations.png and losses.png."""
-    folder = parse_args().folder
+    folder = Path(__file__).parent
     page = folder / 'README.md'
     page.write_text(refresh(page.read_text(), blocks(folder)))
     rows = read_probes(folder / 'probes')
