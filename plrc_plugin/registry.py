@@ -33,8 +33,10 @@ HOOKS = _child(MMENGINE_HOOKS)
 LOOPS = _child(MMENGINE_LOOPS)
 METRICS = _child(MMENGINE_METRICS)
 
-# Region sources have no counterpart in mmengine: their registry is a root of its own.
+# These have no counterpart in mmengine: their registries are roots of their own.
 REGIONS = Registry('region source', scope=SCOPE)
+EXPORTS = Registry('export target', scope=SCOPE)  # functions, see checkpoints/export.py
+MASK_LAYOUTS = Registry('layout of masked images', scope=SCOPE)  # see datasets/masked_images.py
 
 # mmengine searches the default scope in every registry and warns where it has no child.
 _CHILDREN = [
