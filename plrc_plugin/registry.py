@@ -33,10 +33,11 @@ HOOKS = _child(MMENGINE_HOOKS)
 LOOPS = _child(MMENGINE_LOOPS)
 METRICS = _child(MMENGINE_METRICS)
 
-# Region sources and distillation strategies have no counterpart in mmengine: their registries are
-# roots of their own.
+# These have no counterpart in mmengine: their registries are roots of their own.
 REGIONS = Registry('region source', scope=SCOPE)
-STRATEGIES = Registry('distillation strategy', scope=SCOPE)
+STRATEGIES = Registry('distillation strategy', scope=SCOPE)  # functions, see models/distillation.py
+EXPORTS = Registry('export target', scope=SCOPE)  # functions, see checkpoints/export.py
+MASK_LAYOUTS = Registry('layout of masked images', scope=SCOPE)  # see datasets/masked_images.py
 
 # mmengine searches the default scope in every registry and warns where it has no child.
 _CHILDREN = [

@@ -9,8 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
 
 def point(text: str):
     """'X,Y' as two fractions."""
@@ -23,7 +21,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description='Draw affinity maps of points')
     parser.add_argument(
         'config',
-        help='config of the pre-training run, for the architecture; '
+        help='config of the pre-training run, or its work dir, for the architecture; '
         'the methods of the checkpoints may differ',
     )
     parser.add_argument('images', nargs='*', type=Path, help='images, or folders of them')
@@ -37,8 +35,8 @@ def parse_args():
     )
     parser.add_argument(
         '--data',
-        choices=['voc', 'coco', 'scenes'],
-        help='instead of images: those of a data set, with points in the middle of '
+        help='instead of images: those of a data set (voc, coco, scenes, or a layout that the '
+        "config's modules register), with points in the middle of "
         'their largest objects',
     )
     parser.add_argument('--root', type=Path, default=Path('data/scenes'), help='its folder')
@@ -104,6 +102,7 @@ def main():
     """Loads the networks, draws, and names the pictures; errors are one line, exit code 2."""
     args = parse_args()
     from plrc_plugin.checkpoints.encoder import load_encoder
+    from plrc_plugin.config_files import read_config
     from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.images.decoding import DecodingError
     from plrc_plugin.visualization.affinity import affinity_gallery
@@ -112,7 +111,7 @@ def main():
         check_positive_integers(
             'affinity_maps', size=args.size, per_row=args.per_row, count=args.count
         )
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
         images, points = zip(*chosen_images(args))
         models = [load_encoder(cfg, c, momentum=args.momentum) for c in args.checkpoints]
         figure = affinity_gallery(images, points, models, args.labels, args.size, args.per_row)

@@ -7,13 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
 
 def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Write a page to explore affinities of points')
-    parser.add_argument('config', help='config of the pre-training run')
+    parser.add_argument('config', help='config of the pre-training run, or its work dir')
     parser.add_argument('images', type=Path, help='folder of images, at any depth')
     parser.add_argument(
         '--checkpoints',
@@ -41,13 +39,14 @@ def main():
     """Loads the networks and writes the page; what cannot work ends in one line, exit code 2."""
     args = parse_args()
     from plrc_plugin.checkpoints.encoder import load_encoder
+    from plrc_plugin.config_files import read_config
     from plrc_plugin.errors import SettingsError
     from plrc_plugin.visualization.explorer import write_explorer
     from plrc_plugin.visualization.images import read_images
 
     try:
         images = read_images(args.images, args.count)
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
         models = [load_encoder(cfg, checkpoint) for checkpoint in args.checkpoints]
         checkpoints = write_explorer(args.out, images, models, args.labels, args.size)
     except (SettingsError, OSError) as error:

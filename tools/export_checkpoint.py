@@ -2,6 +2,8 @@
 
 python tools/export_checkpoint.py plrc.pth r50.pkl --to detectron2
 python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
+
+--import takes a module that registers further targets, see docs/extending.md.
 """
 
 import argparse
@@ -9,6 +11,7 @@ import sys
 
 from plrc_plugin.checkpoints.export import TARGETS, export_trunk
 from plrc_plugin.checkpoints.trunk import read_trunk
+from plrc_plugin.config_files import import_modules
 from plrc_plugin.errors import SettingsError
 
 
@@ -19,7 +22,20 @@ def parse_args():
     )
     parser.add_argument('checkpoint')
     parser.add_argument('output', help='file to write; .pkl for detectron2')
-    parser.add_argument('--to', choices=TARGETS, required=True)
+    parser.add_argument(
+        '--to',
+        required=True,
+        metavar='TARGET',
+        help=f'one of {", ".join(TARGETS)}, or one that --import registers',
+    )
+    parser.add_argument(
+        '--import',
+        nargs='+',
+        default=[],
+        dest='imports',
+        metavar='MODULE',
+        help='Python modules that register further targets',
+    )
     parser.add_argument(
         '--prefix', help='where the trunk lives, e.g. momentum_backbone. (found by itself)'
     )
@@ -29,10 +45,12 @@ def parse_args():
 def main():
     args = parse_args()
     try:
+        import_modules(args.imports)
         trunk, prefix = read_trunk(args.checkpoint, args.prefix)
         names = export_trunk(trunk, args.output, args.to, source=f'{args.checkpoint}:{prefix}')
-    except SettingsError as error:
-        sys.exit(f'export_checkpoint: {error}')
+    except (SettingsError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
     print(
         f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for {args.to}'
     )

@@ -1,38 +1,56 @@
-"""Measure what the frozen features of a checkpoint tell about the masks of photographs.
+"""Measure what the frozen features of checkpoints tell about the masks of photographs.
 
-    tools/probe.py CONFIG --checkpoint random work_dirs/x/epoch_12.pth \
+    tools/probe.py work_dirs/plrc_demo
+    tools/probe.py CONFIG --checkpoints random work_dirs/x/epoch_12.pth \
         --data voc --root data/VOCdevkit/VOC2012 --out probes.json
+
+The probes are those of the config's val_evaluator, or of configs/_base_/probes.py where it has
+none. One that another module defines is named there too, and the module in custom_imports.
 """
 
 import argparse
+import inspect
 import json
 import sys
 import time
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import DictAction
+
+USUAL_PROBES = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'probes.py'
 
 
 def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description='Probes of frozen features: linear and k-NN segmentation, affinity quality, '
-        'classification',
+        "classification, and others of the config's val_evaluator",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('config', help='config of the pre-training run, for the architecture')
+    parser.add_argument('config', help='config of the pre-training run, or its work dir')
     parser.add_argument(
+        '--checkpoints',
         '--checkpoint',
         nargs='+',
-        default=['random'],
-        help="files, or 'random' for the untrained network",
+        help="files, work dirs for their newest, or 'random' for the untrained network "
+        "('random', and the newest of the work dir that is given as config)",
     )
-    parser.add_argument('--data', choices=['voc', 'coco', 'scenes'], default='scenes')
+    parser.add_argument(
+        '--probes',
+        nargs='+',
+        metavar='TYPE',
+        help="registered probes with their usual settings, e.g. KNNSegmentationProbe (the config's "
+        'val_evaluator, or else the four of configs/_base_/probes.py)',
+    )
+    parser.add_argument(
+        '--data',
+        help="layout of the data set: voc, coco, scenes, or one that the config's modules "
+        "register (the config's val_dataloader, or else scenes)",
+    )
     parser.add_argument(
         '--root',
         type=Path,
-        default=Path('data/scenes'),
-        help='folder: VOC2012, COCO, or of tools/make_scenes.py',
+        help='folder: VOC2012, COCO, or of tools/make_scenes.py (data/scenes)',
     )
     parser.add_argument('--max-images', type=int, help='of each split, the first ones')
     parser.add_argument(
@@ -42,16 +60,23 @@ def parse_args():
         help="the trunk's last map, or what the projector makes of it",
     )
     parser.add_argument('--momentum', action='store_true', help='of the momentum encoder')
-    parser.add_argument('--size', type=int, default=224, help='side of the network input')
-    parser.add_argument('--cells', type=int, default=14, help='per side, of features and masks')
+    parser.add_argument('--size', type=int, help='side of the network input (224)')
+    parser.add_argument('--cells', type=int, help='per side, of features and masks (14)')
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument(
         '--seeds',
         type=int,
-        default=3,
-        help='draws of cells for the segmentation probes: mean and spread',
+        help='draws of cells for the segmentation probes: mean and spread (3)',
     )
     parser.add_argument('--out', type=Path, help='JSON to write')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, as for training',
+    )
     args = parser.parse_args()
     if args.out and not args.out.parent.is_dir():  # said before, not after, minutes of work
         parser.error(f'--out: there is no folder {args.out.parent}')
@@ -59,45 +84,130 @@ def parse_args():
 
 
 def main():
-    """Extracts, probes, prints a table and writes the numbers."""
+    """Extracts, probes, prints a table and writes the numbers; mistakes are exit code 2."""
     args = parse_args()
-    from plrc_plugin.checkpoints.encoder import load_encoder
-    from plrc_plugin.datasets.masked_images import masked_images
+    import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
+    from plrc_plugin.checkpoints.encoder import RANDOM, load_encoder
+    from plrc_plugin.checkpoints.work_dir import checkpoint_of
+    from plrc_plugin.config_files import read_config
     from plrc_plugin.errors import SettingsError, check_positive_integers
-    from plrc_plugin.evaluation.cells import ProbeCells
     from plrc_plugin.evaluation.probes import evaluate_encoder
+    from plrc_plugin.images.decoding import DecodingError
 
-    settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
-    results = {}
+    results, error = {}, None
     try:
-        check_positive_integers('probe', batch_size=args.batch_size, seeds=args.seeds)
-        cfg = Config.fromfile(args.config)
-        fit, score = (
-            masked_images(args.data, args.root, split, args.max_images)
-            for split in ('train', 'val')
+        check_positive_integers('probe', batch_size=args.batch_size)
+        cfg = read_config(args.config, args.cfg_options)
+        probes = chosen_probes(cfg, args)
+        data = chosen_data(cfg, args)
+        given = args.checkpoints or [RANDOM, *[args.config] * Path(args.config).is_dir()]
+        checkpoints = [c if c == RANDOM else checkpoint_of(c) for c in given]
+        projected = args.features == 'projected'
+        fit, score = map(len, data.parts)
+        print(
+            f'{len(probes)} probes: fitted on {fit} images, scored on {score}, of {data.size} '
+            f'pixels and {data.cells} x {data.cells} cells'
         )
-        data = ProbeCells(fit, score, args.size, args.cells)
-        for checkpoint in args.checkpoint:
+        for checkpoint in checkpoints:
             start = time.monotonic()
-            projected = args.features == 'projected'
             model = load_encoder(cfg, checkpoint, args.momentum, projected)
-            results[checkpoint] = evaluate_encoder(
-                model, data, projected, args.batch_size, args.seeds
+            numbers = evaluate_encoder(
+                model, data, probes, projected, args.batch_size, progress=True
             )
-            results[checkpoint]['seconds'] = time.monotonic() - start
-            print(table(checkpoint, results[checkpoint]), flush=True)
+            results[checkpoint] = dict(numbers, seconds=time.monotonic() - start)
+    except (SettingsError, DecodingError, OSError) as mistake:
+        error = mistake
+    if results:  # of a mistake in a later checkpoint, too: they took minutes
+        print(table(results), flush=True)
         if args.out:
+            shown = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+            settings = dict(shown, checkpoints=checkpoints, probes=probes)
             args.out.write_text(json.dumps(dict(settings=settings, results=results), indent=1))
             print(f'probes: {args.out}')
-    except (SettingsError, OSError) as error:
+    if error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
 
 
-def table(checkpoint: str, numbers: dict) -> str:
-    """A line per number."""
+def chosen_probes(cfg, args) -> list[dict]:
+    """Configs of the probes: named, of the config, or the usual ones; ``seeds`` as asked for.
+
+    Raises:
+        SettingsError: if one is not registered or has no such setting.
+    """
+    from plrc_plugin.config_files import read_config
+    from plrc_plugin.engine.runner import readable_errors
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.registry import METRICS
+
+    if args.probes:
+        probes = [dict(type=name) for name in args.probes]
+    else:
+        probes = cfg.get('val_evaluator') or read_config(USUAL_PROBES).val_evaluator
+        probes = [dict(p) for p in (probes if isinstance(probes, (list, tuple)) else [probes])]
+    for probe in probes:
+        with readable_errors('val_evaluator', probe):
+            kind = METRICS.get(probe['type'])
+        if kind is None:
+            raise SettingsError(
+                f'there is no probe {probe["type"]!r}: registered are '
+                f'{", ".join(METRICS.module_dict)}; a module that defines another one has to stand '
+                "in the config's custom_imports"
+            )
+        if 'seeds' in inspect.signature(kind).parameters:
+            probe['seeds'] = probe.get('seeds', 3) if args.seeds is None else args.seeds
+        with readable_errors('val_evaluator', probe):
+            METRICS.build(probe)
+    return probes
+
+
+def chosen_data(cfg, args):
+    """The images: of --data and --root, of the config's val_dataloader, or generated scenes.
+
+    Raises:
+        SettingsError: if they cannot be used.
+    """
+    from plrc_plugin.datasets.masked_images import masked_images
+    from plrc_plugin.errors import SettingsError, check_positive_integers
+    from plrc_plugin.evaluation.cells import ProbeCells
+    from plrc_plugin.registry import DATASETS
+
+    settings = dict((cfg.get('val_dataloader') or {}).get('dataset', {}))
+    if args.data or args.root or not settings:
+        where = args.data or 'scenes', args.root or Path('data/scenes')
+        settings = dict(
+            type='plrc_plugin.ProbeCells',
+            fit=masked_images(*where, 'train'),
+            score=masked_images(*where, 'val'),
+        )
+    asked = dict(size=args.size, cells=args.cells)
+    settings.update({name: value for name, value in asked.items() if value is not None})
+    if args.max_images is not None:
+        check_positive_integers('probe', max_images=args.max_images)
+        for part in ('fit', 'score'):
+            settings[part] = dict(settings[part], max_images=args.max_images)
+    data = DATASETS.build(settings)
+    if not isinstance(data, ProbeCells):
+        raise SettingsError(
+            f'val_dataloader.dataset of {args.config} is {settings["type"]}, not '
+            'plrc_plugin.ProbeCells: choose images by --data and --root'
+        )
+    return data
+
+
+def table(results: dict) -> str:
+    """A line per number, a column per checkpoint."""
+    from plrc_plugin.checkpoints.work_dir import told_apart
+
+    heads = told_apart(list(results))
+    lines = [['', *heads]]
+    for name in dict.fromkeys(name for numbers in results.values() for name in numbers):
+        cells = [numbers.get(name) for numbers in results.values()]
+        lines.append([name, *('' if cell is None else f'{cell:.4f}' for cell in cells)])
+    widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join(
-        [checkpoint, *(f'  {name:<28}{value:10.4f}' for name, value in numbers.items())]
+        '  '.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
     )
 
 

@@ -1,13 +1,15 @@
-"""The checkpoints of a work dir: published whole, and found again newest first."""
+"""The checkpoints of a work dir: published whole, found newest first, told apart by name."""
 
 import os
 import os.path as osp
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Optional
 
 from plrc_plugin.checkpoints.safe_reading import damage_of
+from plrc_plugin.errors import SettingsError
 
 POINTER = 'last_checkpoint'
 WRITING = '.being_written'
@@ -27,6 +29,27 @@ def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
         if logger is not None:
             logger.warning(f'{path} is passed over: {damage}')
     return None
+
+
+def checkpoint_of(path: str) -> str:
+    """The checkpoint that ``path`` means: a file means itself, a work dir its newest intact one.
+
+    Raises:
+        SettingsError: if there is no such file, or the work dir holds none.
+    """
+    found = newest_intact_checkpoint(path) if osp.isdir(path) else path
+    if found is None or not osp.isfile(found):
+        raise SettingsError(f'no checkpoint at {path}: give a file, or a work dir that holds one')
+    return found
+
+
+def told_apart(paths: Sequence[str]) -> list[str]:
+    """Names of files or folders: the last part of each path, and as many parts before it as tell
+    different ones apart."""
+    parts = [Path(path).resolve().parts for path in paths]
+    lengths = range(1, max(map(len, parts)) + 1)
+    length = next(n for n in lengths if len({p[-n:] for p in parts}) == len(set(parts)))
+    return [Path(*p[-length:]).as_posix() for p in parts]
 
 
 def newest_first(work_dir: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from PIL import Image
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.coco_masks import instance_mask
 from plrc_plugin.images.decoding import read_image
-from plrc_plugin.registry import DATASETS
+from plrc_plugin.registry import DATASETS, MASK_LAYOUTS
 
 VOID = 255
 VOC_CLASSES = (
@@ -152,27 +152,49 @@ class COCOMasks:
         return MaskedImage(image, semantic, instances)
 
 
+@MASK_LAYOUTS.register_module('voc')
+def voc_layout(root: Path, split: str) -> dict:
+    """Of a folder like VOC2012."""
+    return dict(type='plrc_plugin.VOCMasks', data_root=str(root), split=split)
+
+
+@MASK_LAYOUTS.register_module('coco')
+def coco_layout(root: Path, split: str) -> dict:
+    """Of COCO 2017."""
+    return _coco_masks(root, f'{split}2017')
+
+
+@MASK_LAYOUTS.register_module('scenes')
+def scenes_layout(root: Path, split: str) -> dict:
+    """Of :func:`~plrc_plugin.datasets.scenes.make_scenes`."""
+    return _coco_masks(root, split)
+
+
+def _coco_masks(root: Path, name: str) -> dict:
+    return dict(
+        type='plrc_plugin.COCOMasks',
+        images=str(Path(root, name)),
+        annotations=str(Path(root, 'annotations', f'instances_{name}.json')),
+    )
+
+
 def masked_images(data: str, root: Path, split: str, max_images: Optional[int] = None) -> dict:
     """Config of the images of a data set in its usual layout.
 
     Args:
-        data: 'voc' (root: VOC2012), 'coco' (COCO's, of 2017) or 'scenes' (of
-            :func:`~plrc_plugin.datasets.scenes.make_scenes`).
+        data: name of a layout: 'voc', 'coco', 'scenes', or a function (root, split) -> config that
+            another module registered in ``plrc_plugin.registry.MASK_LAYOUTS``.
         root: its folder.
         split: 'train' or 'val'.
         max_images: the first ones only.
+
+    Raises:
+        SettingsError: if there is no such layout.
     """
-    if data == 'voc':
-        return dict(
-            type='plrc_plugin.VOCMasks', data_root=str(root), split=split, max_images=max_images
-        )
-    name = f'{split}2017' if data == 'coco' else split
-    return dict(
-        type='plrc_plugin.COCOMasks',
-        images=str(Path(root, name)),
-        max_images=max_images,
-        annotations=str(Path(root, 'annotations', f'instances_{name}.json')),
-    )
+    layouts = MASK_LAYOUTS.module_dict
+    if data not in layouts:
+        raise SettingsError(f'data must be one of {", ".join(layouts)}, got {data!r}')
+    return dict(layouts[data](root, split), max_images=max_images)
 
 
 def connected_parts(semantic: np.ndarray) -> np.ndarray:

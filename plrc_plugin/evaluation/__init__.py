@@ -8,6 +8,7 @@ from plrc_plugin.evaluation.probes import (
     ImageClassificationProbe,
     KNNSegmentationProbe,
     LinearSegmentationProbe,
+    Probe,
     evaluate_encoder,
     knn_labels,
 )
@@ -18,6 +19,7 @@ __all__ = [
     'ImageClassificationProbe',
     'KNNSegmentationProbe',
     'LinearSegmentationProbe',
+    'Probe',
     'ProbeCells',
     'affinity_auc',
     'cell_features',

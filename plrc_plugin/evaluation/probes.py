@@ -2,16 +2,18 @@
 images to score on, from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from mmengine.device import get_device
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from plrc_plugin.errors import check_positive_integers
+from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.evaluation.affinity_quality import image_quality
 from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.linear_probe import class_iou, confusion_matrix, fit_linear
@@ -21,22 +23,57 @@ from plrc_plugin.registry import METRICS
 KNN_TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / t), as in DINO's evaluation
 
 
-class _Probe(BaseMetric):
+class Probe(BaseMetric):
+    """What frozen features tell about the masks of images, as an mmengine metric.
+
+    Validation during training (:class:`~plrc_plugin.engine.probe_loop.ProbeLoop`) and
+    ``tools/probe.py`` serve every probe of a config's ``val_evaluator`` alike. A subclass is
+    registered in ``plrc_plugin.registry.METRICS`` and names its results by ``default_prefix``. It
+    says what it keeps of an image (:meth:`keep`) and what it makes of all
+    (:meth:`compute_metrics`).
+
+    Args:
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+    """
+
+    def keep(self, features: Tensor, semantic: Tensor, instances: Tensor, fit: bool):
+        """What of one image is needed in the end: arrays or numbers, not tensors on a device.
+
+        Args:
+            features: (C, g, g) float32, on the CPU.
+            semantic: (g, g) int64, the class of each cell: 0 = background, -1 = void.
+            instances: (g, g) int64: 0 = background, 1, 2, ... the objects, -1 = void.
+            fit: whether the image is there to fit on; the others are there to score on.
+        """
+        raise NotImplementedError
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Numbers by name, from what was kept of every image, over all processes."""
+        raise NotImplementedError
+
+    def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
+        """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
+        truths = (data_batch[name] for name in ('semantic', 'instances', 'fit'))
+        for features, semantic, instances, fit in zip(data_samples, *truths):
+            self.results.append(self.keep(features.cpu(), semantic, instances, bool(fit)))
+
+    @property
+    def num_classes(self) -> int:
+        """K, the background among them."""
+        return len(self.dataset_meta['classes'])
+
+
+class _VectorProbe(Probe):
     """Keeps a vector and a label of each sample. Subclasses say what a sample is."""
 
     def samples(self, features: Tensor, semantic: Tensor):
         """Of one image, features (C, g, g) and labels (g, g): vectors (n, C) and labels (n,)."""
         raise NotImplementedError
 
-    def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
-        """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
-        for features, semantic, fit in zip(data_samples, data_batch['semantic'], data_batch['fit']):
-            vectors, labels = self.samples(features.cpu(), semantic)
-            self.results.append((vectors.numpy(), labels.numpy(), bool(fit)))
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.dataset_meta['classes'])
+    def keep(self, features: Tensor, semantic: Tensor, instances: Tensor, fit: bool):
+        """Vectors (n, C), labels (n,), and ``fit``."""
+        vectors, labels = self.samples(features, semantic)
+        return vectors.numpy(), labels.numpy(), fit
 
     def split(self, results: list, device: str):
         """Vectors and labels to fit on, and to score on."""
@@ -47,7 +84,7 @@ class _Probe(BaseMetric):
         ]
 
 
-class _SegmentationProbe(_Probe):
+class _SegmentationProbe(_VectorProbe):
     """Fits on ``drawn`` cells, once per seed, and scores on all."""
 
     def __init__(self, drawn: int, seeds: int, **kwargs) -> None:
@@ -123,7 +160,7 @@ class KNNSegmentationProbe(_SegmentationProbe):
 
 
 @METRICS.register_module()
-class ImageClassificationProbe(_Probe):
+class ImageClassificationProbe(_VectorProbe):
     """Share, in percent, of images whose main class is found from the mean of their features.
 
     The main class of an image covers most cells after the background; images without any are left
@@ -157,7 +194,7 @@ class ImageClassificationProbe(_Probe):
 
 
 @METRICS.register_module()
-class AffinityQuality(BaseMetric):
+class AffinityQuality(Probe):
     """Affinities inside each image to score on against its masks: means over images of the AUCs,
     over objects of the IoUs, see :mod:`~plrc_plugin.evaluation.affinity_quality`.
 
@@ -173,14 +210,9 @@ class AffinityQuality(BaseMetric):
         check_positive_integers('AffinityQuality', distance=distance)
         self.distance = distance
 
-    def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
-        """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
-        for features, semantic, instances, fit in zip(
-            data_samples, data_batch['semantic'], data_batch['instances'], data_batch['fit']
-        ):
-            self.results.append(
-                {} if fit else image_quality(features.cpu(), semantic, instances, self.distance)
-            )
+    def keep(self, features: Tensor, semantic: Tensor, instances: Tensor, fit: bool) -> dict:
+        """The measures of an image to score on."""
+        return {} if fit else image_quality(features, semantic, instances, self.distance)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         values: dict[str, list] = {}
@@ -220,28 +252,45 @@ def knn_labels(
 def evaluate_encoder(
     model: nn.Module,
     data: ProbeCells,
+    probes: Sequence[dict],
     projected: bool = False,
     batch_size: int = 32,
-    seeds: int = 3,
+    progress: bool = False,
 ) -> dict[str, float]:
-    """All probes of a model with ``backbone``, ``projector`` and ``data_preprocessor``.
+    """What probes say about a model with ``backbone``, ``projector`` and ``data_preprocessor``.
+
+    Args:
+        model: the model, moved to the device that there is.
+        data: the images to fit on and to score on.
+        probes: configs of probes, as of a ``val_evaluator``.
+        projected: features after the projector. Defaults to False, the trunk's.
+        batch_size: images at a time.
+        progress: show bars on stderr where the work takes longer than three seconds.
 
     Returns:
         Every number by 'probe/name'.
+
+    Raises:
+        SettingsError: if two probes give a number of the same name.
     """
+    bar = partial(tqdm, delay=3, mininterval=1, leave=False, disable=not progress)
     device = get_device()
     model = model.to(device).eval()
-    evaluator = Evaluator(
-        [
-            LinearSegmentationProbe(seeds=seeds),
-            KNNSegmentationProbe(seeds=seeds),
-            AffinityQuality(),
-            ImageClassificationProbe(),
-        ]
-    )
-    evaluator.dataset_meta = data.metainfo
-    for batch in DataLoader(data, batch_size):
-        evaluator.process(
-            cell_features(model, batch['pixels'].to(device), data.cells, projected), batch
-        )
-    return evaluator.evaluate(len(data))
+    metrics = [METRICS.build(probe) for probe in probes]
+    for metric in metrics:
+        metric.dataset_meta = data.metainfo
+    for batch in bar(DataLoader(data, batch_size), desc='features', unit='batch'):
+        pixels = batch['pixels'].to(device)
+        features = cell_features(model, pixels, data.cells, projected)
+        for metric in metrics:
+            metric.process(data_batch=batch, data_samples=features)
+    numbers: dict[str, float] = {}
+    for metric in bar(metrics, desc='probes', unit='probe'):
+        found = metric.evaluate(len(data))
+        if twice := numbers.keys() & found.keys():
+            raise SettingsError(
+                f'two probes give {min(twice)}: give one of them, {type(metric).__name__}, a '
+                'prefix of its own (prefix=...)'
+            )
+        numbers.update(found)
+    return numbers

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from plrc_plugin.checkpoints.work_dir import told_apart
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.visualization.curves import Curves, read_metrics, read_scalars
 
@@ -81,16 +82,13 @@ def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
     Raises:
         SettingsError: as ``read_run``, or if a work dir is given twice.
     """
-    parts = [Path(work_dir).resolve().parts for work_dir in work_dirs]
+    places = [Path(work_dir).resolve() for work_dir in work_dirs]
     for i, work_dir in enumerate(work_dirs):
-        if parts[i] in parts[:i]:
+        if places[i] in places[:i]:
             raise SettingsError(f'{work_dir} is given twice: name each work dir once')
     runs = [read_run(Path(work_dir)) for work_dir in work_dirs]
-    length = next(
-        n for n in range(1, max(map(len, parts)) + 1) if len({p[-n:] for p in parts}) == len(parts)
-    )
-    for run, path in zip(runs, parts):
-        run.name = Path(*path[-length:]).as_posix()
+    for run, name in zip(runs, told_apart(places)):
+        run.name = name
     return runs
 
 

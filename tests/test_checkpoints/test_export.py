@@ -1,4 +1,5 @@
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import torchvision
 
 from plrc_plugin.checkpoints.export import TARGETS, export_trunk
 from plrc_plugin.checkpoints.trunk import read_trunk
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import EXPORTS
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'export_checkpoint.py'
 
@@ -202,3 +205,50 @@ def test_other_trunks_go_where_they_can(tmp_path):
     assert read_trunk(tmp_path / 'out.pth')[0].keys() == trunk.keys()
     with pytest.raises(ValueError, match='takes only ResNets'):
         export_trunk(trunk, tmp_path / 'out.pkl', 'detectron2')
+
+
+@pytest.fixture
+def further_target():
+    """A target from outside, which disappears again."""
+
+    @EXPORTS.register_module('names_only')
+    def write_names(trunk, path, source):
+        Path(path).write_text('\n'.join([source, *trunk]))
+        return list(trunk)
+
+    yield 'names_only'
+    EXPORTS.module_dict.pop('names_only')
+
+
+def test_a_registered_function_is_a_target(further_target, trunk18, tmp_path):
+    assert further_target in TARGETS and further_target in list(TARGETS)
+    names = export_trunk(trunk18, tmp_path / 'out.txt', further_target, 'somewhere')
+    assert (tmp_path / 'out.txt').read_text().splitlines() == ['somewhere', *names]
+    # What every target is promised: a whole ResNet, under the names of a trunk.
+    with pytest.raises(SettingsError, match='missing: conv1.weight'):
+        export_trunk({k: v for k, v in trunk18.items() if k != 'conv1.weight'}, 'x', further_target)
+
+
+def test_a_target_that_no_module_registers_is_named_with_the_others(trunk18, tmp_path):
+    with pytest.raises(SettingsError, match="one of .*mmdet, .*detectron2.*, got 'ncnn'"):
+        export_trunk(trunk18, tmp_path / 'out', 'ncnn')
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['out', '--to', 'ncnn'], "got 'ncnn'"),
+        (['out', '--to', 'mmdet', '--import', 'no_such_module'], 'put PYTHONPATH=.'),
+        (['out', '--to', 'mmdet', '--prefix', 'nowhere.'], "no trunk under 'nowhere.'"),
+        (['no/folder/out', '--to', 'safetensors'], 'no/folder'),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments, message, plrc_checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), str(plrc_checkpoint), *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith('error: ') and message in error

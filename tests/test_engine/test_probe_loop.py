@@ -5,6 +5,8 @@ import os
 
 import pytest
 import torch
+from conftest import ROOT
+from mmengine.config import Config
 from runs import assert_same_run, make_images, run_processes, tiny_config, train
 
 from plrc_plugin.checkpoints.encoder import load_encoder
@@ -14,6 +16,8 @@ from plrc_plugin.engine.hooks.checkpoint import AtomicCheckpointHook
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
+
+PROBES = Config.fromfile(ROOT / 'configs/_base_/probes.py').val_evaluator
 
 
 @pytest.fixture(scope='module')
@@ -47,15 +51,7 @@ def probed(cfg, cells, **loop):
         dataset=dict(type='plrc_plugin.ProbeCells', **cells),
     )
     cfg.val_cfg = dict(type='plrc_plugin.ProbeLoop', **loop)
-    cfg.val_evaluator = [
-        dict(type=f'plrc_plugin.{name}')
-        for name in (
-            'LinearSegmentationProbe',
-            'KNNSegmentationProbe',
-            'AffinityQuality',
-            'ImageClassificationProbe',
-        )
-    ]
+    cfg.val_evaluator = PROBES
     cfg.train_cfg.val_interval = 1
     return cfg
 
@@ -97,7 +93,7 @@ def test_training_is_the_same_bit_for_bit(runs):
 def test_what_is_logged_is_what_the_function_gives(runs, cells):
     logged = validations(runs[1])
     assert [line['step'] for line in logged] == [1, 2, 3]
-    expected = evaluate_encoder(runs[2].model, ProbeCells(**cells), batch_size=4, seeds=1)
+    expected = evaluate_encoder(runs[2].model, ProbeCells(**cells), PROBES, batch_size=4)
     assert {name.split('/')[0] for name in expected} == {
         'linear_seg',
         'knn_seg',
@@ -176,7 +172,7 @@ def test_momentum_encoder_by_option(images, cells, tmp_path, projected):
     model = runner.model
     found = validations(tmp_path)[0]
     model.backbone, model.projector = model.momentum_backbone, model.momentum_projector
-    expected = evaluate_encoder(model, ProbeCells(**cells), projected, batch_size=4, seeds=1)
+    expected = evaluate_encoder(model, ProbeCells(**cells), PROBES, projected, batch_size=4)
     assert found['affinity/auc'] == pytest.approx(expected['affinity/auc'])
 
 
@@ -190,7 +186,7 @@ def test_two_processes_share_the_images(images, cells, tmp_path):
     cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     assert run_processes(cfg, 2) == ['', '']
     model = load_encoder(cfg, str(tmp_path / 'epoch_1.pth'))
-    expected = evaluate_encoder(model, ProbeCells(**cells), batch_size=4, seeds=1)
+    expected = evaluate_encoder(model, ProbeCells(**cells), PROBES, batch_size=4)
     (found,) = validations(tmp_path)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 

@@ -18,6 +18,7 @@ def test_a_short_run_of_the_demo_ranks_above_its_start(tmp_path, monkeypatch):
     # the linear probe; docs/seeing.md has all numbers of the whole demo.
     scenes = make_scenes(tmp_path / 'scenes', 192, 48, size=(160, 120), progress=False)
     cfg = Config.fromfile(ROOT / 'configs' / 'plrc_demo.py')
+    probes = cfg.val_evaluator
     for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         cfg.pop(name)
     cfg.custom_hooks.pop()
@@ -44,7 +45,7 @@ def test_a_short_run_of_the_demo_ranks_above_its_start(tmp_path, monkeypatch):
         *(masked_images('scenes', scenes, s) for s in ('train', 'val')), size=160, cells=10
     )
     start, trained = (
-        evaluate_encoder(load_encoder(cfg, c), data, seeds=1)
+        evaluate_encoder(load_encoder(cfg, c), data, probes)
         for c in ('random', str(tmp_path / 'run' / 'epoch_10.pth'))
     )
     assert trained['affinity/auc_same_offset'] > start['affinity/auc_same_offset'] + 0.02

@@ -1,6 +1,7 @@
 """The commands that look at checkpoints: methods side by side, numbers, a line per mistake."""
 
 import json
+import os
 import re
 import runpy
 import sys
@@ -20,7 +21,7 @@ from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
 from plrc_plugin.models.reading import read_points
-from plrc_plugin.registry import MODELS
+from plrc_plugin.registry import MASK_LAYOUTS, METRICS, MODELS
 from plrc_plugin.visualization import affinity
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
@@ -271,10 +272,170 @@ def test_probe_writes_what_the_function_gives(folder, tmp_path, monkeypatch, cap
     data = ProbeCells(
         *(masked_images('scenes', folder / 'scenes', s) for s in ('train', 'val')), size=64, cells=8
     )
-    expected = evaluate_encoder(model, data, projected=True, seeds=2)
+    probes = [
+        dict(probe, seeds=2) if 'Segmentation' in probe['type'] else probe
+        for probe in Config.fromfile(ROOT / 'configs/_base_/probes.py').val_evaluator
+    ]
+    expected = evaluate_encoder(model, data, probes, projected=True)
     assert {k: v for k, v in numbers.items() if k != 'seconds'} == pytest.approx(expected)
     assert numbers['affinity/auc'] != written['results']['random']['affinity/auc']
-    assert f'{expected["affinity/auc"]:.4f}' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    heads, *lines = [line.split() for line in out.splitlines() if line.startswith((' ', 'a'))]
+    assert heads == ['moco.pth', 'random']  # side by side
+    (line,) = [line for line in lines if line[0] == 'affinity/auc']
+    columns = (numbers, written['results']['random'])
+    assert line[1:] == [f'{column["affinity/auc"]:.4f}' for column in columns]
+
+
+PURITY = """
+from plrc_plugin.evaluation import Probe
+from plrc_plugin.registry import MASK_LAYOUTS, METRICS
+
+
+@METRICS.register_module()
+class Purity(Probe):
+    default_prefix = 'purity'
+
+    def __init__(self, scale=1, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def keep(self, features, semantic, instances, fit):
+        return float(features.mean()), fit
+
+    def compute_metrics(self, results):
+        return dict(
+            fit=self.scale * sum(value for value, fit in results if fit),
+            count=float(len(results)),
+        )
+
+
+@MASK_LAYOUTS.register_module('mine')
+def mine(root, split):
+    return dict(MASK_LAYOUTS.module_dict['scenes'](root, split))
+"""
+PROBED = """
+custom_imports = dict(imports=['plrc_plugin', '{module}'])
+val_evaluator = [
+    dict(type='Purity', scale=2),
+    dict(type='plrc_plugin.KNNSegmentationProbe', k=3, seeds=4),
+]
+val_dataloader = dict(
+    dataset=dict(type='plrc_plugin.ProbeCells', size=64, cells=4, fit={fit}, score={score})
+)
+"""
+
+
+@pytest.fixture
+def work_dir(folder, tmp_path, monkeypatch, request):
+    """What a run leaves that was validated by a probe of another module: its config, and two
+    checkpoints."""
+    module = f'purity_{abs(hash(request.node.name))}'
+    (tmp_path / f'{module}.py').write_text(PURITY)
+    monkeypatch.syspath_prepend(tmp_path)
+    parts = {
+        name: masked_images('scenes', folder / 'scenes', split, count)
+        for name, split, count in (('fit', 'train', 5), ('score', 'val', 3))
+    }
+    run = tmp_path / 'run'
+    run.mkdir()
+    text = (folder / 'config.py').read_text() + PROBED.format(module=module, **parts)
+    (run / 'x_resolved.py').write_text(text)
+    for epoch, name in enumerate(('moco', 'plrc'), 1):
+        state = torch.load(folder / f'{name}.pth')
+        torch.save(dict(state, meta={}, message_hub={}), run / f'epoch_{epoch}.pth')
+        os.utime(run / f'epoch_{epoch}.pth', (epoch, epoch))
+    yield run
+    METRICS.module_dict.pop('Purity', None)
+    MASK_LAYOUTS.module_dict.pop('mine', None)
+
+
+def test_a_work_dir_is_enough_and_its_config_says_what_is_probed(work_dir, monkeypatch, capsys):
+    call('probe.py', monkeypatch, work_dir, '--out', work_dir / 'probes.json')
+    written = json.loads((work_dir / 'probes.json').read_text())
+    assert list(written['results']) == ['random', str(work_dir / 'epoch_2.pth')]
+    for numbers in written['results'].values():
+        names = {name for name in numbers if '/' in name}
+        assert names == {'purity/fit', 'purity/count'} | {
+            f'knn_seg/{name}' for name in ('mIoU', 'mIoU_spread', 'accuracy')
+        }
+        assert numbers['purity/count'] == 8
+    assert written['settings']['probes'][1]['seeds'] == 4
+    assert '2 probes: fitted on 5 images, scored on 3, of 64 pixels' in capsys.readouterr().out
+
+
+def test_probes_and_images_can_be_named(work_dir, folder, monkeypatch, capsys):
+    call(
+        'probe.py',
+        monkeypatch,
+        work_dir / 'x_resolved.py',
+        *('--checkpoints', work_dir, '--probes', 'Purity', '--data', 'mine'),
+        *('--root', folder / 'scenes', '--max-images', 2, '--cells', 7),
+        *('--out', work_dir / 'probes.json'),
+    )
+    written = json.loads((work_dir / 'probes.json').read_text())
+    ((checkpoint, numbers),) = written['results'].items()
+    assert checkpoint == str(work_dir / 'epoch_2.pth') and numbers['purity/count'] == 4
+    assert set(numbers) == {'purity/fit', 'purity/count', 'seconds'}
+    assert 'of 224 pixels and 7 x 7 cells' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--probes', 'Puriti'], "there is no probe 'Puriti': registered are"),
+        (['--cfg-options', 'val_evaluator.0.scal=3'], "unexpected keyword argument 'scal'"),
+        (['--cfg-options', 'val_evaluator.1.k=0'], 'k must be a positive integer, got 0'),
+        (['--cfg-options', 'custom_imports.imports=[no_such]'], 'put PYTHONPATH=. before'),
+        (['--data', 'cityscapes'], 'data must be one of voc, coco, scenes, mine, got'),
+        (['--probes', 'Purity', 'Purity'], 'two probes give purity/'),
+        (['--seeds', '0'], 'seeds must be a positive integer, got 0'),
+        (['--size', '0'], 'size must be a positive integer, got 0'),
+        (['--max-images', '0'], 'max_images must be a positive integer, got 0'),
+        (['--checkpoints', 'nowhere.pth'], 'no checkpoint at nowhere.pth'),
+    ],
+)
+def test_a_mistake_in_probes_or_images(arguments, message, work_dir, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        call('probe.py', monkeypatch, work_dir, *arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_later_mistake_costs_no_earlier_numbers(work_dir, folder, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        call(
+            'probe.py',
+            monkeypatch,
+            work_dir,
+            *('--checkpoints', 'random', folder / 'no_encoder.pth'),
+            *('--out', work_dir / 'probes.json'),
+        )
+    captured = capsys.readouterr()
+    assert end.value.code == 2 and 'holds no encoder' in captured.err.splitlines()[-1]
+    assert 'purity/fit' in captured.out
+    assert list(json.loads((work_dir / 'probes.json').read_text())['results']) == ['random']
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        (None, 'there is no config'),
+        ('model = dict(', 'cannot be read as a config: SyntaxError'),
+        ("_base_ = 'nowhere.py'", 'cannot be read as a config'),
+    ],
+)
+@pytest.mark.parametrize('tool', ['probe.py', 'affinity_maps.py', 'explorer.py'])
+def test_a_config_that_cannot_be_read_is_one_line(
+    tool, text, message, folder, tmp_path, monkeypatch, capsys
+):
+    if text is not None:
+        (tmp_path / 'config.py').write_text(text)
+    images = [] if tool == 'probe.py' else [folder / 'scenes/val']
+    with pytest.raises(SystemExit) as end:
+        call(tool, monkeypatch, tmp_path / 'config.py', *images, '--checkpoints', 'random')
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""ResNet trunks: their names, whether they are whole and of usual widths; detectron2's names."""
+
+import re
+
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from plrc_plugin.errors import SettingsError
+
+
+def is_resnet(trunk: dict[str, Tensor]) -> bool:
+    """Whether any name is a ResNet's; a part of one is to be listed as such."""
+    return any(re.match(r'(conv1|bn1|layer[1-4])\.', key) for key in trunk)
+
+
+def require_resnet(trunk: dict[str, Tensor], target: str) -> None:
+    """Raises SettingsError, in the name of ``target``, for another kind of trunk."""
+    if not is_resnet(trunk):
+        raise SettingsError(
+            f'{target} takes only ResNets; this trunk starts with {list(trunk)[:5]}'
+        )
+
+
+def complete_resnet(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The trunk with exactly the names of a torchvision ResNet of its depth, of any width.
+
+    BN step counters, which old checkpoints lack, are filled with 0.
+
+    Raises:
+        SettingsError: with the list of missing and unknown names.
+    """
+    with torch.device('meta'):
+        names = ResNet(*_blocks(trunk)).state_dict().keys() - {'fc.weight', 'fc.bias'}
+    counters = {key: torch.tensor(0) for key in names if key.endswith('num_batches_tracked')}
+    trunk = {**counters, **trunk}
+    problems = [f'missing: {key}' for key in sorted(names - trunk.keys())]
+    problems += [f'unknown: {key}' for key in sorted(trunk.keys() - names)]
+    if problems:
+        raise SettingsError(f'this is not the trunk of a ResNet:{listed(problems)}')
+    return {key: trunk[key].contiguous() for key in sorted(trunk)}
+
+
+def check_torchvision_shapes(trunk: dict[str, Tensor]) -> None:
+    """Raises SettingsError, with the list, unless torchvision (and so timm) builds these shapes."""
+    block, counts = _blocks(trunk)
+    width = trunk['layer1.0.conv1.weight'].shape[0] if block is Bottleneck else 64
+    with torch.device('meta'):
+        model = torchvision.models.ResNet(block, counts, width_per_group=width)
+    problems = [
+        f'{key}: {tuple(trunk[key].shape)}, there {tuple(value.shape)}'
+        for key, value in model.state_dict().items()
+        if key in trunk and trunk[key].shape != value.shape
+    ]
+    if problems:
+        raise SettingsError(
+            'torchvision and timm build no ResNet of these shapes; mmdet, mmseg '
+            f'and safetensors take them:{listed(problems)}'
+        )
+
+
+def detectron2_name(key: str) -> str:
+    """``layer1.0.downsample.1.bias`` -> ``res2.0.shortcut.norm.bias``; the stem under ``stem.``."""
+    key = re.sub(r'downsample\.0', 'shortcut', key)
+    key = re.sub(r'downsample\.1', 'shortcut.norm', key)
+    key = re.sub(r'bn(\d)', r'conv\1.norm', key)
+    key, in_stage = re.subn(r'^layer(\d)', lambda found: f'res{int(found[1]) + 1}', key)
+    return key if in_stage else f'stem.{key}'
+
+
+def listed(problems: list[str]) -> str:
+    """One problem a line, after the message."""
+    return '\n  '.join(['', *problems])
+
+
+def _blocks(trunk: dict[str, Tensor]) -> tuple:
+    """Block type and blocks per stage, read off the names."""
+    names = {'.'.join(key.split('.')[:2]) for key in trunk if key.startswith('layer')}
+    counts = [sum(name.startswith(f'layer{stage}.') for name in names) for stage in range(1, 5)]
+    return Bottleneck if 'layer1.0.conv3.weight' in trunk else BasicBlock, counts
