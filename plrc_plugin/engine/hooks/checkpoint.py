@@ -10,11 +10,13 @@ from mmengine.hooks import CheckpointHook
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from plrc_plugin.checkpoints.claim import claim_folders, release
 from plrc_plugin.checkpoints.safe_reading import damage_of, plain_scalars
 from plrc_plugin.checkpoints.work_dir import (
     BEST,
     POINTER,
     WRITING,
+    check_folder,
     newest_first,
     newest_intact_checkpoint,
     publish,
@@ -43,7 +45,8 @@ class AtomicCheckpointHook(CheckpointHook):
             ``plrc_plugin.ResumableTrainLoop`` goes on.
 
     Raises:
-        SettingsError: before the run, if a checkpoint that was named is damaged.
+        SettingsError: at construction, for an object store; before the run, if a checkpoint that
+            was named is damaged, or the folder holds those of another run or cannot be written.
         RuntimeError: if a checkpoint cannot be written.
         FloatingPointError: instead of a checkpoint with weights that are not finite.
     """
@@ -57,10 +60,21 @@ class AtomicCheckpointHook(CheckpointHook):
                     f'-1 for never (interval) or all (max_keep_ckpts), got '
                     f'{value!r}'
                 )
-        self._due = False
+        for name in ('out_dir', 'backend_args', 'file_client_args'):
+            value = getattr(self, name)
+            if value and ('://' in str(value) if name == 'out_dir' else not _is_local(value)):
+                raise SettingsError(
+                    f'default_hooks.checkpoint.{name}={value}: AtomicCheckpointHook writes to '
+                    'folders, local or mounted. Leave it out and copy the checkpoints afterwards, '
+                    "or set default_hooks.checkpoint.type='CheckpointHook', mmengine's own, which "
+                    'writes to object stores'
+                )
+        self._due = self._resumed = False
+        self._claimed: list[str] = []
 
     def before_run(self, runner) -> None:
         """Decides what to resume from."""
+        self._resumed = runner._resume
         if not runner._resume:
             return
         found = [None]
@@ -74,10 +88,21 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         if is_main_process():
-            os.makedirs(self.out_dir, exist_ok=True)
+            check_folder(self.out_dir, 'default_hooks.checkpoint.out_dir')
+        # PretrainRunner has claimed both already; another runner has not.
+        folders = list(dict.fromkeys([runner.work_dir, self.out_dir]))
+        overwrite = bool(runner.cfg.get('overwrite', False))
+        claim_folders(folders, self._resumed or runner.iter > 0, overwrite, runner.logger)
+        self._claimed = folders
+        if is_main_process():
             for name in os.listdir(self.out_dir):
                 if name.endswith(WRITING):
                     os.remove(osp.join(self.out_dir, name))
+
+    def after_run(self, runner) -> None:
+        """Lets others into the folders."""
+        for folder in self._claimed:
+            release(folder)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         due = not self.by_epoch and (
@@ -200,6 +225,10 @@ class AtomicCheckpointHook(CheckpointHook):
         steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
         for old in steps[: -self.max_keep_ckpts]:
             remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
+
+
+def _is_local(backend: dict) -> bool:
+    return backend.get('backend', 'local') in ('local', 'disk')
 
 
 def average_running_statistics(model: nn.Module) -> None:
