@@ -22,7 +22,7 @@ from mmengine.dist import init_dist
 from mmengine.hooks import CheckpointHook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import DefaultOptimWrapperConstructor
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, TestLoop, ValLoop
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
@@ -45,6 +45,7 @@ _LOADER = {
     'num_batch_per_epoch',
     'disable_subprocess_warning',
 }
+_DEFAULT_TYPES = dict(visualizer='Visualizer', log_processor='LogProcessor')
 _DEFAULT_HOOKS = [
     'runtime_info',
     'timer',
@@ -60,6 +61,11 @@ def check_options(cfg: dict) -> None:
 
     Top-level names are free: configs have variables of their own.
     """
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
+        _check_all(cfg)
+
+
+def _check_all(cfg: dict) -> None:
     for where in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         _check_loader(cfg.get(where), where)
     for where, default in (
@@ -98,7 +104,9 @@ def takes(builder: Callable) -> Optional[set]:
     them.
     """
     if not inspect.isclass(builder):
-        return _names(builder)[0] if not _names(builder)[1] else None
+        names, is_open = _names(builder)
+        # The first argument is what the function works on.
+        return None if is_open else names - set(list(inspect.signature(builder).parameters)[:1])
     names: set = set()
     for cls in builder.__mro__:
         if '__init__' not in vars(cls) or cls is object:
@@ -138,9 +146,8 @@ def _check(part: dict, where: str, builder: Optional[Callable], more: Iterable[s
     known = takes(builder) if builder is not None else None
     if known is None:
         return
-    known = known | set(more)
     for option in part:
-        if option not in known | _ALWAYS:
+        if option not in known | set(more) | _ALWAYS:
             raise SettingsError(
                 f'{where}.{option} is no option of {getattr(builder, "__name__", builder)}'
                 f'{nearest(option, known)}'
@@ -154,9 +161,12 @@ def _check_parts(part: Any, where: str, root: Optional[Registry] = None, more=()
             _check_parts(entry, f'{where}.{i}', root, more)
     if not isinstance(part, dict):
         return
-    if 'type' in part:
-        builder = _resolve(part['type'], root)
+    kind = part.get('type', _DEFAULT_TYPES.get(where))
+    if kind is not None:
+        builder = _resolve(kind, root)
         extra = set(more)
+        if root is registry.WEIGHT_INITIALIZERS:
+            extra |= {'override', 'layer'}
         if root is registry.PARAM_SCHEDULERS:
             extra.add('convert_to_iter_based')
         _check(part, where, builder, extra)
@@ -172,13 +182,10 @@ def _check_loader(loader: Any, where: str) -> None:
     _check_parts(loader.get('dataset'), f'{where}.dataset', registry.DATASETS)
     for name in ('sampler', 'batch_sampler'):
         _check_parts(loader.get(name), f'{where}.{name}', registry.DATA_SAMPLERS)
-    for name, given in (
-        ('collate_fn', {'data_batch'}),
-        ('worker_init_fn', {'worker_id', 'num_workers', 'rank', 'seed'}),
-    ):
+    for name in ('collate_fn', 'worker_init_fn'):
         if isinstance(loader.get(name), dict):
-            builder = _resolve(loader[name].get('type'), registry.FUNCTIONS)
-            _check(loader[name], f'{where}.{name}', builder, given)
+            function = _resolve(loader[name].get('type'), registry.FUNCTIONS)
+            _check(loader[name], f'{where}.{name}', function)
 
 
 def _check_loop(loop: Any, where: str, default: type) -> None:
@@ -244,6 +251,8 @@ def _check_model(part: Any, where: str) -> None:
     if builder is not None and builder.__module__.startswith('plrc_plugin.'):
         _check(part, where, builder)
     for name, value in part.items():
+        if name == 'init_cfg':
+            _check_parts(value, f'{where}.init_cfg', registry.WEIGHT_INITIALIZERS)
         if not name.endswith('_cfg'):
             _check_model(value, f'{where}.{name}')
 
@@ -258,6 +267,7 @@ def _check_read_by_name(cfg: dict) -> None:
         ('env_cfg.dist_cfg', env.get('dist_cfg'), launcher | {'port', 'init_backend'}),
         ('auto_scale_lr', cfg.get('auto_scale_lr'), {'base_batch_size', 'enable'}),
         ('randomness', cfg.get('randomness'), _names(Runner.set_randomness)[0] - _GIVEN),
+        ('custom_imports', cfg.get('custom_imports'), {'imports', 'allow_failed_imports'}),
     ):
         for option in part or {}:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.6)
@@ -286,15 +296,20 @@ def _resolve(kind: Any, root: Optional[Registry] = None) -> Optional[Callable]:
         return kind
     if not isinstance(kind, str):
         return None
-    roots = [root] if root is not None else _roots()
-    found = []
-    for entry in roots:
-        try:
-            builder = entry.get(kind)
-        except Exception:  # a scope that is not installed, for one: building says so
-            continue
-        if builder is not None and builder not in found:
-            found.append(builder)
+    scope = DefaultScope.get_current_instance()
+    names = [kind]
+    if scope is not None and '.' not in kind and scope.scope_name != 'mmengine':
+        names.insert(0, f'{scope.scope_name}.{kind}')
+    found: list = []
+    for entry in [root] if root is not None else _roots():
+        for name in names:
+            try:
+                builder = entry.get(name)
+            except Exception:  # a scope that is not installed, for one: building says so
+                builder = None
+            if builder is not None:
+                found += [builder] if builder not in found else []
+                break
     return found[0] if len(found) == 1 and callable(found[0]) else None
 
 

@@ -216,7 +216,11 @@ def _changed_options(name: str, now: dict, checkpoint: dict) -> list[str]:
 def _changed_schedules(schedules: list, saved: list) -> list[str]:
     changes = []
     for i, (schedule, state) in enumerate(zip(schedules, saved)):
-        fresh = {k: v for k, v in schedule.state_dict().items() if k not in _COUNTED}
+        fresh = {
+            key: value
+            for key, value in schedule.state_dict().items()
+            if key not in _COUNTED and not callable(value)
+        }
         different = [
             f'{key} {state.get(key)} -> {fresh[key]}'
             for key in fresh

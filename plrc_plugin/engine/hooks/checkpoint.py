@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 import re
+from typing import Union
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
@@ -121,6 +122,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         plain_scalars(checkpoint['message_hub'])
+        without_functions(checkpoint.get('param_schedulers') or [])
 
     def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
         # Without a step since the last forward there are gradients (accumulation) or keys (a scaler
@@ -225,6 +227,15 @@ class AtomicCheckpointHook(CheckpointHook):
         steps = sorted(int(match[1]) for match in steps if match and int(match[1]) <= step)
         for old in steps[: -self.max_keep_ckpts]:
             remove_if_there(osp.join(self.out_dir, self.filename_tmpl.format(old)))
+
+
+def without_functions(schedules: Union[dict, list]) -> None:
+    """Takes functions out of the states of schedulers, in place: OneCycle keeps one there, which
+    resuming would refuse to read and makes anew from the settings."""
+    for entry in schedules.values() if isinstance(schedules, dict) else [schedules]:
+        for state in entry:
+            for name in [name for name, value in state.items() if callable(value)]:
+                del state[name]
 
 
 def _is_local(backend: dict) -> bool:
