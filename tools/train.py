@@ -3,7 +3,6 @@
 import argparse
 import os
 import os.path as osp
-import sys
 
 from mmengine.config import Config, DictAction
 
@@ -18,6 +17,11 @@ def parse_args():
         nargs='?',
         const='auto',
         help='go on from this checkpoint, or without a value from the latest one in the work dir',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='start anew in a work dir that holds checkpoints, which are removed',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
@@ -71,30 +75,43 @@ def load_config(args):
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SettingsError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
+    if args.overwrite:
+        cfg.overwrite = True
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     return cfg
 
 
+def what_remains(args) -> str:
+    """For a run that was interrupted: what is there, and how it goes on."""
+    from plrc_plugin.checkpoints.claim import checkpoints_in
+
+    cfg_name = osp.splitext(osp.basename(args.config))[0]
+    work_dir = args.work_dir or osp.join('work_dirs', cfg_name)
+    found = checkpoints_in(work_dir)
+    if not found:
+        return f'{work_dir} holds no checkpoint yet; the same command starts anew.'
+    return f'The newest checkpoint is {osp.join(work_dir, found[0])}: go on with --resume.'
+
+
 def main():
     """Builds the runner and trains; a setting that cannot work ends in one line, exit code 2."""
     args = parse_args()  # before the slow imports: mim asks for the help first
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
+    from plrc_plugin.checkpoints.claim import check_unused, folders_of
     from plrc_plugin.checkpoints.mmengine_loader import read_without_running
-    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.terminal import one_line_errors
 
-    read_without_running()
-    try:
+    with one_line_errors(lambda: what_remains(args)):
+        read_without_running()
         cfg = load_config(args)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.train()
-    except SettingsError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+        if not cfg.get('resume') and not cfg.get('overwrite'):
+            check_unused(folders_of(cfg))  # before anything is written there
+        cfg.setdefault('runner_type', 'plrc_plugin.PretrainRunner')
+        RUNNERS.build(cfg).train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """The checkpoints of a work dir: published whole, found newest first, told apart by name."""
 
+import errno
 import os
 import os.path as osp
 import re
@@ -14,6 +15,24 @@ from plrc_plugin.errors import SettingsError
 POINTER = 'last_checkpoint'
 WRITING = '.being_written'
 BEST = 'best_'  # weights alone: nothing to resume from
+
+# What file systems answer that cannot force something to the disk: Windows on folders, vboxsf,
+# CIFS, FUSE. Errors of a disk (EIO, ENOSPC) are none of them.
+_CANNOT_SYNC = {
+    getattr(errno, name)
+    for name in [
+        'EINVAL',
+        'ENOSYS',
+        'ENOTSUP',
+        'EOPNOTSUPP',
+        'EACCES',
+        'EPERM',
+        'EISDIR',
+        'EBADF',
+        'ENOTTY',
+    ]
+    if hasattr(errno, name)
+}
 
 
 def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
@@ -75,15 +94,57 @@ def newest_first(work_dir: str) -> Iterator[str]:
 
 
 def publish(path: str) -> None:
-    """Gives ``path`` what was written beside it, in one step that survives a loss of power."""
-    with open(path + WRITING, 'rb') as file:
-        os.fsync(file.fileno())
+    """Gives ``path`` what was written beside it, in one step that survives a loss of power, where
+    the file system can promise that."""
+    _force_to_disk(path + WRITING, os.O_RDWR)
     os.replace(path + WRITING, path)
-    folder = os.open(osp.dirname(path) or '.', os.O_RDONLY)
+    _force_to_disk(osp.dirname(path) or '.', os.O_RDONLY)
+
+
+def _force_to_disk(path: str, flags: int) -> None:
     try:
-        os.fsync(folder)
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in _CANNOT_SYNC and osp.exists(path):
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def check_folder(folder: str, setting: str) -> None:
+    """Makes a folder, and writes, publishes and removes a file there: what every checkpoint needs.
+
+    Raises:
+        SettingsError: before any work is lost, naming ``setting``.
+    """
+    if '://' in str(folder):
+        raise SettingsError(
+            f'{setting}={folder}: runs write to folders, and an object store is none. Give a '
+            'folder, local or mounted, and copy it afterwards'
+        )
+    probe = osp.join(folder, f'.can_be_written_{os.getpid()}')
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(probe + WRITING, 'w') as file:
+            file.write('checkpoints are written like this')
+        publish(probe)
+        os.remove(probe)
+    except OSError as error:
+        for left in (probe + WRITING, probe):
+            try:
+                os.remove(left)
+            except OSError:
+                pass
+        raise SettingsError(
+            f'{setting}={folder} cannot be written: {error.strerror or error}. Choose another '
+            '--work-dir, or mend its permissions'
+        ) from error
 
 
 def remove_if_there(path: str) -> None:

@@ -3,8 +3,10 @@
 from itertools import islice
 
 from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import LoggerHook
 from mmengine.runner import EpochBasedTrainLoop
 
+from plrc_plugin.engine.loading import readable_loader_errors
 from plrc_plugin.engine.non_finite import NonFiniteLossError, dump_step
 from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import check_positive_integers
@@ -36,11 +38,15 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         check_positive_integers('train_cfg', max_epochs=max_epochs)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
 
+    _begun = False
+    moved = False  # whether the position was fitted to another batch or number of processes
+
     def run(self):
-        self._fit_position_to_processes()
+        self.fit_position()
         return super().run()
 
-    def _fit_position_to_processes(self) -> None:
+    def fit_position(self) -> None:
+        """Finds the image at which a resumed run goes on, whatever the batch was before."""
         hub = self.runner.message_hub
         global_batch = (self.dataloader.batch_size or 1) * get_world_size()
         saved_batch = hub.get_info('global_batch', global_batch)
@@ -48,6 +54,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if self._iter and (saved_batch, saved_length) != (global_batch, len(self.dataloader)):
             images = (self._iter - self._epoch * saved_length) * saved_batch
             position = min(images // global_batch, len(self.dataloader))
+            self.moved = True
             self._iter = self._epoch * len(self.dataloader) + position
             self.runner.optim_wrapper.initialize_count_status(
                 self.runner.model, self._iter, self._max_iters
@@ -68,10 +75,21 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         for buffer in self.runner.message_hub.log_scalars.values():
             buffer.max_length = max(MIN_LOG_HISTORY, 2 * len(self.dataloader))
         first = self._iter - self._epoch * len(self.dataloader)
-        for idx, data_batch in enumerate(self._batches_from(first), first):
-            self.run_iter(idx, data_batch)
+        with readable_loader_errors('train_dataloader'):
+            for idx, data_batch in enumerate(self._batches_from(first), first):
+                self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _show_first(self, idx: int) -> None:
+        """Shows the first iteration, where the logger waits for the end of its interval."""
+        hooks = [hook for hook in self.runner.hooks if isinstance(hook, LoggerHook)]
+        last = idx + 1 == len(self.dataloader) <= min([h.interval for h in hooks], default=0)
+        if hooks and not last and all((idx + 1) % hook.interval for hook in hooks):
+            self._iter -= 1  # it was counted already
+            _, line = self.runner.log_processor.get_log_after_iter(self.runner, idx, 'train')
+            self._iter += 1
+            self.runner.logger.info(line)
 
     def _batches_from(self, first: int):
         sampler = self.dataloader.sampler
@@ -93,7 +111,10 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             NonFiniteLossError: with the iteration, the images and where the dump lies.
         """
         seed_iteration(self.runner.seed, self._iter, get_rank())
+        begun, self._begun = self._begun, True
         try:
             super().run_iter(idx, data_batch)
+            if not begun:
+                self._show_first(idx)
         except NonFiniteLossError as error:
             raise dump_step(self.runner, data_batch, error) from None

@@ -4,33 +4,63 @@ import difflib
 import errno
 import inspect
 import os
-import subprocess
+import time
+import traceback
 import warnings
 from contextlib import contextmanager
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.optim import _ParamScheduler
 from mmengine.runner import Runner
 
+from plrc_plugin.checkpoints.claim import (
+    claim_folders,
+    folders_of,
+    release,
+    remove_checkpoints,
+)
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.checkpoints.work_dir import check_folder
+from plrc_plugin.engine.launching import init_processes_without_gpu, prepare_launcher
+from plrc_plugin.engine.loading import check_shared_memory, guard_workers
+from plrc_plugin.engine.options import check_options, explain_unexpected
+from plrc_plugin.engine.overview import first_screen, last_screen
+from plrc_plugin.engine.resuming import (
+    check_optimizers,
+    continue_with_settings,
+    fresh_options,
+    optimizer_settings,
+)
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
+from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 
-# Environment variables of each launcher: rank, number of processes, rank on the node.
-_LAUNCHERS = dict(
-    pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
-    slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
-    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
-)
+__all__ = ['PretrainRunner', 'init_processes_without_gpu', 'readable_errors']
 
 
 @RUNNERS.register_module()
 class PretrainRunner(Runner):
-    """mmengine's ``Runner`` that also runs many processes without GPU, and in which a setting that
-    cannot work is one :class:`SettingsError` before the first iteration.
+    """mmengine's ``Runner`` in which what was asked is done, or one :class:`SettingsError` before
+    the first iteration says why not.
+
+    - It runs many processes without GPU too.
+    - Options are checked before anything is built.
+    - It refuses to write over the checkpoints of an earlier run (unless the config says
+      ``overwrite=True``) or into the work dir of another run.
+    - A resumed run follows the settings of now, see :mod:`plrc_plugin.engine.resuming`.
+    - The environment and the config are written to the log file alone.
 
     Chosen by ``runner_type='plrc_plugin.PretrainRunner'``.
     """
+
+    optimizer_settings = fresh_options = None  # set once the optimiser is built
+    _schedules_given = _resumed = None
+
+    def __init__(self, *args, **kwargs):
+        self._overwrite = bool((kwargs.get('cfg') or {}).get('overwrite', False))
+        self._first = 0
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def from_cfg(cls, cfg):
@@ -38,25 +68,71 @@ class PretrainRunner(Runner):
         seed = cfg.get('randomness', {}).get('seed')
         if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
             raise SettingsError(f'randomness.seed must be an integer in [0, 2**32), got {seed!r}')
+        check_options(cfg)
+        check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
-        with readable_errors('the config'):
+        with readable_errors('the config', cfg, shown=False):
             return super().from_cfg(cfg)
 
     def train(self):
+        folders = folders_of(self.cfg, self.work_dir)
+        claim_folders(folders, self._resume, self._overwrite, self.logger)
+        start = time.monotonic()
         try:
-            return super().train()
+            super().dump_config()
+            model = super().train()
+            self.logger.info(
+                last_screen(self, time.monotonic() - start, self.iter - self._first),
+                extra=dict(whole=True),
+            )
+            return model
         except OSError as error:
+            self._log_traceback()
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise RuntimeError(
                 f'the run cannot write its records any more: {error}. Checkpoints are intact: make '
                 'room, or choose another --work-dir, and start again with --resume.'
             ) from error
+        except Exception:
+            self._log_traceback()
+            raise
+        finally:
+            for folder in folders:
+                release(folder)
+
+    def dump_config(self) -> None:
+        """Nothing: the config of an earlier run stays until this one may train."""
+
+    def build_logger(self, *args, **kwargs):
+        logger = super().build_logger(*args, **kwargs)
+        shorten(logger, logger.log_file)
+        return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        with only_in_files(self.logger):
+            super()._log_env(env_cfg)
+
+    def _log_traceback(self) -> None:
+        with only_in_files(self.logger):
+            self.logger.error(traceback.format_exc())
+
+    @staticmethod
+    def build_dataloader(dataloader, *args, **kwargs):
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        if isinstance(dataloader, dict):
+            guard_workers(loader, 'timeout' in dataloader)
+        return loader
 
     def setup_env(self, env_cfg: dict) -> None:
-        if self.distributed and not is_distributed() and not torch.cuda.is_available():
-            init_processes_without_gpu(self.launcher)
-        super().setup_env(env_cfg)
+        if self.distributed and not is_distributed():
+            prepare_launcher(self.launcher)
+            with readable_meeting():
+                if not torch.cuda.is_available():
+                    init_processes_without_gpu(self.launcher)
+                super().setup_env(env_cfg)
+        else:
+            super().setup_env(env_cfg)
         if _restarts_may_hang(os.environ):
             warnings.warn(
                 'torchrun --max-restarts: workers that restart may read the addresses of '
@@ -88,22 +164,53 @@ class PretrainRunner(Runner):
             return super().build_optim_wrapper(optim_wrapper)
 
     def build_param_scheduler(self, scheduler):
+        if self._schedules_given is None and not _is_built(scheduler):
+            self._schedules_given = scheduler
         with readable_errors('param_scheduler', scheduler):
             return super().build_param_scheduler(scheduler)
+
+    def scale_lr(self, optim_wrapper, auto_scale_lr=None) -> None:
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+        self.optimizer_settings = optimizer_settings(optim_wrapper)
+        self.fresh_options = fresh_options(optim_wrapper)
+
+    def save_checkpoint(self, *args, meta=None, **kwargs) -> None:
+        """mmengine's, with the options of the optimisers before schedules changed them."""
+        meta = {**(meta or {}), 'optimizers': self.optimizer_settings}
+        super().save_checkpoint(*args, meta=meta, **kwargs)
 
     def load_or_resume(self) -> None:
         with readable_errors('load_from or resume'):
             super().load_or_resume()
+        if self._overwrite and is_main_process():
+            for path in remove_checkpoints(folders_of(self.cfg, self.work_dir)):
+                self.logger.warning(f'overwrite=True: {path} of the earlier run is removed')
+        self._first = self.iter
+        check_shared_memory(self.train_dataloader, 'train_dataloader')
+        if self._val_loop is not None:
+            check_shared_memory(self.val_dataloader, 'val_dataloader')
+        self.logger.info(first_screen(self), extra=dict(whole=True))
 
     def load_checkpoint(self, filename, *args, **kwargs):
         try:
-            return super().load_checkpoint(str(filename), *args, **kwargs)
+            checkpoint = super().load_checkpoint(str(filename), *args, **kwargs)
         except SettingsError as error:
             raise SettingsError(f'load_from: {error}') from error
+        if self._resumed is not None:
+            if self.optimizer_settings is not None and 'optimizer' in checkpoint:
+                check_optimizers(self.optimizer_settings, checkpoint)
+            self._resumed = dict(checkpoint)
+            checkpoint.pop('param_schedulers', None)  # continue_with_settings has them
+        return checkpoint
 
-    def resume(self, *args, **kwargs) -> None:
+    def resume(self, filename, *args, **kwargs) -> None:
         given = self._randomness_cfg.get('seed')
-        super().resume(*args, **kwargs)
+        self._resumed = {}
+        try:
+            super().resume(filename, *args, **kwargs)
+            checkpoint = self._resumed
+        finally:
+            self._resumed = None
         seed = self._randomness_cfg.get('seed')
         if given not in (None, seed):
             raise SettingsError(
@@ -114,10 +221,29 @@ class PretrainRunner(Runner):
         loader = self.train_dataloader  # made before the checkpoint's seed was known
         if given is None and hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = seed
+        if hasattr(self.train_loop, 'fit_position'):
+            self.train_loop.fit_position()
+        if self.optimizer_settings is not None and 'optimizer' in checkpoint:
+            continue_with_settings(self, checkpoint, self._new_schedules)
+        if self.iter >= self.max_iters:
+            length = (
+                f'train_cfg.max_iters={self.max_iters}'
+                if not hasattr(self.train_loop, 'run_epoch')
+                else f'train_cfg.max_epochs={self.max_epochs}'
+            )
+            self.logger.warning(
+                f'nothing is left to train: {filename} is at iteration {self.iter} (epoch '
+                f'{self.epoch}), and {length} is reached. Raise it to go on.'
+            )
+
+    def _new_schedules(self):
+        if self._schedules_given is None:
+            return self.param_schedulers
+        return self.build_param_scheduler(self._schedules_given)
 
 
 @contextmanager
-def readable_errors(what: str, *configs):
+def readable_errors(what: str, *configs, shown: bool = True):
     """Turns whatever building ``what`` raises into a :class:`SettingsError` of one line, which
     shows the configs, as libraries often do not say which setting they mean."""
     try:
@@ -125,46 +251,43 @@ def readable_errors(what: str, *configs):
     except (SettingsError, KeyboardInterrupt):
         raise
     except Exception as error:
+        known = explain_missing(error) or explain_unexpected(error, *configs)
+        if known is not None:
+            raise SettingsError(known) from error
         message = ' '.join(str(error).split()) or type(error).__name__
-        shown = ', '.join(
+        texts = ', '.join(
             str({k: v for k, v in config.items() if k != 'dataset'})
             if isinstance(config, dict)
             else str(config)
             for config in configs
+            if shown
         )
-        given = f' (given: {shown[:300]})' if shown else ''
+        given = f' (given: {texts[:300]})' if texts else ''
         raise SettingsError(f'{what} cannot be used: {message[:400]}{given}') from error
 
 
-def init_processes_without_gpu(launcher: str) -> None:
-    """Joins the process group of ``launcher`` through gloo; mmengine would ask for a GPU."""
-    rank, size, local_rank = (os.environ[name] for name in _LAUNCHERS[launcher])
-    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
-    if 'MASTER_ADDR' not in os.environ:
-        if launcher == 'mpi' and os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE', size) != size:
-            raise SettingsError(
-                '--launcher mpi on several nodes: set the environment variable '
-                'MASTER_ADDR to the name of the first node (mpirun -x MASTER_ADDR)'
-            )
-        os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
-    os.environ.setdefault('MASTER_PORT', '29500')
-    torch.distributed.init_process_group('gloo')
-
-
-def _first_node() -> str:
-    """The first node of a Slurm job, where its processes meet."""
-    if int(os.environ.get('SLURM_NNODES', 1)) == 1:
-        return '127.0.0.1'
-    nodes = os.environ.get('SLURM_NODELIST', '')
+@contextmanager
+def readable_meeting():
+    """Names the address at which processes could not meet, which no config holds."""
     try:
-        return subprocess.check_output(['scontrol', 'show', 'hostnames', nodes], text=True).split()[
-            0
-        ]
-    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        yield
+    except (SettingsError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        place = f'{os.environ.get("MASTER_ADDR")}:{os.environ.get("MASTER_PORT")}'
+        message = ' '.join(str(error).split())[:300]
         raise SettingsError(
-            f'the first node of SLURM_NODELIST={nodes} cannot be found ({error}): '
-            'set the environment variable MASTER_ADDR to its name'
+            f'the processes cannot meet at {place}: {message}. If another job uses the port, set '
+            'the environment variable MASTER_PORT to a free one, the same for all processes'
         ) from error
+
+
+def _is_built(schedules) -> bool:
+    if isinstance(schedules, dict):
+        return 'type' not in schedules and all(_is_built(s) for s in schedules.values())
+    if isinstance(schedules, (list, tuple)):
+        return all(_is_built(s) for s in schedules)
+    return True if schedules is None else isinstance(schedules, _ParamScheduler)
 
 
 def _restarts_may_hang(environ) -> bool:
@@ -186,6 +309,7 @@ def _check_names(cfg: dict) -> None:
         'compile',
         'custom_imports',
         'launcher',
+        'overwrite',
     }
     for name in set(cfg) - known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)

@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 import re
+from typing import Union
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_world_size, is_main_process
@@ -11,11 +12,13 @@ from mmengine.optim import OptimWrapperDict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from plrc_plugin.checkpoints.claim import claim_folders, release
 from plrc_plugin.checkpoints.safe_reading import damage_of, plain_scalars
 from plrc_plugin.checkpoints.work_dir import (
     BEST,
     POINTER,
     WRITING,
+    check_folder,
     newest_first,
     newest_intact_checkpoint,
     publish,
@@ -44,7 +47,8 @@ class AtomicCheckpointHook(CheckpointHook):
             ``plrc_plugin.ResumableTrainLoop`` goes on.
 
     Raises:
-        SettingsError: before the run, if a checkpoint that was named is damaged.
+        SettingsError: at construction, for an object store; before the run, if a checkpoint that
+            was named is damaged, or the folder holds those of another run or cannot be written.
         RuntimeError: if a checkpoint cannot be written.
         FloatingPointError: instead of a checkpoint with weights that are not finite.
     """
@@ -58,10 +62,21 @@ class AtomicCheckpointHook(CheckpointHook):
                     f'-1 for never (interval) or all (max_keep_ckpts), got '
                     f'{value!r}'
                 )
-        self._due = False
+        for name in ('out_dir', 'backend_args', 'file_client_args'):
+            value = getattr(self, name)
+            if value and ('://' in str(value) if name == 'out_dir' else not _is_local(value)):
+                raise SettingsError(
+                    f'default_hooks.checkpoint.{name}={value}: AtomicCheckpointHook writes to '
+                    'folders, local or mounted. Leave it out and copy the checkpoints afterwards, '
+                    "or set default_hooks.checkpoint.type='CheckpointHook', mmengine's own, which "
+                    'writes to object stores'
+                )
+        self._due = self._resumed = False
+        self._claimed: list[str] = []
 
     def before_run(self, runner) -> None:
         """Decides what to resume from."""
+        self._resumed = runner._resume
         if not runner._resume:
             return
         found = [None]
@@ -75,10 +90,21 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         if is_main_process():
-            os.makedirs(self.out_dir, exist_ok=True)
+            check_folder(self.out_dir, 'default_hooks.checkpoint.out_dir')
+        # PretrainRunner has claimed both already; another runner has not.
+        folders = list(dict.fromkeys([runner.work_dir, self.out_dir]))
+        overwrite = bool(runner.cfg.get('overwrite', False))
+        claim_folders(folders, self._resumed or runner.iter > 0, overwrite, runner.logger)
+        self._claimed = folders
+        if is_main_process():
             for name in os.listdir(self.out_dir):
                 if name.endswith(WRITING):
                     os.remove(osp.join(self.out_dir, name))
+
+    def after_run(self, runner) -> None:
+        """Lets others into the folders."""
+        for folder in self._claimed:
+            release(folder)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         due = not self.by_epoch and (
@@ -97,6 +123,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         plain_scalars(checkpoint['message_hub'])
+        without_functions(checkpoint.get('param_schedulers') or [])
 
     def _save_or_wait(self, runner, epoch: int, iteration: int) -> None:
         self._due = not _step_is_finished(runner) and iteration < runner.max_iters
@@ -207,6 +234,19 @@ def _step_is_finished(runner) -> bool:
     wrapper = runner.optim_wrapper
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     return all(each.should_update() for each in wrappers)
+
+
+def without_functions(schedules: Union[dict, list]) -> None:
+    """Takes functions out of the states of schedulers, in place: OneCycle keeps one there, which
+    resuming would refuse to read and makes anew from the settings."""
+    for entry in schedules.values() if isinstance(schedules, dict) else [schedules]:
+        for state in entry:
+            for name in [name for name, value in state.items() if callable(value)]:
+                del state[name]
+
+
+def _is_local(backend: dict) -> bool:
+    return backend.get('backend', 'local') in ('local', 'disk')
 
 
 def average_running_statistics(model: nn.Module) -> None:

@@ -1,0 +1,89 @@
+"""How the processes of a run find each other."""
+
+import os
+import subprocess
+import zlib
+
+import torch
+
+from plrc_plugin.errors import SettingsError
+
+# Environment variables of each launcher: rank, number of processes, rank on the node.
+_LAUNCHERS = dict(
+    pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+)
+_STARTED_BY = dict(
+    pytorch='torchrun --nproc-per-node N tools/train.py ... --launcher pytorch',
+    slurm='srun --ntasks N python tools/train.py ... --launcher slurm',
+    mpi='mpirun -n N python tools/train.py ... --launcher mpi',
+)
+# Below the ports that Linux hands out to connections (32768 and above).
+_FIRST_PORT, _PORTS = 15000, 15000
+
+
+def prepare_launcher(launcher: str) -> None:
+    """Checks that the launcher started this process, and where those of a Slurm or MPI job meet.
+
+    Raises:
+        SettingsError: with the command, if it did not; if the first node is not known.
+    """
+    missing = [name for name in _LAUNCHERS[launcher] if name not in os.environ]
+    if missing:
+        raise SettingsError(
+            f'--launcher {launcher} expects to be started by it, and {missing[0]} is not set: '
+            f'{_STARTED_BY[launcher]}; or leave --launcher out to train in one process'
+        )
+    if launcher == 'pytorch':  # torchrun has chosen both
+        return
+    os.environ.setdefault('MASTER_PORT', str(port_of_the_job(os.environ)))
+    if 'MASTER_ADDR' not in os.environ:
+        size = os.environ[_LAUNCHERS[launcher][1]]
+        if launcher == 'mpi' and os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE', size) != size:
+            raise SettingsError(
+                '--launcher mpi on several nodes: set the environment variable '
+                'MASTER_ADDR to the name of the first node (mpirun -x MASTER_ADDR)'
+            )
+        os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
+
+
+def port_of_the_job(environ) -> int:
+    """A port that all processes of a job step compute alike, and another job hardly shares.
+
+    The number of the job, and of the step in it, decide: eight steps of a job, and the jobs with
+    the 1,800 numbers that follow, all get ports of their own.
+    """
+    job = environ.get('SLURM_JOB_ID') or environ.get('SLURM_JOBID')
+    if job is not None and job.isdigit():
+        step = environ.get('SLURM_STEP_ID') or environ.get('SLURM_STEPID') or '0'
+        return _FIRST_PORT + (8 * int(job) + (int(step) if step.isdigit() else 0)) % _PORTS
+    name = environ.get('PMIX_NAMESPACE') or environ.get('OMPI_MCA_ess_base_jobid')
+    if name is not None:
+        return _FIRST_PORT + zlib.crc32(name.encode()) % _PORTS
+    return 29500  # torch's own
+
+
+def init_processes_without_gpu(launcher: str) -> None:
+    """Joins the process group of ``launcher`` through gloo; mmengine would ask for a GPU."""
+    prepare_launcher(launcher)
+    rank, size, local_rank = (os.environ[name] for name in _LAUNCHERS[launcher])
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
+
+
+def _first_node() -> str:
+    """The first node of a Slurm job, where its processes meet."""
+    if int(os.environ.get('SLURM_NNODES', 1)) == 1:
+        return '127.0.0.1'
+    nodes = os.environ.get('SLURM_NODELIST', '')
+    try:
+        shown = subprocess.check_output(['scontrol', 'show', 'hostnames', nodes], text=True)
+        return shown.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise SettingsError(
+            f'the first node of SLURM_NODELIST={nodes} cannot be found ({error}): '
+            'set the environment variable MASTER_ADDR to its name'
+        ) from error

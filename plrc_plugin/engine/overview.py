@@ -1,0 +1,99 @@
+"""What a run says before its first iteration, and after its last."""
+
+import os.path as osp
+import time
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import IterBasedTrainLoop
+
+from plrc_plugin.checkpoints.claim import folders_of
+from plrc_plugin.checkpoints.work_dir import POINTER
+from plrc_plugin.wrapped_models import bare_model
+
+
+def first_screen(runner) -> str:
+    """How much there is to do, with what, and where it goes."""
+    loop, loader, model = runner.train_loop, runner.train_dataloader, bare_model(runner.model)
+    processes, batch = get_world_size(), loader.batch_size
+    lines = [f'images      {len(loader.dataset)}']
+    if batch is not None:
+        together = f', {batch * processes} together' if processes > 1 else ''
+        lines.append(f'batch       {batch} in each of {processes} process(es){together}')
+    if isinstance(loop, IterBasedTrainLoop):
+        lines.append(f'length      {runner.max_iters} iterations')
+    else:
+        lines.append(
+            f'length      {runner.max_epochs} epochs of {len(loader)} iterations: '
+            f'{runner.max_iters} iterations'
+        )
+    if runner.iter:
+        lines.append(
+            f'goes on     from iteration {runner.iter} (epoch {runner.epoch + 1}); '
+            f'{max(runner.max_iters - runner.iter, 0)} are left'
+        )
+    bank = getattr(getattr(model, 'queue', None), 'bank', None)
+    if bank is not None:
+        lines.append(f'queue       {len(bank)} keys')
+    lines.append(f'device      {_device(model)}, {loader.num_workers} loader workers per process')
+    lines.append(f'checkpoints {_rhythm(runner)}')
+    lines.append(f'log         {runner.log_dir} (with the environment and the whole config)')
+    lines.append('The time left is "eta" in the lines that follow.')
+    return '\n'.join([f'{type(model).__name__} begins', *(f'  {line}' for line in lines)])
+
+
+def last_screen(runner, seconds: float, iterations: int) -> str:
+    """What was made, and what to type next."""
+    pointer = osp.join(runner.work_dir, POINTER)
+    lines = [
+        f'finished: epoch {runner.epoch}, iteration {runner.iter}; {iterations} iterations in '
+        f'{_duration(seconds)}'
+    ]
+    if osp.exists(pointer):
+        with open(pointer) as file:
+            last = file.read().strip()
+        lines.append(f'  checkpoint  {last}')
+        best = runner.message_hub.runtime_info.get('best_ckpt')
+        if best:
+            lines.append(f'  best        {best}')
+        if hasattr(bare_model(runner.model), 'backbone') and hasattr(
+            bare_model(runner.model), 'momentum_backbone'
+        ):
+            lines += [
+                'next:',
+                f'  mim run plrc_plugin report {runner.work_dir}',
+                f'  mim run plrc_plugin export_checkpoint {last} trunk.pth --to mmdet',
+            ]
+    return '\n'.join(lines)
+
+
+def _device(model) -> str:
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        return 'cpu'
+    if parameter.device.type == 'cuda':
+        import torch
+
+        return f'{parameter.device} ({torch.cuda.get_device_name(parameter.device)})'
+    return str(parameter.device)
+
+
+def _rhythm(runner) -> str:
+    hook = next((h for h in runner.hooks if isinstance(h, CheckpointHook)), None)
+    if hook is None:
+        return 'none: there is no checkpoint hook'
+    folder = hook.out_dir if hook.last_ckpt else folders_of(runner.cfg, runner.work_dir)[-1]
+    unit = 'epoch' if hook.by_epoch else 'iteration'
+    if hook.interval < 1:
+        return f'{"after the last " + unit if hook.save_last else "never"}, in {folder}'
+    plural = f'{hook.interval} {unit}s' if hook.interval > 1 else unit
+    kept = f', the last {hook.max_keep_ckpts} are kept' if hook.max_keep_ckpts > 0 else ''
+    return f'every {plural}{kept}, in {folder}'
+
+
+def _duration(seconds: float) -> str:
+    return (
+        time.strftime('%H:%M:%S', time.gmtime(seconds))
+        if seconds < 86400
+        else (f'{seconds / 86400:.1f} days')
+    )
