@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from plrc_plugin.checkpoints.start import ensure_start, refuse_init_cfg
 from plrc_plugin.errors import (
     NonFiniteLossError,
     SettingsError,
@@ -61,6 +62,7 @@ class MomentumEncoders(BaseModel):
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
+        refuse_init_cfg(init_cfg, backbone)
         self.check_positive_integers(embedding_dim=embedding_dim)
         check_shares(type(self).__name__, momentum=momentum)
         self.embedding_dim = embedding_dim
@@ -92,6 +94,7 @@ class MomentumEncoders(BaseModel):
         super().init_weights()
         for name in self._averaged:
             getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
+        ensure_start(self)
 
     def forward(self, query: dict, key: Optional[dict] = None, mode: str = 'tensor', **_):
         """mmengine's entry.
