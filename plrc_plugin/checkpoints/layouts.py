@@ -57,7 +57,7 @@ def register_layout(layout: Layout) -> None:
 # The modules that stand beside or behind a trunk under the same prefix, in any layout: classifiers,
 # projectors and what else only pre-training or only classification uses.
 HEADS = re.compile(
-    r'(fcs?|fcs_2|heads?|head_\w+|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
+    r'(fcs?|fcs_2|fc_norm|heads?|head_\w+|norm_head|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
     r'|projector|predictor|prototypes|mlp_head|mask_token|decoder\w*|dino_head|ibot_head)(\.|$)'
 )
 # What training scripts put around a model's tensors, and what distribution and compilation add to

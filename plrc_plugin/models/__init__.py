@@ -11,6 +11,7 @@ from plrc_plugin.models.pix_pro import PixPro
 from plrc_plugin.models.plrc import PLRC
 from plrc_plugin.models.pooled_regions import RegionContrast
 from plrc_plugin.models.projector import conv_projector
+from plrc_plugin.models.timm_trunk import TimmTrunk
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'PixPro',
     'RegionContrast',
     'ResNet',
+    'TimmTrunk',
     'TorchvisionTrunk',
     'ViewsPreprocessor',
     'conv_projector',

@@ -23,6 +23,7 @@ from plrc_plugin.models.key_queue import KeyQueue
 from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import last_map
 from plrc_plugin.models.shuffled_batch import draw_order, redistribute
+from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.registry import MODELS
 
 
@@ -73,6 +74,8 @@ class MomentumEncoders(BaseModel):
         self._seen_version: Optional[int] = None
         self._watched, self._stepped = False, True
         self.backbone = MODELS.build(backbone)
+        if isinstance(self.data_preprocessor, ViewsPreprocessor):
+            self.data_preprocessor.follow(self.backbone)
         self.channels, self.stride = _probe(self.backbone)
         self.projector = self.make_projector()
         self.add_momentum_copy('backbone')
@@ -232,9 +235,9 @@ def spread(embeddings: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _probe(backbone: nn.Module, size: int = 128) -> tuple[int, int]:
+def _probe(backbone: nn.Module) -> tuple[int, int]:
     """Channels and stride of a backbone's last map."""
-    training = backbone.training
+    training, size = backbone.training, getattr(backbone, 'probe_size', 128)
     backbone.eval()  # mmdet's returns None
     features = last_map(backbone(torch.zeros(1, 3, size, size)))
     backbone.train(training)
