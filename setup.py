@@ -25,6 +25,7 @@ setup(
         'openmmlab': ['mmengine>=0.10.4', 'openmim>=0.3.9', 'setuptools<81'],  # pkg_resources
         'openmmlab-det': ['mmcv>=2.0.0,<2.2', 'mmdet>=3.3'],
         'openmmlab-seg': ['mmcv>=2.0.0,<2.2', 'mmsegmentation>=1.2'],
-        'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=0.9', 'websocket-client>=1.6'],
+        'timm': ['timm>=1.0'],
+        'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=1.0', 'websocket-client>=1.6'],
     },
 )

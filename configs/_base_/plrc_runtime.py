@@ -11,7 +11,10 @@ default_hooks = dict(
     checkpoint=dict(type='plrc_plugin.AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
+# The weights to start from: a checkpoint of any framework, or None for random ones. docs/weights.md
+pretrained = None
 custom_hooks = [
+    dict(type='plrc_plugin.LoadTrunk'),
     dict(type='plrc_plugin.CheckSettingsHook'),
     dict(type='plrc_plugin.SkippedImagesHook', max_share=0.01),
     dict(type='plrc_plugin.CollapseHook'),  # action='stop' ends the run

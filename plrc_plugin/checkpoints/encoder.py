@@ -36,8 +36,9 @@ def load_encoder(
     model = MODELS.build(cfg.model).eval()
     if checkpoint == RANDOM:
         return model
-    trunk, _ = read_trunk(checkpoint, 'momentum_backbone.' if momentum else None)
-    if not trunk.keys() & model.backbone.state_dict().keys():
+    like = model.backbone.state_dict()
+    trunk, _ = read_trunk(checkpoint, 'momentum_backbone.' if momentum else None, like)
+    if not trunk.keys() & like.keys():
         raise SettingsError(
             f'{checkpoint} holds no encoder for {cfg.filename}: its tensors, such '
             f'as {next(iter(trunk))!r}, are none of the backbone'

@@ -1,46 +1,112 @@
-"""Reading checkpoints of any framework: only tensors are ever unpickled."""
+"""The trunk of a checkpoint of any framework, and the models that it fills."""
 
+import os
 import re
-from typing import Optional
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.layouts import (
+    LAYOUTS,
+    Candidate,
+    candidates,
+    flat_state,
+)
+from plrc_plugin.checkpoints.misfit import check_fit, check_values, is_counter
 from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.errors import SettingsError
 
-# Where a trunk lives in a state dict, most specific first, without what DDP ('module.') and
-# torch.compile ('_orig_mod.') add in front.
-PREFIXES = {
-    'backbone.': 'PLRC, mmdet, mmseg, mmpretrain',
-    'encoder_q.enc.': "the authors' PLRC",
-    'encoder_q.0.': 'DenseCL',
-    'encoder_q.': 'MoCo',
-    'encoder.': 'PixPro',
-    '': 'bare trunk (torchvision, timm, mmdet, ...)',
-}
-# What may follow a trunk under the same prefix: classifiers and projectors of the formats above.
-HEADS = re.compile(r'^(fc|fcs|fcs_2)\.')
+TRUNK = 'backbone'
+# Every place of a detector or segmenter that continues the trunk.
+PLACES = (TRUNK, 'roi_head.shared_head')
 
 
-def _state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-            break
-    return {
-        re.sub(r'^((module|_orig_mod)\.)+', '', key): value
-        for key, value in checkpoint.items()
-        if isinstance(value, Tensor)
-    }
+def read_state(path: str) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, see :func:`~plrc_plugin.checkpoints.layouts.flat_state`.
+
+    Raises:
+        SettingsError: if there is none, or they are a piece of a model, or rounded.
+    """
+    path = os.path.expanduser(str(path))
+    check_kind_of_file(path)
+    state = flat_state(load_tensors(path))
+    check_values(path, state)
+    return state
 
 
-def read_trunk(path: str, prefix: Optional[str] = None) -> tuple[dict[str, Tensor], str]:
-    """The trunk of a checkpoint: PLRC, MoCo, DenseCL, PixPro, OpenMMLab, torchvision, timm.
+class FoundTrunk(NamedTuple):
+    """The trunk that a file holds: tensors under the names of the module that it was looked for,
+    the prefix in the file, and whose layout it is."""
+
+    tensors: dict[str, Tensor]
+    prefix: str
+    layout: str
+
+
+def find_trunk(
+    path: str,
+    state: Mapping[str, Tensor],
+    like: Optional[Mapping[str, Tensor]] = None,
+    prefix: Optional[str] = None,
+) -> FoundTrunk:
+    """The trunk among the tensors of a file.
 
     Args:
-        path: a ``.pth``, ``.pth.tar`` or ``.safetensors`` file.
+        path: the file, for messages.
+        state: its tensors, of :func:`read_state`.
+        like: the state dict of the module to fill. Without it, the first layout that is recognised.
+        prefix: where the trunk lives; found by itself when None.
+
+    Raises:
+        SettingsError: if there is no tensor at all.
+    """
+    found = [c for c in candidates(state, like or (), prefix) if c.tensors]
+    if not found:
+        raise SettingsError(
+            f'{path} holds no trunk{f" under {prefix!r}" if prefix else ""}. Its first keys: '
+            f'{list(state)[:5]}. Known layouts: {"; ".join(dict.fromkeys(x.name for x in LAYOUTS))}'
+        )
+    if like:
+        found = [_ordered(candidate, like) for candidate in found]
+        best = max(found, key=lambda candidate: _matches(candidate.tensors, like))
+    else:
+        best = found[0]
+    return FoundTrunk(best.tensors, best.prefix, best.layout.name)
+
+
+def _matches(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> float:
+    """How many tensors fit; a name of another shape counts little, and decides where none fits."""
+    common = [key for key in tensors if key in like]
+    fitting = sum(tensors[key].shape == like[key].shape for key in common)
+    return fitting + len(common) / (len(like) + 1) / 2
+
+
+def _ordered(candidate: Candidate, like: Mapping[str, Tensor]) -> Candidate:
+    """Gives the tensors of an ``in_order`` layout the names of ``like``, if all of them fit."""
+    if not candidate.layout.in_order:
+        return candidate
+    ours = [key for key in candidate.tensors if not is_counter(key)]
+    theirs = [key for key in like if not is_counter(key)]
+    fits = len(ours) == len(theirs) and all(
+        candidate.tensors[a].shape == like[b].shape and a.split('.')[-1] == b.split('.')[-1]
+        for a, b in zip(ours, theirs)
+    )
+    if not fits:
+        return candidate
+    return candidate._replace(tensors={b: candidate.tensors[a] for a, b in zip(ours, theirs)})
+
+
+def read_trunk(
+    path: str, prefix: Optional[str] = None, like: Optional[Mapping[str, Tensor]] = None
+) -> tuple[dict[str, Tensor], str]:
+    """The trunk of a checkpoint of any layout that :mod:`~plrc_plugin.checkpoints.layouts` knows.
+
+    Args:
+        path: a ``.pth``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` file.
         prefix: where the trunk lives, such as ``momentum_backbone.``; found by itself when None.
+        like: the state dict of the module to fill, which tells layouts apart.
 
     Returns:
         The trunk's tensors under the names of torchvision and mmdet (``conv1.weight``,
@@ -49,24 +115,67 @@ def read_trunk(path: str, prefix: Optional[str] = None) -> tuple[dict[str, Tenso
     Raises:
         SettingsError: if there is nothing under ``prefix``, or no tensor at all.
     """
-    state = _state_dict(load_tensors(path))
-    if prefix is None:
-        prefix = next((p for p in PREFIXES if any(key.startswith(p) for key in state)), '')
-    trunk = {
-        key[len(prefix) :]: value
-        for key, value in state.items()
-        if key.startswith(prefix) and not HEADS.match(key[len(prefix) :])
-    }
-    if not trunk:
+    return find_trunk(path, read_state(path), like, prefix)[:2]
+
+
+@torch.no_grad()
+def fill_model(
+    model: nn.Module, path: str, parts: Union[str, Sequence[str]] = (TRUNK,)
+) -> list[str]:
+    """Fills a model of pre-training from a checkpoint: nothing is filled unless all of it fits.
+
+    Every part that has a momentum twin, ``momentum_<part>``, fills that too.
+
+    Args:
+        model: with a ``backbone``.
+        path: what :func:`read_trunk` reads.
+        parts: names of the model's modules to fill. All but ``backbone`` are looked for under the
+            same names, as checkpoints of PLRC have them; 'all' stands for every one of them.
+
+    Returns:
+        Where the trunk was found, then one line per module: how many tensors it got.
+
+    Raises:
+        SettingsError: with a short list, if something does not fit.
+    """
+    state = read_state(path)
+    modules = {name: module for name, module in model.named_children() if module.state_dict()}
+    if parts == 'all':
+        parts = list(modules)
+    parts = [parts] if isinstance(parts, str) else list(parts)
+    unknown = [name for name in parts if name not in modules]
+    if unknown:
         raise SettingsError(
-            f'no trunk under {prefix!r} in {path}. Its first keys: {list(state)[:5]}. '
-            f'Known prefixes: {PREFIXES}; give another one as prefix=...'
+            f'pretrained_parts: the model has no {unknown[0]!r}; it has {", ".join(modules)}; '
+            "'all' stands for every one of them"
         )
-    return trunk, prefix
-
-
-# Every place of a detector or segmenter that continues the trunk.
-PLACES = ('backbone', 'roi_head.shared_head')
+    lines, filled = [], {}
+    for name in parts:
+        like = modules[name].state_dict()
+        if name == TRUNK:
+            found = find_trunk(path, state, like)
+            lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
+            tensors = found.tensors
+        else:
+            tensors = {
+                key[len(name) + 1 :]: value
+                for key, value in state.items()
+                if key.startswith(f'{name}.')
+            }
+            if not tensors:
+                raise SettingsError(
+                    f'pretrained_parts: {path} has no {name!r}; its parts are '
+                    f'{", ".join(dict.fromkeys(key.partition(".")[0] for key in state))}'
+                )
+        check_fit(path, {name: like}, tensors)
+        filled[name] = tensors
+    for name in list(filled):
+        twin = f'momentum_{name}'
+        if twin in modules and twin not in filled:
+            filled[twin] = filled[name]
+    for name, tensors in filled.items():
+        lines.append(_copy(name, modules[name].state_dict(), tensors))
+    return lines
 
 
 @torch.no_grad()
@@ -81,42 +190,47 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
         One line per place: how many tensors matched, and which ones of the place stay new.
 
     Raises:
-        SettingsError: with the list, if a tensor of the trunk finds no place or another shape, or
-            one of the model's trunk stays without.
+        SettingsError: with a short list, if a tensor of the trunk finds no place or another shape,
+            or one of the model's trunk stays without.
     """
     modules = dict(model.named_modules())
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}
     # BN step counters are of no use to these models, and old checkpoints lack them.
-    trunk = {key: value for key, value in trunk.items() if not key.endswith('num_batches_tracked')}
-    lines, problems, used = [], [], set()
-    for name, state in places.items():
-        wanted = {key for key in state if not key.endswith('num_batches_tracked')}
-        matched = wanted & trunk.keys()
-        new = sorted(wanted - matched)
-        used |= matched
-        problems += [
-            f'{name}.{key}: {tuple(trunk[key].shape)} in the checkpoint, '
-            f'{tuple(state[key].shape)} in the model'
-            for key in sorted(matched)
-            if trunk[key].shape != state[key].shape
-        ]
-        # Res5 of a C4 detector is the trunk's; only the norm after it is new.
-        problems += [
-            f'{name}.{key}: not in the checkpoint'
-            for key in new
-            if name == 'backbone' or not key.startswith('norm.')
-        ]
-        lines.append(
-            f'{name}: {len(matched)} of {len(wanted)} tensors loaded'
-            + (f', new: {", ".join(new)}' if new else '')
-        )
-    problems += [f'{key}: no place in {" or ".join(PLACES)}' for key in sorted(trunk.keys() - used)]
-    if problems:
+    trunk = {key: value for key, value in trunk.items() if not is_counter(key)}
+    check_fit('the checkpoint', places, trunk)
+    return [_copy(name, state, trunk) for name, state in places.items()]
+
+
+def _copy(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Copies what ``state`` has of ``tensors``, and says how much that is."""
+    for key in state.keys() & tensors.keys():
+        state[key].copy_(tensors[key])
+    wanted = [key for key in state if not is_counter(key)]
+    new = sorted(key for key in wanted if key not in tensors)
+    return f'{name}: {len(wanted) - len(new)} of {len(wanted)} tensors loaded' + (
+        f', new: {", ".join(new)}' if new else ''
+    )
+
+
+_PIECE = re.compile(r'-?\d{5}-of-\d{5}')
+
+
+def check_kind_of_file(path: str) -> None:
+    """Raises SettingsError for what is recognised by its name as no single file of weights."""
+    name = os.path.basename(path)
+    if os.path.isdir(path):
+        inside = _weights_in(os.listdir(path))
         raise SettingsError(
-            'the checkpoint does not fit the model; depth and widths must be those '
-            'of pre-training:\n  ' + '\n  '.join(problems)
+            f'{path} is a folder; give the file of weights in it'
+            + (f', such as {os.path.join(path, inside)}' if inside else '')
         )
-    for state in places.values():
-        for key in state.keys() & trunk.keys():
-            state[key].copy_(trunk[key])
-    return lines
+    if _PIECE.search(name) or name.endswith('.index.json'):
+        raise SettingsError(
+            f'{path} is a piece of a model that is spread over several files; join them into one '
+            'state dict, and give that file'
+        )
+
+
+def _weights_in(names: Iterable[str]) -> Optional[str]:
+    weights = [n for n in names if re.search(r'\.(pth|pt|pth\.tar|ckpt|bin|safetensors|pkl)$', n)]
+    return min(weights, default=None)

@@ -35,6 +35,7 @@ from plrc_plugin.engine.resuming import (
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
+from plrc_plugin.transfer.hooks import LoadTrunk
 
 __all__ = ['PretrainRunner', 'init_processes_without_gpu', 'readable_errors']
 
@@ -154,6 +155,12 @@ class PretrainRunner(Runner):
                 'device_ids': None,
             }  # mmengine's default names a GPU
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
+        """The hooks of the config, and the one that reads ``pretrained`` if it is not there."""
+        super().register_hooks(default_hooks, custom_hooks)
+        if not any(isinstance(hook, LoadTrunk) for hook in self.hooks):
+            self.register_hook(LoadTrunk())
 
     def build_train_loop(self, loop):
         with readable_errors('train_cfg or train_dataloader', loop, self._train_dataloader):

@@ -13,6 +13,7 @@ from plrc_plugin.models.pooled_regions import RegionContrast
 from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import cell_features, last_map, read_points
 from plrc_plugin.models.region_contrast import RegionContrastBase
+from plrc_plugin.models.timm_trunk import TimmTrunk
 from plrc_plugin.models.view_batch import EncodedView, ViewBatch
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.registry import STRATEGIES
@@ -30,6 +31,7 @@ __all__ = [
     'RegionContrast',
     'RegionContrastBase',
     'ResNet',
+    'TimmTrunk',
     'TorchvisionTrunk',
     'ViewBatch',
     'ViewsPreprocessor',

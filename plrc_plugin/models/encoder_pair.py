@@ -13,6 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.start import ensure_start, refuse_init_cfg
 from plrc_plugin.errors import (
     NonFiniteLossError,
     SettingsError,
@@ -24,6 +25,7 @@ from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import last_map
 from plrc_plugin.models.shuffled_batch import draw_order, redistribute
 from plrc_plugin.models.view_batch import ViewBatch
+from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.registry import MODELS
 
 UNNOTICED_STEPS = 100  # a loss scaler that starts far too high skips some dozens of steps
@@ -75,6 +77,7 @@ class EncoderPair(BaseModel):
     ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
         check_positive_integers(type(self).__name__, embedding_dim=embedding_dim)
+        refuse_init_cfg(init_cfg, backbone)
         check_shares(type(self).__name__, momentum=momentum)
         self.embedding_dim = embedding_dim
         self.momentum = momentum
@@ -87,6 +90,8 @@ class EncoderPair(BaseModel):
         self._flushes = 0  # calls of _finish_last_step that are settled
         self._forget_steps()
         self.backbone = MODELS.build(backbone)
+        if isinstance(self.data_preprocessor, ViewsPreprocessor):
+            self.data_preprocessor.follow(self.backbone)
         self.channels, self.stride = _probe(self.backbone)
         self.projector = self.make_projector()
         self.add_momentum_copy('backbone')
@@ -108,6 +113,7 @@ class EncoderPair(BaseModel):
         super().init_weights()
         for name in self._averaged:
             getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
+        ensure_start(self)
 
     def forward(
         self,
@@ -309,9 +315,9 @@ def spread(embeddings: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _probe(backbone: nn.Module, size: int = 128) -> tuple[int, int]:
+def _probe(backbone: nn.Module) -> tuple[int, int]:
     """Channels and stride of a backbone's last map."""
-    training = backbone.training
+    training, size = backbone.training, getattr(backbone, 'probe_size', 128)
     backbone.eval()  # mmdet's returns None
     features = last_map(backbone(torch.zeros(1, 3, size, size)))
     backbone.train(training)

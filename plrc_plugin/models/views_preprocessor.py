@@ -5,8 +5,10 @@ from typing import Optional
 
 import torch
 from mmengine.model import BaseDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.input_style import InputStyle
+from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
@@ -20,21 +22,38 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     with ``TwoViews(photometric='device')``, they are augmented.
 
     Args:
-        mean (Sequence[float]): of R, G, B in [0, 255]. Defaults to ImageNet's.
-        std (Sequence[float]): likewise.
+        mean (Sequence[float], optional): of the channels in [0, 255], in their order. Defaults to
+            what the trunk expects, where it says so as ``TimmTrunk`` does, and else to ImageNet's.
+        std (Sequence[float], optional): likewise.
         channels_last (bool): memory format of the images. Defaults to False.
+        order (str): of the channels that the trunk gets, 'RGB' or 'BGR'. Defaults to 'RGB'.
     """
 
     def __init__(
         self,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        mean: Optional[Sequence[float]] = None,
+        std: Optional[Sequence[float]] = None,
         channels_last: bool = False,
+        order: str = 'RGB',
     ):
         super().__init__(non_blocking=True)
-        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+        if order not in ('RGB', 'BGR'):
+            raise SettingsError(f"ViewsPreprocessor: order must be 'RGB' or 'BGR', got {order!r}")
+        self.order = order
+        self._given = mean is not None or std is not None
+        self._set(InputStyle().mean if mean is None else mean, 'mean')
+        self._set(InputStyle().std if std is None else std, 'std')
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def _set(self, values: Sequence[float], name: str) -> None:
+        self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def follow(self, trunk: nn.Module) -> None:
+        """Takes the normalisation that the trunk expects, unless one was given."""
+        style = getattr(trunk, 'input_style', None)
+        if style is not None and not self._given:
+            self._set(style.mean, 'mean')
+            self._set(style.std, 'std')
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """``pixels`` (B, H, W, 3) uint8 become ``image`` (B, 3, H, W) float32, normalised."""
@@ -51,4 +70,6 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         if augmentation is not None:
             images = augment(images, augmentation).contiguous(memory_format=self.memory_format)
+        if self.order == 'BGR':
+            images = images.flip(1)
         return images.sub_(self.mean).div_(self.std)

@@ -9,6 +9,12 @@ from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from plrc_plugin.checkpoints.safe_reading import damage_of
+from plrc_plugin.checkpoints.start import (
+    SCRATCH,
+    check_whole,
+    is_encoder_pair,
+    start_encoders,
+)
 from plrc_plugin.checkpoints.trunk import load_trunk, read_trunk
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
@@ -17,15 +23,19 @@ from plrc_plugin.wrapped_models import bare_model
 
 @HOOKS.register_module()
 class LoadTrunk(Hook):
-    """Start fine-tuning from the config's one setting ``pretrained``.
+    """Start from the config's one setting ``pretrained``, in pre-training and in fine-tuning.
 
     ``pretrained`` is a checkpoint that :func:`plrc_plugin.transfer.read_trunk` understands, or
-    'scratch'. A resumed run keeps the weights that it has loaded.
+    'scratch'. A resumed run keeps the weights that it has loaded. In pre-training, where None
+    stands for 'scratch', the trunk fills both encoders, and ``pretrained_parts`` may name further
+    modules of the model (such as ``projector`` or ``queue``) that a checkpoint of PLRC fills, or be
+    'all'.
 
     Raises:
-        SettingsError: if ``pretrained`` is not set, or its trunk does not fit the model; if
-            ``load_from`` is set, which would leave res5 of a C4 detector untrained; if the
-            checkpoint to resume from is damaged, or holds what could run code.
+        SettingsError: if fine-tuning has no ``pretrained``; if the trunk does not fit the model; if
+            ``load_from`` is set to less than a whole checkpoint of pre-training (in fine-tuning to
+            anything: it would leave res5 of a C4 detector untrained); if the checkpoint to resume
+            fine-tuning from is damaged, or holds what could run code.
     """
 
     def __init__(self) -> None:
@@ -33,39 +43,45 @@ class LoadTrunk(Hook):
 
     def before_run(self, runner: Runner) -> None:
         path = runner._load_from
-        if path is not None and not runner._resume:
+        if path is None or is_encoder_pair(bare_model(runner.model)):
+            return
+        if not runner._resume:
             raise SettingsError(
                 f'load_from={path} fills the backbone alone and ignores what does not '
                 'fit: set pretrained instead. To start from a whole detector, leave '
                 'LoadTrunk out of custom_hooks'
             )
-        damage = damage_of(path) if path is not None else None
+        damage = damage_of(path)
         if damage is not None:
             raise SettingsError(f'resume from {path}: {damage}')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        model = bare_model(runner.model)
+        if not runner._resume and is_encoder_pair(model):
+            check_whole(model, checkpoint, runner._load_from)
         self._resumed = True
 
     def before_train(self, runner: Runner) -> None:
-        path = runner.cfg.get('pretrained')
+        model, path = bare_model(runner.model), runner.cfg.get('pretrained')
         if self._resumed:
-            print_log(f'pretrained={path} not read: a checkpoint of this run is loaded', 'current')
+            model.started_from = runner._load_from or 'its own checkpoint'
+            if path:
+                print_log(
+                    f'pretrained={path} not read: a checkpoint of this run is loaded', 'current'
+                )
+        elif is_encoder_pair(model):
+            start_encoders(model, path, runner.cfg.get('pretrained_parts'))
         elif not path:
             raise SettingsError(
                 'pretrained is not set: give --cfg-options pretrained=<checkpoint>, '
                 'or pretrained=scratch to start from random weights'
             )
-        elif path == 'scratch':
+        elif path == SCRATCH:
             print_log('pretrained=scratch: the trunk starts from random weights', 'current')
         else:
-            trunk, prefix = read_trunk(path)
+            trunk, prefix = read_trunk(path, like=model.backbone.state_dict())
             print_log(
-                '\n  '.join(
-                    [
-                        f'trunk of {path} (under {prefix!r}):',
-                        *load_trunk(bare_model(runner.model), trunk),
-                    ]
-                ),
+                '\n  '.join([f'trunk of {path} (under {prefix!r}):', *load_trunk(model, trunk)]),
                 'current',
             )
 

@@ -1,0 +1,224 @@
+"""What weights expect of images: normalisation, the order of channels, the stride's place."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from plrc_plugin.errors import SettingsError
+
+
+class InputStyle(NamedTuple):
+    """The input that a trunk was trained with.
+
+    Attributes:
+        mean: of the three channels, pixels in [0, 255], in their order.
+        std: likewise.
+        order: 'RGB' or 'BGR'.
+        stride_on: '3x3' or '1x1', the convolution of a bottleneck that has its stride.
+    """
+
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    order: str = 'RGB'
+    stride_on: str = '3x3'
+
+    def __str__(self) -> str:
+        mean, std = (
+            '[' + ', '.join(f'{v:.6g}' for v in values) + ']' for values in (self.mean, self.std)
+        )
+        return f'{self.order}, mean {mean}, std {std}'
+
+
+STYLES = dict(
+    imagenet=InputStyle(),
+    half=InputStyle((127.5,) * 3, (127.5,) * 3),
+    caffe=InputStyle((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), 'BGR', '1x1'),
+)
+# Where a checkpoint keeps it, beside what else mmengine writes under ``meta``.
+META_KEY = 'input_style'
+
+
+def as_style(owner: str, given: Union[str, Mapping, InputStyle]) -> InputStyle:
+    """A style of its name in :data:`STYLES` or of its fields.
+
+    Raises:
+        SettingsError: naming ``owner``, if it is none.
+    """
+    if isinstance(given, InputStyle):
+        return given
+    try:
+        if isinstance(given, str):
+            return STYLES[given]
+        style = InputStyle(**given)
+        mean, std = (tuple(float(value) for value in values) for values in style[:2])
+        if len(mean) == len(std) and style.order in ('RGB', 'BGR') and min(std) > 0:
+            return style._replace(mean=mean, std=std)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise SettingsError(
+        f'{owner} must be one of {", ".join(STYLES)}, or dict(mean=..., std=..., order=...) for '
+        f'pixels in [0, 255], got {given!r}'
+    )
+
+
+def style_told(path: str, checkpoint: Mapping[str, Any], style_name: str) -> Optional[InputStyle]:
+    """The style that a file tells: by what this package wrote in it, by the pixel statistics of
+    detectron2's models, by timm's ``config.json`` beside it, by its layout or by its name.
+
+    Args:
+        path: the file.
+        checkpoint: its content.
+        style_name: of its layout, or ''.
+
+    Returns:
+        None if the file does not tell.
+    """
+    told = _meta(path, checkpoint).get(META_KEY)
+    if told is not None:
+        return as_style(f'{META_KEY} of {path}', told)
+    state = checkpoint.get('model', checkpoint)
+    if isinstance(state, Mapping) and 'pixel_mean' in state and 'pixel_std' in state:
+        mean, std = (
+            tuple(torch.as_tensor(state[name]).flatten().tolist())
+            for name in ('pixel_mean', 'pixel_std')
+        )
+        # detectron2 reads images as BGR unless told otherwise; the means of red are the largest.
+        bgr = mean[0] < mean[-1]
+        return InputStyle(mean, std, 'BGR' if bgr else 'RGB', '1x1' if max(std) == 1 else '3x3')
+    timm = _timm_config(path)
+    if timm is not None:
+        return timm
+    if style_name:
+        return STYLES[style_name]
+    return STYLES['caffe'] if re.search(r'caffe|msra', os.path.basename(path)) else None
+
+
+def _meta(path: str, checkpoint: Mapping[str, Any]) -> Mapping:
+    if path.endswith('.safetensors'):
+        from safetensors import safe_open
+
+        with safe_open(path, 'pt') as file:
+            text = (file.metadata() or {}).get(META_KEY)
+        return {META_KEY: json.loads(text)} if text else {}
+    meta = checkpoint.get('meta')
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _timm_config(path: str) -> Optional[InputStyle]:
+    """Of the folder that timm downloads: ``config.json`` stands beside the weights."""
+    file = os.path.join(os.path.dirname(path), 'config.json')
+    if not os.path.isfile(file):
+        return None
+    try:
+        with open(file) as text:
+            config = json.load(text)['pretrained_cfg']
+        return InputStyle(
+            tuple(255 * value for value in config['mean']),
+            tuple(255 * value for value in config['std']),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def style_of_model(model: nn.Module) -> Optional[InputStyle]:
+    """What a model gives to its backbone, as its ``data_preprocessor`` and its strides say; None if
+    they cannot be read."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
+    order = getattr(preprocessor, 'order', None)
+    if order is None:  # mmengine's, which gets BGR from OpenMMLab's readers of images
+        converts = ('_channel_conversion', 'channel_conversion')
+        found = [getattr(preprocessor, n) for n in converts if hasattr(preprocessor, n)]
+        if not found:
+            return None
+        order = 'RGB' if found[0] else 'BGR'
+    if getattr(preprocessor, '_enable_normalize', True) is False:
+        mean, std = torch.zeros(3), torch.ones(3)
+    if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
+        return None
+    return InputStyle(
+        tuple(mean.flatten().tolist()),
+        tuple(std.flatten().tolist()),
+        order,
+        stride_place(model) or '3x3',
+    )
+
+
+def stride_place(model: nn.Module) -> Optional[str]:
+    """'1x1' or '3x3', the convolution that has the stride of a ResNet's bottlenecks; None without
+    such a bottleneck."""
+    for module in model.modules():
+        convs = [getattr(module, f'conv{i}', None) for i in (1, 2, 3)]
+        strides = [getattr(conv, 'stride', None) for conv in convs]
+        if all(isinstance(stride, tuple) for stride in strides):
+            if max(strides[0]) > 1 and convs[0].kernel_size == (1, 1):
+                return '1x1'
+            if max(strides[1]) > 1:
+                return '3x3'
+    return None
+
+
+def check_style(
+    path: str, told: Optional[InputStyle], assumed: InputStyle, model: nn.Module
+) -> str:
+    """Compares what weights expect with what a model gives them.
+
+    Args:
+        path: the file of the weights.
+        told: what it tells of itself, or None.
+        assumed: what its weights expect if it tells nothing.
+        model: with ``data_preprocessor``.
+
+    Returns:
+        A line that says what the weights expect, and how that is known.
+
+    Raises:
+        SettingsError: if the model gives something else.
+    """
+    expected, given = told or assumed, style_of_model(model)
+    known = 'the file says' if told else 'assumed, as the file does not say'
+    if given is None:
+        return f'input of the weights: {expected} ({known}); not compared with data_preprocessor'
+    if not _alike(expected, given):
+        raise SettingsError(
+            f'{path} expects {expected} ({known}), and model.data_preprocessor gives {given}: set '
+            f'{_remedy(expected, model)}'
+            + (
+                ''
+                if told
+                else '. If the weights do expect what the model gives, say so by '
+                f'pretrained_input="dict(mean={_short(given.mean)}, std={_short(given.std)}, '
+                f"order='{given.order}')\""
+            )
+        )
+    place = stride_place(model)
+    if place and place != expected.stride_on:
+        raise SettingsError(
+            f'{path} has the stride of its bottlenecks on the {expected.stride_on} convolution '
+            f'({known}), the model on the {place}: set model.backbone.style='
+            f"{'pytorch' if expected.stride_on == '3x3' else 'caffe'} of mmdet's ResNet"
+        )
+    return f'input of the weights: {expected} ({known})'
+
+
+def _alike(a: InputStyle, b: InputStyle) -> bool:
+    """Whether the order is the same and no value differs by more than 1 of 255."""
+    return a.order == b.order and all(
+        abs(x - y) < 1 for x, y in zip((*a.mean, *a.std), (*b.mean, *b.std))
+    )
+
+
+def _short(values: tuple[float, ...]) -> list[float]:
+    return [round(value, 3) for value in values]
+
+
+def _remedy(style: InputStyle, model: nn.Module) -> str:
+    values = f'mean={_short(style.mean)}, std={_short(style.std)}'
+    if hasattr(model.data_preprocessor, 'order'):
+        return f'model.data_preprocessor to {values}, order={style.order!r}'
+    return f'model.data_preprocessor to {values}, bgr_to_rgb={style.order == "RGB"}'

@@ -1,0 +1,236 @@
+"""Layouts: where the trunk of a checkpoint lives, and what its parts are called there.
+
+A layout is one entry of :data:`LAYOUTS`, added by :func:`register_layout`, from outside the
+package too. Nothing else knows any of them: a file is recognised by trying every entry, and where
+the module to fill is known, the entry that fits it best wins.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NamedTuple, Optional
+
+from torch import Tensor
+
+
+def _as_it_is(key: str) -> str:
+    return key
+
+
+class Layout(NamedTuple):
+    """One way in which programs write a trunk.
+
+    Attributes:
+        name: whose files are so.
+        place: pattern of what stands before the names of the trunk.
+        is_mark: of a name below the place, whether it tells this layout; one such name is enough.
+        rename: from a name below the place to the trunk's own.
+        in_order: the names have nothing in common with the trunk's, and the tensors come in its
+            order.
+        style: the input that trunks of these files expect, by its name in
+            :data:`~plrc_plugin.checkpoints.input_style.STYLES`; '' if the layout does not tell.
+    """
+
+    name: str
+    place: str
+    is_mark: Callable[[str], bool] = bool
+    rename: Callable[[str], str] = _as_it_is
+    in_order: bool = False
+    style: str = ''
+
+
+class Candidate(NamedTuple):
+    """A trunk that a file may hold: its tensors, the prefix of their names, and the layout."""
+
+    tensors: dict[str, Tensor]
+    prefix: str
+    layout: Layout
+
+
+LAYOUTS: list[Layout] = []
+
+
+def register_layout(layout: Layout) -> None:
+    """Adds a layout. Where several fit a file equally, the one that was added first is taken."""
+    LAYOUTS.append(layout)
+
+
+# The modules that stand beside or behind a trunk under the same prefix, in any layout: classifiers,
+# projectors and what else only pre-training or only classification uses.
+HEADS = re.compile(
+    r'(fcs?|fcs_2|fc_norm|heads?|head_\w+|norm_head|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
+    r'|projector|predictor|prototypes|mlp_head|mask_token|decoder\w*|dino_head|ibot_head)(\.|$)'
+)
+# What training scripts put around a model's tensors, and what distribution and compilation add to
+# their names. All of it is left out of a name.
+CONTAINERS = (
+    'state_dict',
+    'model',
+    'model_state_dict',
+    'model_state',
+    'classy_state_dict',
+    'base_model',
+    'net',
+    'network',
+)
+_WRAPPERS = re.compile(r'(^|\.)((module|_orig_mod)\.)+')
+_NO_WEIGHTS = re.compile(r'optim|sched|scaler|meta$|message_hub|hyper_param|loops|callbacks')
+
+
+def flat_state(checkpoint: Mapping) -> dict[str, Tensor]:
+    """All tensors of a checkpoint under one name each.
+
+    Nested dictionaries give names with dots, such as ``teacher.backbone.conv1.weight``. Containers,
+    wrappers and the state of optimisers are left out.
+    """
+    found: dict[str, Tensor] = {}
+
+    def walk(content: Mapping, prefix: str) -> None:
+        for key, value in content.items():
+            if not isinstance(key, str):
+                continue
+            if isinstance(value, Mapping):
+                if not _NO_WEIGHTS.match(key):
+                    walk(value, prefix if key in CONTAINERS else f'{prefix}{key}.')
+            elif isinstance(value, Tensor):
+                found.setdefault(_WRAPPERS.sub(r'\1', f'{prefix}{key}'), value)
+
+    walk(checkpoint, '')
+    return found
+
+
+def candidates(
+    state: Mapping[str, Tensor], like: Collection[str] = (), prefix: Optional[str] = None
+) -> Iterator[Candidate]:
+    """Every trunk that ``state`` may hold, without its heads, the most likely one first.
+
+    Args:
+        state: as of :func:`flat_state`.
+        like: names of the module to fill. If given, every place where most of them stand is tried
+            too, whatever it is called.
+        prefix: the only place to look at.
+    """
+    seen = set()
+    for layout in LAYOUTS:
+        for place in dict.fromkeys(_places(state, layout.place) if prefix is None else [prefix]):
+            below = {k[len(place) :]: v for k, v in state.items() if k.startswith(place)}
+            if (place, layout.rename) in seen or not any(map(layout.is_mark, below)):
+                continue
+            seen.add((place, layout.rename))
+            # Heads that the module itself has, as far as names tell, are no heads.
+            roots = {name.partition('.')[0] for name in like}
+            yield Candidate(
+                {
+                    layout.rename(key): value
+                    for key, value in below.items()
+                    if not HEADS.match(key) or key.partition('.')[0] in roots
+                },
+                place,
+                layout,
+            )
+    if prefix is None:
+        for place in _places_of(state, like):
+            if (place, _as_it_is) not in seen:
+                below = {k[len(place) :]: v for k, v in state.items() if k.startswith(place)}
+                yield Candidate(below, place, Layout('its names', re.escape(place)))
+
+
+def _places(state: Mapping[str, Tensor], pattern: str) -> list[str]:
+    starts = (re.match(pattern, key) for key in state)
+    return [start.group() for start in starts if start]
+
+
+def _places_of(state: Mapping[str, Tensor], names: Collection[str]) -> list[str]:
+    """Prefixes under which the first three of ``names`` stand."""
+    first = list(names)[:3]
+    if not first:
+        return []
+    prefixes = [key[: -len(first[0])] for key in state if ('.' + key).endswith('.' + first[0])]
+    return [p for p in prefixes if all(p + name in state for name in first)]
+
+
+def _detectron2(key: str) -> str:
+    """``res2.0.shortcut.norm.bias`` -> ``layer1.0.downsample.1.bias``."""
+    key = re.sub(r'^stem\.', '', key)
+    key = re.sub(r'^res(\d)', lambda found: f'layer{int(found[1]) - 1}', key)
+    key = re.sub(r'shortcut\.norm', 'downsample.1', key)
+    key = re.sub(r'shortcut\.', 'downsample.0.', key)
+    return re.sub(r'conv(\d)\.norm', r'bn\1', key)
+
+
+_CAFFE2_PARTS = {
+    'branch1': 'downsample.0',
+    'branch1_bn': 'downsample.1',
+    **{f'branch2{letter}': f'conv{i}' for i, letter in enumerate('abc', 1)},
+    **{f'branch2{letter}_bn': f'bn{i}' for i, letter in enumerate('abc', 1)},
+}
+_CAFFE2_TENSORS = dict(w='weight', s='weight', b='bias', rm='running_mean', riv='running_var')
+
+
+def _caffe2(key: str) -> str:
+    """``res2_0_branch2a_bn_s`` -> ``layer1.0.bn1.weight``."""
+    stem, _, kind = key.rpartition('_')
+    kind = _CAFFE2_TENSORS.get(kind, kind)
+    if stem in ('conv1', 'res_conv1_bn'):
+        return f'{"conv1" if stem == "conv1" else "bn1"}.{kind}'
+    found = re.fullmatch(r'res(\d)_(\d+)_(\w+)', stem)
+    if not found or found[3] not in _CAFFE2_PARTS:
+        return key
+    return f'layer{int(found[1]) - 1}.{found[2]}.{_CAFFE2_PARTS[found[3]]}.{kind}'
+
+
+_CHILDREN_OF_RESNET = {'0': 'conv1', '1': 'bn1', **{str(i + 3): f'layer{i}' for i in range(1, 5)}}
+
+
+def _children_of_resnet(key: str) -> str:
+    """``4.0.conv1.weight`` -> ``layer1.0.conv1.weight``."""
+    index, _, rest = key.partition('.')
+    return f'{_CHILDREN_OF_RESNET.get(index, index)}.{rest}'
+
+
+def _is_child_of_resnet(key: str) -> bool:
+    return re.match(r'4\.0\.conv1\.', key) is not None
+
+
+def _is_detectron2(key: str) -> bool:
+    return re.match(r'res[2-5]\.0\.', key) is not None
+
+
+def _is_first_of_a_trunk(key: str) -> bool:
+    return re.match(r'(conv1|conv_stem|stem|patch_embed|features)\.|cls_token$', key) is not None
+
+
+for _layout in (
+    Layout("the authors' PLRC", r'encoder_q\.enc\.'),
+    Layout('detectron2', r'backbone\.bottom_up\.|backbone\.', _is_detectron2, _detectron2),
+    Layout('detectron2', '', _is_detectron2, _detectron2),
+    Layout(
+        "Detectron's Caffe2 models",
+        '',
+        lambda key: key.startswith('res2_0_branch'),
+        _caffe2,
+        style='caffe',
+    ),
+    Layout(
+        'lightly, a ResNet as nn.Sequential',
+        r'(backbone|model\.backbone|student_backbone|teacher_backbone)\.',
+        _is_child_of_resnet,
+        _children_of_resnet,
+    ),
+    Layout('a ResNet as nn.Sequential', '', _is_child_of_resnet, _children_of_resnet),
+    Layout('DINO, its teacher', r'teacher\.backbone\.'),
+    Layout('DINO, its student', r'student\.backbone\.'),
+    Layout('lightly, DINO', r'teacher_backbone\.'),
+    Layout('lightly-train', r'(\w+\.)*wrapped_model\.(_model\.|model\.)?'),
+    Layout('PLRC, mmdet, mmseg, mmpretrain, solo-learn, lightly', r'backbone\.'),
+    Layout('VISSL', r'(trunk\.)?_feature_blocks\.'),
+    Layout('VISSL', r'trunk\.(base_model\.)?'),
+    Layout('DenseCL, MMSelfSup', r'encoder_q\.0\.'),
+    Layout('MoCo v1 and v2', r'encoder_q\.'),
+    Layout('MoCo v3', r'base_encoder\.'),
+    Layout('BYOL', r'online_(encoder|network|backbone)\.'),
+    Layout('PixPro, SimSiam, solo-learn', r'encoder\.', _is_first_of_a_trunk),
+    Layout("timm's training, its average", r'(state_dict|model)_ema\.'),
+    Layout('efficientnet_pytorch', '', lambda key: key.startswith('_conv_stem.'), in_order=True),
+    Layout('bare (torchvision, timm, mmdet, SwAV, DINO, ...)', ''),
+):
+    register_layout(_layout)

@@ -1,0 +1,141 @@
+"""Whether tensors fit a module, and a short answer where they do not."""
+
+import re
+from collections.abc import Mapping
+from typing import Optional
+
+from torch import Tensor
+
+from plrc_plugin.errors import SettingsError
+
+SHOWN = 5  # lines of a list
+
+
+def is_counter(key: str) -> bool:
+    """A step counter of batch normalisation: old checkpoints lack it, nothing computes with it."""
+    return key.endswith('num_batches_tracked')
+
+
+def check_values(path: str, state: Mapping[str, Tensor]) -> None:
+    """Raises SettingsError for tensors that are no numbers of full precision.
+
+    Args:
+        path: the file.
+        state: its tensors.
+    """
+    for key, value in state.items():
+        if value.is_quantized or (not value.is_floating_point() and value.dim() > 1):
+            if re.search(r'(index|coords|mask|queue\w*|ids)$', key):
+                continue
+            raise SettingsError(
+                f'{path} is quantised ({key} is {str(value.dtype)[6:]}): training needs the float32'
+                ' weights that it was made from'
+            )
+        if value.is_floating_point() and value.element_size() < 4:
+            raise SettingsError(
+                f'{path} is in half precision ({key} is {str(value.dtype)[6:]}): its weights are '
+                'rounded. Give the float32 file, or accept the rounding by `python '
+                f'tools/export_checkpoint.py {path} <new file> --to plrc --float32`'
+            )
+
+
+def check_fit(
+    path: str, places: Mapping[str, Mapping[str, Tensor]], tensors: Mapping[str, Tensor]
+) -> None:
+    """Raises SettingsError unless ``tensors`` fill every place, and each finds one.
+
+    Args:
+        path: where the tensors are from.
+        places: state dicts of the modules to fill, by their name in the model.
+        tensors: under the names of the modules.
+
+    Parts that only the model has may stay new, see :func:`new_parts`.
+    """
+    problems, used = [], set()
+    for name, state in places.items():
+        wanted = {key for key in state if not is_counter(key)}
+        matched = wanted & tensors.keys()
+        used |= matched
+        problems += [
+            f'{name}.{key}: {tuple(tensors[key].shape)} in the checkpoint, '
+            f'{tuple(state[key].shape)} in the model'
+            for key in sorted(matched)
+            if tensors[key].shape != state[key].shape
+        ]
+        # Res5 of a C4 detector is the trunk's; only the norm after it is new.
+        new = new_parts(wanted - matched, tensors) if name == 'backbone' else set()
+        problems += [
+            f'{name}.{key}: not in the checkpoint'
+            for key in sorted(wanted - matched - new)
+            if name == 'backbone' or not key.startswith('norm.')
+        ]
+    problems += [
+        f'{key}: no place in {" or ".join(places)}'
+        for key in sorted(tensors.keys() - used)
+        if not is_counter(key)
+    ]
+    if problems:
+        shown = problems[:SHOWN]
+        more = len(problems) - len(shown)
+        raise SettingsError(
+            f'{path} does not fit the model ({len(problems)} of its tensors):\n  '
+            + '\n  '.join(shown)
+            + (f'\n  and {more} more' if more else '')
+            + f'\n{advice(tensors)}'
+        )
+
+
+def new_parts(missing: set[str], tensors: Mapping[str, Tensor]) -> set[str]:
+    """Those of the ``missing`` names that belong to parts which only the model has.
+
+    Such a part is a module inside a block whose name no tensor of the checkpoint has anywhere (an
+    offset of a deformable convolution, a context block), or a norm of its own at the end of a
+    stage (Swin's ``norm0``). A block of a deeper network is none, as blocks are numbered, and
+    neither is a module that other blocks of the checkpoint have.
+    """
+    known = {part for key in tensors for part in key.split('.')}
+    new = set()
+    for key in missing:
+        modules = key.split('.')[:-1]
+        unknown = [m for m in modules if m not in known]
+        if not unknown or unknown[0].isdigit():
+            continue
+        if modules[0] != unknown[0] or re.fullmatch(r'norm\d+', unknown[0]):
+            new.add(key)
+    return new
+
+
+_DEPTHS = {
+    (False, (2, 2, 2, 2)): 18,
+    (False, (3, 4, 6, 3)): 34,
+    (True, (3, 4, 6, 3)): 50,
+    (True, (3, 4, 23, 3)): 101,
+    (True, (3, 8, 36, 3)): 152,
+}
+
+
+def resnet_of(tensors: Mapping[str, Tensor]) -> Optional[tuple[int, int]]:
+    """Depth and width of the first stage of a ResNet, read off its names and shapes."""
+    if 'layer1.0.conv1.weight' not in tensors or 'conv1.weight' not in tensors:
+        return None
+    counts = tuple(
+        len({key.split('.')[1] for key in tensors if key.startswith(f'layer{i}.')})
+        for i in range(1, 5)
+    )
+    depth = _DEPTHS.get(('layer1.0.conv3.weight' in tensors, counts))
+    return (depth, len(tensors['conv1.weight'])) if depth else None
+
+
+def advice(tensors: Mapping[str, Tensor]) -> str:
+    """What the checkpoint holds, and the model that it would fit."""
+    resnet = resnet_of(tensors)
+    if resnet:
+        depth, width = resnet
+        return (
+            f'The checkpoint holds a ResNet-{depth} of width {width}: '
+            f'model.backbone.depth={depth} model.backbone.base_channels={width} would fit'
+        )
+    return (
+        'Depth and widths must be those of the checkpoint, whose tensors begin with '
+        f'{", ".join(list(tensors)[:3])}'
+    )

@@ -1,0 +1,182 @@
+"""Trunks of timm, which is an extra: nothing here imports it before a config asks for one."""
+
+from types import MethodType, ModuleType
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from plrc_plugin.checkpoints.input_style import InputStyle
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+def TimmTrunk(
+    name: str, output_stride: Optional[int] = None, drop_path: float = 0.0, **kwargs: Any
+) -> nn.Module:
+    """A model of timm up to its last map, under timm's parameter names.
+
+    Convolutional and hierarchical models give the map of ``forward_features``. Plain vision
+    transformers give their normalised patch tokens as a map; class and register tokens take part
+    in the attention and are left out of it. What only classification uses is removed.
+
+    Args:
+        name: as ``timm.list_models()`` has it, e.g. 'convnext_tiny', 'vit_small_patch16_224',
+            'vit_small_patch16_dinov3' or 'tf_efficientnet_lite0'.
+        output_stride: 8 or 16 for a finer last map, of models whose stages timm can dilate.
+            Defaults to the model's own, mostly 32.
+        drop_path: rate of stochastic depth. Defaults to 0.
+        **kwargs: of timm's builder, e.g. ``img_size`` of a model of one size; not ``pretrained``.
+
+    Returns:
+        A module from images (B, 3, H, W) to a tuple of one map (B, C, h, w), with ``input_style``,
+        what the model's weights expect of images, and ``probe_size``, a side that it takes.
+
+    Raises:
+        SettingsError: if timm is missing, has no such model, or the model gives no map.
+    """
+    timm = _timm()
+    for refused in ('pretrained', 'checkpoint_path', 'features_only'):
+        if refused in kwargs:
+            raise SettingsError(
+                f'TimmTrunk: leave {refused} out; to start from weights, set pretrained=<file> in '
+                'the config, which fills both encoders'
+            )
+    if not timm.is_model(name):
+        near = timm.list_models(f'*{name.split("_")[0]}*')[:3]
+        raise SettingsError(
+            f'TimmTrunk: timm {timm.__version__} has no model {name!r}'
+            + (f'; it has {", ".join(near)}, ...' if near else '')
+        )
+    if output_stride is not None:
+        kwargs['output_stride'] = output_stride
+    if drop_path:
+        kwargs['drop_path_rate'] = drop_path
+    with torch.device('meta'):
+        options, draft = _draft(timm, name, kwargs)
+        plan = _plan(name, draft)
+    model = timm.create_model(name, **options)
+    for child in plan.unused:
+        setattr(model, child, nn.Identity())
+    model.map_options = plan.map_options
+    model.input_style = _input_style(model.pretrained_cfg)
+    model.probe_size = plan.size
+    model.is_init = True  # mmengine would call timm's init_weights once more
+    model.forward = MethodType(_checked_map, model)
+    return model
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise SettingsError(
+            "TimmTrunk needs timm: pip install 'plrc_plugin[timm]', or pip install 'timm>=1.0'"
+        ) from error
+    return timm
+
+
+# What makes models of one size take others.
+_ANY_SIZE = (dict(dynamic_img_size=True), dict(strict_img_size=False), {})
+
+
+def _draft(timm: ModuleType, name: str, kwargs: dict) -> tuple[dict, nn.Module]:
+    """The builder's arguments, and a model without memory that was made with them."""
+    message = ''
+    for extra in _ANY_SIZE:
+        options = {**extra, **kwargs}
+        try:
+            return options, timm.create_model(name, **options).eval()
+        except Exception as error:  # whatever a builder makes of what it does not know
+            message = ' '.join(str(error).split()) or type(error).__name__
+    given = ', '.join(f'{key}={value!r}' for key, value in kwargs.items())
+    raise SettingsError(
+        f'TimmTrunk: timm cannot build {name} with {given or "its own settings"}: {message[:200]}'
+    )
+
+
+class _Plan(NamedTuple):
+    """How a model gives its map.
+
+    Attributes:
+        map_options: of timm's ``forward_intermediates``; None for ``forward_features``.
+        unused: children that the map does not need.
+        size: a side of images that the model takes.
+    """
+
+    map_options: Optional[dict]
+    unused: list[str]
+    size: int
+
+
+_TOKENS_AS_MAP = dict(indices=1, stop_early=False, output_fmt='NCHW', intermediates_only=True)
+
+
+def _plan(name: str, draft: nn.Module) -> _Plan:
+    """Tries the ways in which timm's models give maps."""
+    own = draft.pretrained_cfg['input_size'][-1]
+    own = getattr(getattr(draft, 'patch_embed', None), 'img_size', None) or own
+    own = own[0] if isinstance(own, (tuple, list)) else own
+    called: set[str] = set()
+    hooks = [
+        module.register_forward_hook(lambda *_, path=path: called.add(path.partition('.')[0]))
+        for path, module in draft.named_modules()
+    ]
+    for size in (128, 112, own):
+        for options in (None, dict(_TOKENS_AS_MAP, norm=True), dict(_TOKENS_AS_MAP, norm=False)):
+            draft.map_options = options
+            called.clear()
+            try:
+                with torch.no_grad():
+                    (features,) = _last_map(draft, torch.zeros(2, 3, size, size))
+            except Exception:  # this way is not the model's
+                continue
+            if isinstance(features, Tensor) and features.dim() == 4:
+                for hook in hooks:
+                    hook.remove()
+                unused = [
+                    child
+                    for child, module in draft.named_children()
+                    if child not in called and any(True for _ in module.parameters())
+                ]
+                return _Plan(options, unused, size)
+    raise SettingsError(
+        f'TimmTrunk: {name} gives no last map: choose a convolutional or hierarchical model, or a '
+        'vision transformer'
+    )
+
+
+def _last_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
+    """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w)."""
+    if model.map_options is not None:
+        return (model.forward_intermediates(images, **model.map_options)[-1],)
+    features = model.forward_features(images)
+    if features.dim() != 4:
+        raise ValueError('tokens, or several outputs')
+    if getattr(model, 'output_fmt', 'NCHW') == 'NHWC':
+        features = features.permute(0, 3, 1, 2)
+    return (features,)
+
+
+def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
+    """:func:`_last_map`; a size of images that the model cannot take is named."""
+    try:
+        return _last_map(model, images)
+    except (AssertionError, RuntimeError) as error:
+        sides, known = tuple(images.shape[2:]), (model.probe_size,) * 2
+        if sides == known:
+            raise
+        raise SettingsError(
+            f'TimmTrunk: the model does not take images of {sides[0]} x {sides[1]} '
+            f'({" ".join(str(error).split())[:120]}): set the size of TwoViews to a multiple of its '
+            f'patches, or img_size of the backbone; it takes {known[0]} x {known[1]}'
+        ) from error
+
+
+def _input_style(data_config: dict) -> InputStyle:
+    """Of timm's data config, whose values are for pixels in [0, 1]."""
+    return InputStyle(
+        tuple(255 * value for value in data_config['mean']),
+        tuple(255 * value for value in data_config['std']),
+    )
