@@ -14,7 +14,6 @@ default_hooks = dict(
 # The weights to start from: a checkpoint of any framework, or None for random ones. docs/weights.md
 pretrained = None
 custom_hooks = [
-    dict(type='plrc_plugin.LoadTrunk'),
     dict(type='plrc_plugin.CheckSettingsHook'),
     dict(type='plrc_plugin.SkippedImagesHook', max_share=0.01),
     dict(type='plrc_plugin.CollapseHook'),  # action='stop' ends the run
