@@ -24,22 +24,18 @@ from plrc_plugin.models.key_queue import KeyQueue
 from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import last_map
 from plrc_plugin.models.shuffled_batch import draw_order, redistribute
+from plrc_plugin.models.step_watch import MOST_UNSETTLED, StepWatch
 from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.registry import MODELS
-
-UNNOTICED_STEPS = 100  # a loss scaler that starts far too high skips some dozens of steps
-MOST_UNSETTLED = 16  # steps of which a loop that never fetches losses leaves the host in the dark
 
 
 class EncoderPair(BaseModel):
     """Encoder f^E, momentum encoder f^M, and when the latter moves. Subclasses define the loss.
 
-    An optimiser step is noticed by what it does: the weights of the projector's last layer are not
-    those of the last forward. This holds in every training loop, for every optimiser, whether or
-    not something is compiled, and while gradients are accumulated or a loss scaler skips a step. It
-    needs no hook, and the comparison stays on the device. The first forward or ``state_dict`` after
-    a step moves the momentum encoder and the queues, once.
+    An optimiser step is noticed by what it does: the weights of the projector's last layer change,
+    see :class:`~plrc_plugin.models.step_watch.StepWatch`. The first forward or ``state_dict`` after
+    a step moves the momentum encoder and the queues, once. This holds in every training loop.
 
     Args:
         backbone (dict): config of the trunk, of any registry scope; of its outputs the last map is
@@ -61,8 +57,8 @@ class EncoderPair(BaseModel):
         epoch (int): of the batch that is being trained on.
 
     Raises:
-        SettingsError: if a setting cannot work; after :data:`UNNOTICED_STEPS` iterations that
-            changed no weight.
+        SettingsError: if a setting cannot work; in training, if a hundred iterations have changed
+            no weight.
     """
 
     def __init__(
@@ -85,10 +81,7 @@ class EncoderPair(BaseModel):
         self.symmetric = symmetric
         self.epoch = 0
         self._averaged: list[str] = []
-        self._unsettled: list[Tensor] = []  # () bool of each call of _finish_last_step
-        self._forwards_before: list[int] = []  # forwards before each of them
-        self._flushes = 0  # calls of _finish_last_step that are settled
-        self._forget_steps()
+        self._steps = StepWatch()
         self.backbone = MODELS.build(backbone)
         if isinstance(self.data_preprocessor, ViewsPreprocessor):
             self.data_preprocessor.follow(self.backbone)
@@ -138,15 +131,13 @@ class EncoderPair(BaseModel):
         if mode == 'loss':
             query, key = ViewBatch.of(query), ViewBatch.of(key)
             self.epoch = _epoch_of_the_loop() if epoch is None else epoch
-            self._count_iteration()
+            self._steps.before_forward(self._last_layer())
             self._finish_last_step()
             losses = self.loss(query, key)
             if self.symmetric:
                 exchanged = self.loss(key, query)
                 losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
-            self._forwards += 1
-            if losses['loss'].requires_grad:
-                losses['loss'].register_hook(self._note_backward)
+            self._steps.after_forward(losses['loss'])
             return losses
         if mode == 'tensor':
             return self.encode(ViewBatch.of(query).image)
@@ -189,8 +180,7 @@ class EncoderPair(BaseModel):
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._settle([False] * len(self._unsettled))
-        self._forget_steps()
+        self._steps.forget()
         self.discard_keys()
 
     @property
@@ -198,8 +188,8 @@ class EncoderPair(BaseModel):
         """Whether the optimiser has stepped since the last forward: while gradients are accumulated
         or a step was skipped, there is something that no checkpoint holds. The host waits."""
         self._finish_last_step()
-        self._settle(torch.stack(self._unsettled).tolist())
-        return self._finished == self._forwards
+        self._settle(torch.stack(self._steps.unsettled).tolist())
+        return self._steps.is_finished
 
     def discard_keys(self) -> None:
         """Forgets the keys of steps that will not be finished."""
@@ -210,9 +200,9 @@ class EncoderPair(BaseModel):
     def _finish_last_step(self) -> None:
         """Moves the momentum encoder and the queues where the optimiser has stepped since the last
         call. The host does not learn whether it has, until ``parse_losses`` fetches it."""
-        if len(self._unsettled) > MOST_UNSETTLED:
-            self._settle(torch.stack(self._unsettled).tolist())
-        stepped = self._changed()
+        if len(self._steps.unsettled) >= MOST_UNSETTLED:
+            self._settle(torch.stack(self._steps.unsettled).tolist())
+        stepped = self._steps.look(self._last_layer())
         weight = (1 - self.momentum) * stepped
         for name in self._averaged:
             average = list(getattr(self, f'momentum_{name}').parameters())
@@ -221,38 +211,12 @@ class EncoderPair(BaseModel):
                 torch._foreach_lerp_(average, online, [weight.to(p.dtype) for p in average])
         for queue in self._queues():
             queue.flush(stepped)
-        self._unsettled.append(stepped)
-        self._forwards_before.append(self._forwards)
 
-    def _settle(self, stepped: list) -> None:
-        """Takes note of what ``_finish_last_step`` has found, of each call since the last time.
-
-        Raises:
-            SettingsError: if too many iterations have changed no weight.
-        """
-        first = self._flushes
-        self._flushes += len(stepped)
-        for flush, (noticed, forwards) in enumerate(zip(stepped, self._forwards_before), first):
-            if noticed:
-                self._finished, self._unnoticed = forwards, 0
-                for queue in self._queues():
-                    queue.settle(flush)
-        self._unsettled.clear()
-        self._forwards_before.clear()
-        if self._unnoticed >= UNNOTICED_STEPS:
-            raise SettingsError(
-                f'{UNNOTICED_STEPS} iterations have not changed the weights of the projector, so '
-                'that the momentum encoder and the queue stand still: give the optimiser the '
-                'parameters of this model, and a learning rate above 0'
-            )
-
-    def _changed(self) -> Tensor:
-        """() bool: whether the last layer differs from what it was at the last call."""
-        layer = [parameter.detach() for parameter in self._last_layer()]
-        seen, self._seen = self._seen, [parameter.clone() for parameter in layer]
-        if not seen or seen[0].device != layer[0].device:  # the first call, or the model has moved
-            return torch.zeros((), dtype=torch.bool, device=next(self.parameters()).device)
-        return torch.stack([(now != then).any() for now, then in zip(layer, seen)]).any()
+    def _settle(self, found: list) -> None:
+        """Takes note of what each look for a step has found since the last time."""
+        for step in self._steps.settle(found):
+            for queue in self._queues():
+                queue.settle(step)
 
     def _last_layer(self) -> list[nn.Parameter]:
         """Weight and bias of the last layer of the encoder that learns."""
@@ -267,21 +231,6 @@ class EncoderPair(BaseModel):
     def _queues(self) -> Iterator[KeyQueue]:
         return (child for child in self.children() if isinstance(child, KeyQueue))
 
-    def _count_iteration(self) -> None:
-        """Counts an iteration that is over: its gradients were made, and then cleared."""
-        if self._went_backward and all(p.grad is None for p in self._last_layer()):
-            self._unnoticed += 1
-            self._went_backward = False
-
-    def _note_backward(self, gradient: Tensor) -> None:
-        self._went_backward = True
-
-    def _forget_steps(self) -> None:
-        self._seen: list[Tensor] = []  # the last layer at the last call of _finish_last_step
-        self._forwards = self._finished = 0  # forwards, and those whose step was noticed
-        self._went_backward = False
-        self._unnoticed = 0  # iterations since the last step
-
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The total to optimise, and everything to log, averaged over the ranks.
 
@@ -294,7 +243,8 @@ class EncoderPair(BaseModel):
         logged = torch.stack([value.detach().float() for value in losses.values()])
         if get_world_size() > 1:
             all_reduce(logged, op='mean')
-        fetched = torch.cat([logged, *(x.to(logged).view(1) for x in self._unsettled)]).tolist()
+        looks = [look.to(logged).view(1) for look in self._steps.unsettled]
+        fetched = torch.cat([logged, *looks]).tolist()
         self._settle(fetched[len(losses) :])
         numbers = OrderedDict(zip(losses, fetched))
         broken = [name for name, value in numbers.items() if not math.isfinite(value)]

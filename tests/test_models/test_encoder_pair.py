@@ -9,7 +9,7 @@ from torch import nn
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models import MomentumContrast, PixPro, ViewBatch
-from plrc_plugin.models.encoder_pair import MOST_UNSETTLED, UNNOTICED_STEPS
+from plrc_plugin.models.step_watch import MOST_UNSETTLED, UNNOTICED_STEPS
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 
