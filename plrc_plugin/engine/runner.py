@@ -21,6 +21,7 @@ from plrc_plugin.checkpoints.claim import (
     remove_checkpoints,
 )
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.checkpoints.start import is_encoder_pair
 from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.engine.launching import init_processes_without_gpu, prepare_launcher
 from plrc_plugin.engine.loading import check_shared_memory, guard_workers
@@ -36,6 +37,7 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 from plrc_plugin.transfer.hooks import LoadTrunk
+from plrc_plugin.wrapped_models import bare_model
 
 __all__ = ['PretrainRunner', 'init_processes_without_gpu', 'readable_errors']
 
@@ -157,9 +159,11 @@ class PretrainRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
-        """The hooks of the config, and the one that reads ``pretrained`` if it is not there."""
+        """The hooks of the config, and for a model of pre-training the one that reads
+        ``pretrained``, if it is not there."""
         super().register_hooks(default_hooks, custom_hooks)
-        if not any(isinstance(hook, LoadTrunk) for hook in self.hooks):
+        reads = any(isinstance(hook, LoadTrunk) for hook in self.hooks)
+        if is_encoder_pair(bare_model(self.model)) and not reads:
             self.register_hook(LoadTrunk())
 
     def build_train_loop(self, loop):

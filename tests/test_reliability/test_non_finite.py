@@ -125,7 +125,7 @@ def test_what_is_known_is_logged_though_the_dump_cannot_be_written(images, tmp_p
     log = next(tmp_path.rglob('*.log')).read_text()
     for text in (str(caught.value), log):
         assert 'not finite at iteration 3 (epoch 1)' in text
-        assert text.count(f'  {images}/') == 4  # the batch
+        assert text.count(f'  {images}/') >= 4  # the batch
     assert not list(tmp_path.glob('non_finite*'))
 
 

@@ -191,18 +191,18 @@ def test_damaged_checkpoint_is_passed_over(damage, images, whole, tmp_path):
 
 
 def test_named_damaged_checkpoint_is_an_error(images, tmp_path):
-    (tmp_path / 'broken.pth').write_bytes(b'PK nothing')
+    (tmp_path / 'broken.pth').write_bytes(b'PK\x03\x04 nothing')
     cfg = tiny_config(images, tmp_path, resume=True, load_from=str(tmp_path / 'broken.pth'))
     error = finish(start(cfg))
     assert error.startswith('SettingsError: resume from') and 'cut off, or no checkpoint' in error
 
 
 def test_work_dir_of_damaged_checkpoints_only_is_an_error(images, tmp_path):
-    (tmp_path / 'iter_3.pth').write_bytes(b'PK nothing')
+    (tmp_path / 'iter_3.pth').write_bytes(b'PK\x03\x04 nothing')
     error = finish(start(tiny_config(images, tmp_path, resume=True)))
     assert error.startswith('SettingsError: resume: none of the 1 checkpoints of')
     assert 'iter_3.pth: it is cut off, or no checkpoint' in error
-    assert (tmp_path / 'iter_3.pth').read_bytes() == b'PK nothing'
+    assert (tmp_path / 'iter_3.pth').read_bytes() == b'PK\x03\x04 nothing'
 
 
 def test_images_already_seen_are_not_read_again(images, tmp_path):
