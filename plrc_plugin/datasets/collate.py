@@ -1,5 +1,8 @@
 """From samples to a batch."""
 
+import os
+from hashlib import blake2b
+
 import numpy as np
 import torch
 
@@ -38,6 +41,7 @@ def _stacked(samples: list[dict], v: int) -> ViewBatch:
         pixels=torch.from_numpy(np.stack([view.pixels for view in views])),
         affine=torch.from_numpy(np.stack([view.affine for view in views]).astype(np.float32)),
         size=torch.tensor([sample['size'] for sample in samples], dtype=torch.float32),
+        image_ids=torch.tensor([_image_id(sample['img_path']) for sample in samples]),
     )
     if views[0].augmentation is not None:
         left = zip(*(view.augmentation for view in views))
@@ -53,3 +57,8 @@ def _stacked(samples: list[dict], v: int) -> ViewBatch:
             region_map=torch.stack([d.region_map for d in drawn]) if kept else None,
         )
     return batch
+
+
+def _image_id(path: str) -> int:
+    """63 bits of a hash: the same for an image in every epoch, worker and data set."""
+    return int.from_bytes(blake2b(os.fsencode(path), digest_size=8).digest(), 'big') >> 1

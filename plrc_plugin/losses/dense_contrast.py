@@ -1,5 +1,7 @@
 """DenseCL's objective (Wang et al., CVPR 2021, arXiv 2011.09157): contrast of matched positions."""
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,7 +28,12 @@ def match_positions(query_features: Tensor, key_features: Tensor) -> Tensor:
 
 @in_full_precision
 def dense_contrast(
-    queries: Tensor, keys: Tensor, matches: Tensor, negatives: Tensor, temperature: float = 0.2
+    queries: Tensor,
+    keys: Tensor,
+    matches: Tensor,
+    negatives: Tensor,
+    temperature: float = 0.2,
+    own: Optional[Tensor] = None,
 ) -> Tensor:
     """``-log( exp(r . t / T) / (exp(r . t / T) + sum_j exp(r . t_j / T)) )``, mean over positions.
 
@@ -44,7 +51,8 @@ def dense_contrast(
     matched = keys.gather(1, matches.unsqueeze(2).expand(-1, -1, keys.shape[2]))
     positive = (queries * matched).sum(2) / temperature
     everything = torch.ones(len(negatives), dtype=torch.bool, device=negatives.device)
+    image = torch.arange(len(queries), device=queries.device).repeat_interleave(queries.shape[1])
     lse = similarity_logsumexp(
-        queries.flatten(0, 1), negatives.to(queries.dtype), temperature, everything
+        queries.flatten(0, 1), negatives.to(queries.dtype), temperature, everything, own, image
     ).view_as(positive)
     return (torch.logaddexp(positive, lse) - positive).mean()

@@ -24,6 +24,7 @@ def point_region_contrast(
     temperature: float = 0.2,
     inter_image: bool = True,
     negatives: Optional[Tensor] = None,
+    own: Optional[Tensor] = None,
 ) -> Tensor:
     """Contrast of single points between regions.
 
@@ -47,6 +48,8 @@ def point_region_contrast(
             Defaults to True.
         negatives (Tensor, optional): (J, D), l2-normalised points of yet other images. Rows of
             zeros are void.
+        own (Tensor, optional): (B, J) bool, the ``negatives`` that are points of the same image
+            after all, seen earlier. The queries of the image leave them out.
 
     Returns:
         Tensor: scalar; 0, with zero gradients, if no image has a pair.
@@ -55,7 +58,7 @@ def point_region_contrast(
         Eq. 2 and the text below it.
     """
     values, counted = _contrast_per_image(
-        queries, keys, query_regions, key_regions, temperature, inter_image, negatives
+        queries, keys, query_regions, key_regions, temperature, inter_image, negatives, own
     )
     return mean_over_counted(values, counted)
 
@@ -69,6 +72,7 @@ def _contrast_per_image(
     temperature: float,
     inter_image: bool,
     negatives: Optional[Tensor],
+    own: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor]:
     """L_b (B,) and whether the image has a pair (B,)."""
     check_temperature(temperature=temperature)
@@ -81,12 +85,11 @@ def _contrast_per_image(
             counted, keys.flatten(0, 1), temperature, key_regions.flatten() >= 0
         )
         if negatives is not None:  # apart: one tensor of both would be a copy of a long queue
-            lse = torch.logaddexp(
-                lse,
-                similarity_logsumexp(
-                    counted, negatives.to(keys.dtype), temperature, negatives.any(1)
-                ),
+            image = rows // queries.shape[1]
+            further = similarity_logsumexp(
+                counted, negatives.to(keys.dtype), temperature, negatives.any(1), own, image
             )
+            lse = torch.logaddexp(lse, further)
         lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows,), lse)
         lse = lse.view_as(pairs_of_query)
     else:
@@ -146,9 +149,17 @@ class PointRegionContrast(nn.Module):
         key_regions: Tensor,
         inter_image: bool = True,
         negatives: Optional[Tensor] = None,
+        own: Optional[Tensor] = None,
     ) -> Tensor:
         return mean_over_counted_of_all_ranks(
             *_contrast_per_image(
-                queries, keys, query_regions, key_regions, self.temperature, inter_image, negatives
+                queries,
+                keys,
+                query_regions,
+                key_regions,
+                self.temperature,
+                inter_image,
+                negatives,
+                own,
             )
         )

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 # Logits held at a time are a square tile: on a CPU one that its second-level cache holds (1 MB of
 # float32), elsewhere one that fills the device (64 MB).
 TILE_OF_CPU, TILE = 512, 4096
+LEFT_OUT = -1e9  # finite, so that a batch without any valid key stays free of NaN
 
 
 class _SimilarityLogSumExp(torch.autograd.Function):
@@ -24,7 +25,13 @@ class _SimilarityLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, bias: Tensor, temperature: float
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        bias: Tensor,
+        temperature: float,
+        left_out: Optional[Tensor],
+        group: Optional[Tensor],
     ) -> Tensor:
         size = _tile_size(queries)
         tile = queries.new_empty(min(size, len(queries)), min(size, len(keys)))
@@ -35,8 +42,11 @@ class _SimilarityLogSumExp(torch.autograd.Function):
             part = queries[rows]
             peak = part.new_full((len(part), 1), -math.inf)
             total, weighted_keys = torch.zeros_like(peak), torch.zeros_like(part)
-            for some_keys, some_bias in zip(keys.split(size), bias.split(size)):
-                logits = _logits(part, some_keys, some_bias, temperature, tile)
+            for first, some_keys in zip(range(0, len(keys), size), keys.split(size)):
+                columns = slice(first, first + size)
+                logits = _logits(part, some_keys, bias[columns], temperature, tile)
+                if left_out is not None:
+                    logits.masked_fill_(left_out[:, columns][group[rows]], LEFT_OUT)
                 new_peak = torch.maximum(peak, logits.amax(1, keepdim=True))
                 weights = logits.sub_(new_peak).exp_()
                 shrink = (peak - new_peak).exp_()
@@ -47,14 +57,14 @@ class _SimilarityLogSumExp(torch.autograd.Function):
             lse[rows] = (total.log() + peak).squeeze(1)
             if mean_keys is not None:
                 mean_keys[rows] = weighted_keys.div_(total)
-        ctx.save_for_backward(queries, keys, bias, lse, mean_keys)
+        ctx.save_for_backward(queries, keys, bias, lse, mean_keys, left_out, group)
         ctx.temperature = temperature
         return lse
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_lse: Tensor) -> tuple[Optional[Tensor], ...]:
-        queries, keys, bias, lse, mean_keys = ctx.saved_tensors
+        queries, keys, bias, lse, mean_keys, left_out, group = ctx.saved_tensors
         scaled = grad_lse.unsqueeze(1) / ctx.temperature
         grad_queries = scaled * mean_keys if ctx.needs_input_grad[0] else None
         grad_keys = None
@@ -63,16 +73,16 @@ class _SimilarityLogSumExp(torch.autograd.Function):
             scaled_queries = scaled * queries
             size = _tile_size(queries)
             tile = queries.new_empty(min(size, len(queries)), min(size, len(keys)))
-            for some_keys, some_bias, grad in zip(
-                keys.split(size), bias.split(size), grad_keys.split(size)
-            ):
-                for part, part_lse, part_scaled in zip(
-                    queries.split(size), lse.split(size), scaled_queries.split(size)
-                ):
-                    logits = _logits(part, some_keys, some_bias, ctx.temperature, tile)
-                    weights = logits.sub_(part_lse.unsqueeze(1)).exp_()
-                    grad.addmm_(weights.T, part_scaled)
-        return grad_queries, grad_keys, None, None
+            for first, some_keys in zip(range(0, len(keys), size), keys.split(size)):
+                columns = slice(first, first + size)
+                for start in range(0, len(queries), size):
+                    rows = slice(start, start + size)
+                    logits = _logits(queries[rows], some_keys, bias[columns], ctx.temperature, tile)
+                    if left_out is not None:
+                        logits.masked_fill_(left_out[:, columns][group[rows]], LEFT_OUT)
+                    weights = logits.sub_(lse[rows].unsqueeze(1)).exp_()
+                    grad_keys[columns].addmm_(weights.T, scaled_queries[rows])
+        return grad_queries, grad_keys, None, None, None, None
 
 
 def _tile_size(x: Tensor) -> int:
@@ -90,7 +100,12 @@ def _logits(
 
 
 def similarity_logsumexp(
-    queries: Tensor, keys: Tensor, temperature: float, key_valid: Tensor
+    queries: Tensor,
+    keys: Tensor,
+    temperature: float,
+    key_valid: Tensor,
+    left_out: Optional[Tensor] = None,
+    group: Optional[Tensor] = None,
 ) -> Tensor:
     """``log sum_j exp(q_i . k_j / temperature)`` over the valid keys.
 
@@ -98,11 +113,13 @@ def similarity_logsumexp(
         queries (Tensor): (Q, D).
         keys (Tensor): (K, D).
         temperature (float): tau.
-        key_valid (Tensor): (K,) bool; the others are left out of the sum.
+        key_valid (Tensor): (K,) bool; the others are left out of every sum.
+        left_out (Tensor, optional): (G, K) bool, the keys that the queries of a group leave out
+            beside. Defaults to none.
+        group (Tensor, optional): (Q,) int64, the group of each query, with ``left_out``.
 
     Returns:
         Tensor: (Q,). Memory beside the inputs: one (Q, D) tensor and one tile of logits.
     """
-    # Finite, so that a batch without any valid key stays free of NaN.
-    bias = torch.where(key_valid, 0.0, -1e9).to(queries.dtype)
-    return _SimilarityLogSumExp.apply(queries, keys, bias, temperature)
+    bias = torch.where(key_valid, 0.0, LEFT_OUT).to(queries.dtype)
+    return _SimilarityLogSumExp.apply(queries, keys, bias, temperature, left_out, group)

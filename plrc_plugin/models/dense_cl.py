@@ -35,19 +35,27 @@ class DenseCL(MomentumContrast):
         self.dense_weight = dense_weight
         self.dense_projector = conv_projector(self.channels, self.embedding_dim)
         self.add_momentum_copy('dense_projector')
-        self.dense_queue = KeyQueue(len(self.queue.bank), self.embedding_dim)
+        self.dense_queue = KeyQueue(
+            len(self.queue.bank), self.embedding_dim, keeps_ids=self.mask_own_keys
+        )
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """L_m (the paper's L_q) and ``l_dense`` (L_r)."""
         features = last_map(self.backbone(query.image))
         key_features, key_vector, key_map = self.encode_key(key.image)
-        terms = self.image_terms(self.project(features, self.projector), key_vector)
+        query_vector = self.project(features, self.projector)
+        terms = self.image_terms(query_vector, key_vector, key.image_ids)
         queries = _positions(self.dense_projector(features))
         matches = match_positions(_rows(features), _rows(key_features))
         l_dense = dense_contrast(
-            queries, _positions(key_map), matches, self.dense_queue.bank, self.temperature
+            queries,
+            _positions(key_map),
+            matches,
+            self.dense_queue.bank,
+            self.temperature,
+            self.dense_queue.own(key.image_ids),
         )
-        self.dense_queue.push(F.normalize(key_map.float().mean((2, 3)), dim=1))
+        self.dense_queue.push(F.normalize(key_map.float().mean((2, 3)), dim=1), key.image_ids)
         total = (1 - self.dense_weight) * terms['l_m'] + self.dense_weight * l_dense
         return dict(loss=total, **terms, l_dense=l_dense)
 

@@ -1,5 +1,7 @@
 """MoCo v2: two encoders, their queue, and contrast of whole images."""
 
+from typing import Optional
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +21,10 @@ class MomentumContrast(EncoderPair):
         *args, **kwargs: of :class:`EncoderPair`.
         queue_size (int): K. Defaults to 65536.
         temperature (float): tau of L_m. Defaults to 0.2.
+        mask_own_keys (bool): a query's own image may still be in the queue, from an earlier epoch,
+            and would be a negative of itself. This leaves such keys out, exactly. With K keys of N
+            images it concerns a share K^2 / 2 N^2 of the queries (K <= N). Defaults to False, the
+            paper's.
 
     Attributes:
         queue (KeyQueue): keys of earlier images.
@@ -27,26 +33,39 @@ class MomentumContrast(EncoderPair):
         SettingsError: if a setting cannot work.
     """
 
-    def __init__(self, *args, queue_size: int = 65536, temperature: float = 0.2, **kwargs):
+    def __init__(
+        self,
+        *args,
+        queue_size: int = 65536,
+        temperature: float = 0.2,
+        mask_own_keys: bool = False,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         check_positive_integers(type(self).__name__, queue_size=queue_size)
         check_positive(type(self).__name__, temperature=temperature)
-        self.queue = KeyQueue(queue_size, self.embedding_dim)
+        self.mask_own_keys = mask_own_keys
+        self.queue = KeyQueue(queue_size, self.embedding_dim, keeps_ids=mask_own_keys)
         self.temperature = temperature
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """L_m alone (Eq. 1)."""
-        terms = self.image_terms(self.encode(query.image), self.encode_key(key.image))
+        maps = self.encode(query.image), self.encode_key(key.image)
+        terms = self.image_terms(*maps, key.image_ids)
         return dict(loss=terms['l_m'], **terms)
 
-    def image_terms(self, query_map: Tensor, key_map: Tensor) -> dict[str, Tensor]:
+    def image_terms(
+        self, query_map: Tensor, key_map: Tensor, image_ids: Optional[Tensor] = None
+    ) -> dict[str, Tensor]:
         """L_m of projected maps (B, D, h, w), whose spatial means are the image embeddings, and
-        what tells of a collapse: ``top1`` in the queue, and ``std``, see :func:`spread`.
+        what tells of a collapse: ``top1`` in the queue, and ``std``, see :func:`spread`. The ids
+        (B,) of the images are needed with ``mask_own_keys``.
         """
         queries = F.normalize(query_map.float().mean((2, 3)), dim=1)
         keys = F.normalize(key_map.float().mean((2, 3)), dim=1)
-        l_m, top1 = image_contrast(queries, keys, self.queue.bank, self.temperature)
-        self.queue.push(keys)
+        own = self.queue.own(image_ids)
+        l_m, top1 = image_contrast(queries, keys, self.queue.bank, self.temperature, own)
+        self.queue.push(keys, image_ids)
         return dict(l_m=l_m, top1=top1, std=spread(queries))
 
     def project(self, features: Tensor, projector: nn.Module) -> Tensor:

@@ -54,7 +54,9 @@ class RegionContrastBase(MomentumContrast):
         self.negatives = negatives
         if negatives == 'queue':
             check_positive_integers(type(self).__name__, point_queue_size=point_queue_size)
-            self.point_queue = KeyQueue(point_queue_size, self.embedding_dim)
+            self.point_queue = KeyQueue(
+                point_queue_size, self.embedding_dim, keeps_ids=self.mask_own_keys
+            )
         self.region_contrast = MODELS.build(
             region_contrast or dict(type='plrc_plugin.PointRegionContrast')
         )
@@ -80,7 +82,7 @@ class RegionContrastBase(MomentumContrast):
         """
         encoded_query = self._encoded(query, self.encode(query.image))
         encoded_key = self._encoded(key, self.encode_key(key.image))
-        terms = self.image_terms(encoded_query.map, encoded_key.map)
+        terms = self.image_terms(encoded_query.map, encoded_key.map, key.image_ids)
         terms['l_c'] = self.region_contrast(
             encoded_query.embeddings,
             encoded_key.embeddings,
@@ -108,8 +110,11 @@ class RegionContrastBase(MomentumContrast):
         is_point = (key.view.regions >= 0).unsqueeze(2)
         keys = (key.embeddings * is_point).flatten(0, 1)  # zeros are void
         if self.negatives == 'queue':
-            self.point_queue.push(keys)
-            return dict(negatives=self.point_queue.bank)
+            ids = key.view.image_ids
+            own = self.point_queue.own(ids)
+            per_image = key.embeddings.shape[1]
+            self.point_queue.push(keys, None if own is None else ids.repeat_interleave(per_image))
+            return dict(negatives=self.point_queue.bank, own=own)
         if self.negatives == 'ranks' and get_world_size() > 1:
             gathered, own = concat_all_gather(keys), get_rank() * len(keys)
             return dict(negatives=torch.cat([gathered[:own], gathered[own + len(keys) :]]))

@@ -26,6 +26,7 @@ class ViewBatch(NamedTuple):
         region_map: (B, R, R) int64, the region of each cell of the view. None unless the pipeline
             keeps it.
         augmentation: what is left to do to the pixels on the device, or None.
+        image_ids: (B,) int64, the same for all views of an image and for no other image.
     """
 
     pixels: Optional[Tensor] = None
@@ -36,6 +37,7 @@ class ViewBatch(NamedTuple):
     regions: Optional[Tensor] = None
     region_map: Optional[Tensor] = None
     augmentation: Optional[DeviceAugmentation] = None
+    image_ids: Optional[Tensor] = None
 
     @classmethod
     def of(cls, view: Union['ViewBatch', Mapping]) -> 'ViewBatch':

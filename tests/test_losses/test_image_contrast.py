@@ -48,3 +48,20 @@ def test_equals_a_loop(temperature):
         rtol=1e-4,
         atol=1e-6,
     )
+
+
+def test_own_keys_are_no_negatives():
+    """Against a loop over the negatives that are left."""
+    queries, keys, negatives = (
+        normalize(torch.randn(n, 8, dtype=torch.double), dim=1) for n in (3, 3, 10)
+    )
+    own = torch.rand(3, 10) < 0.4
+    loss, top1 = image_contrast(queries, keys, negatives, 0.2, own)
+    total, nearest = 0, 0
+    for b in range(3):
+        left = negatives[~own[b]]
+        logits = torch.cat([keys[b : b + 1], left]) @ queries[b] / 0.2
+        total -= logits.log_softmax(0)[0]
+        nearest += bool(logits.argmax() == 0)
+    torch.testing.assert_close(loss, total / 3)
+    assert top1 == pytest.approx(nearest / 3)

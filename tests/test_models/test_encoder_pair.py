@@ -36,7 +36,7 @@ def test_moving_average_and_queue_once_per_optimiser_step_before_the_key_pass(ac
     wrapper.initialize_count_status(net, 0, 4 * accumulate)
     keys = []
     push = net.queue.push
-    net.queue.push = lambda k: (keys.append(k.clone()), push(k))
+    net.queue.push = lambda k, ids: (keys.append(k.clone()), push(k, ids))
     online = copy.deepcopy(net.projector.state_dict())
     average = copy.deepcopy(net.momentum_projector.state_dict())
     for step in range(3):

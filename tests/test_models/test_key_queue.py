@@ -6,6 +6,7 @@ import itertools
 import pytest
 import torch
 
+from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.key_queue import KeyQueue
 
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -66,7 +67,7 @@ def test_the_host_may_learn_late_what_a_flush_has_written(settle_after):
             latest = [number for i, number in enumerate(expected) if i % 5 == slot][-1]
             assert queue.bank[slot].tolist() == [latest] * 3
         if settle_after == 1:
-            assert [int(keys.keys[0, 0]) for keys in queue._waiting] == waiting
+            assert [int(keys.rows[0][0, 0]) for keys in queue._waiting] == waiting
 
 
 def test_starts_random_on_the_sphere():
@@ -85,3 +86,20 @@ def test_checkpoint_holds_the_queue():
     other = KeyQueue(4, 3)
     other.load_state_dict(torch.load(buffer, weights_only=True))
     assert torch.equal(other.bank, queue.bank) and int(other.bank_ptr) == 3
+
+
+def test_ids_move_with_their_keys():
+    queue = KeyQueue(5, 3, keeps_ids=True)
+    assert queue.ids.tolist() == [-1] * 5
+    queue.push(rows(1, 2, 3), torch.tensor([10, 20, 30]))
+    queue.flush(NO)
+    queue.flush(YES)
+    queue.push(rows(4, 5, 6), torch.tensor([40, 50, 60]))
+    queue.flush(YES)
+    assert queue.bank[:, 0].tolist() == [6, 2, 3, 4, 5]
+    assert queue.ids.tolist() == [60, 20, 30, 40, 50]
+    own = queue.own(torch.tensor([20, 70, 60]))
+    assert own.nonzero().tolist() == [[0, 1], [2, 0]]
+    assert 'ids' in queue.state_dict() and 'ids' not in KeyQueue(5, 3).state_dict()
+    with pytest.raises(SettingsError, match='mask_own_keys: the batch does not say'):
+        queue.own(None)
