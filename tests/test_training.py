@@ -10,8 +10,6 @@ from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from plrc_plugin.errors import SettingsError
-
 TINY = {
     'model.backbone.depth': 18,
     'model.backbone.base_channels': 4,
@@ -110,97 +108,6 @@ def test_every_objective_trains_alike_on_views_augmented_on_the_device(
     for term, value in logs[0][0].items():  # views differ by rounding, weights after a step by more
         if term == 'loss' or term.startswith('l_'):
             assert logs[1][0][term] == pytest.approx(value, rel=0.02, abs=2e-3)
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ({'train_dataloader.dataset.pipeline.0.size': 16}, 'size=16 is smaller than the stride 32'),
-        (
-            {'train_cfg': dict(type='IterBasedTrainLoop', max_iters=2, _delete_=True)},
-            'warmup_epochs=30 counts epochs.*ResumableTrainLoop',
-        ),
-        (
-            {
-                'train_dataloader.dataset.pipeline.0.photometric': 'device',
-                'model.data_preprocessor': dict(type='BaseDataPreprocessor'),
-            },
-            "photometric='device'.*ViewsPreprocessor.*is a BaseDataPreprocessor",
-        ),
-        (
-            {'train_dataloader.batch_size': 1},
-            'batch_size=1 .* nothing to shuffle.*shuffle_bn=False',
-        ),
-        ({'train_dataloader.batch_size': 7}, 'do not fill one batch of 7.*lower'),
-        ({'train_dataloader.dataset.data_root': 'nowhere'}, "data_root='nowhere' does not exist"),
-        ({'train_dataloader.dataset.pipeline.1.regions.n': 0}, 'GridRegions: n must be'),
-        ({'train_dataloader.dataset.pipeline.1.points_per_region': 0}, 'points_per_region must be'),
-    ],
-)
-def test_settings_that_cannot_work_end_before_training(
-    options, message, image_folder, tmp_path, monkeypatch
-):
-    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
-    with pytest.raises(SettingsError, match=message):
-        Runner.from_cfg(config('plrc_in1k.py', tmp_path, **options)).train()
-
-
-def test_skipped_images_are_logged_once_and_too_many_stop_the_run(
-    image_folder, tmp_path, monkeypatch
-):
-    monkeypatch.setenv('PLRC_DATA_ROOT', str(image_folder))
-    (image_folder / 'a.png').write_bytes(b'broken')
-    cfg = config('plrc_in1k.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
-    _, log = train(cfg)
-    assert len(log) == 6  # the batches stayed full
-    text = next((tmp_path / 'a').rglob('*.log')).read_text()
-    assert text.count('skipped image') == 1 and 'a.png (not an image' in text
-    assert '1 images could not be decoded and were replaced' in text
-    cfg = config('plrc_in1k.py', tmp_path / 'b', **{'train_cfg.max_epochs': 2})
-    cfg.custom_hooks[1].update(max_share=0.01, grace=0)
-    with pytest.raises(RuntimeError, match=r'(?s)max_share=0.01.*a\.png: not an image'):
-        Runner.from_cfg(cfg).train()
-
-
-@pytest.mark.parametrize('scope', ['mmengine', 'a_third_party'])
-def test_builds_under_any_default_scope(scope):
-    from mmengine.registry import MODELS, DefaultScope
-
-    with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(
-            dict(
-                type='plrc_plugin.PLRC',
-                queue_size=8,
-                backbone=dict(type='plrc_plugin.ResNet', depth=18, base_channels=4),
-            )
-        )
-    assert type(model).__name__ == 'PLRC'
-
-
-@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
-def test_backbones_of_other_packages(scope):
-    pytest.importorskip(scope)
-    from mmengine.registry import MODELS, DefaultScope
-
-    with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(
-            dict(
-                type='plrc_plugin.PLRC',
-                queue_size=8,
-                backbone=dict(
-                    type='mmdet.ResNet',
-                    depth=18,
-                    base_channels=8,
-                    norm_eval=False,
-                    num_stages=4,
-                    out_indices=(1, 3),
-                ),
-            )
-        )
-    model.init_weights()
-    ours = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8)
-    assert set(MODELS.build(ours).state_dict()) == set(model.backbone.state_dict())
-    assert torch.equal(model.backbone.conv1.weight, model.momentum_backbone.conv1.weight)
 
 
 @pytest.mark.real_data

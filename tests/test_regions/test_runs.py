@@ -1,7 +1,6 @@
 """Short runs on other regions than the grid."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import REGIONS
 
 
@@ -69,24 +67,6 @@ def test_segments_of_photographs(real_data, tmp_path):
     for a, b in zip(first, cached):
         assert a['l_c'] == b['l_c'] > 0 and a['l_a'] == b['l_a'] > 0
         assert a['no_common_region'] < 0.5
-
-
-def test_images_without_a_map_are_counted_in_the_log(image_folder, tmp_path):
-    for name in ('a', 'b', 'n01/c', 'n01/d'):
-        np.savez(image_folder / f'{name}.npz', np.arange(90 * 120).reshape(90, 120) // 2700)
-    options = {'train_dataloader.dataset.indices': None, 'train_dataloader.batch_size': 3}
-    regions = dict(type='LabelFiles', suffix='.npz')
-    _, text = run(
-        tmp_path / 'grid',
-        image_folder,
-        regions,
-        **options,
-        **{'train_dataloader.dataset.pipeline.1.missing': 'grid'},
-    )
-    assert len(re.findall(r"no regions for '.*(e.png|f.PNG)': it gets a 4 x 4 grid", text)) == 2
-    assert '2 of 6 images read in this epoch had no regions' in text
-    with pytest.raises(SettingsError, match=r'LabelFiles: \S*(e.png|f.PNG) has no label map'):
-        run(tmp_path / 'error', image_folder, regions, **options)
 
 
 def test_the_source_of_the_documentation(image_folder, tmp_path, monkeypatch):

@@ -6,8 +6,6 @@ import pytest
 import torch
 from runs import make_images, records, terms, tiny_config, train
 
-from plrc_plugin.engine.hooks.trunk_options import recompute_activations
-
 MIXED = {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}
 EXACT = dict(rtol=0, atol=0)
 # Relative difference of the first iteration's losses; docs/reliability.md repeats the figures.
@@ -97,54 +95,6 @@ def test_optimisers_that_write_to_data_move_average_and_queue(counts, images, tm
         states.append(runner.model.state_dict())
     assert int(states[0]['queue.bank_ptr']) == 16
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-
-
-def test_recomputed_activations_are_forgotten():
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
-    images = torch.randn(2, 3, 16, 16)
-    kept = []
-    recompute_activations(net)
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda x: kept.append(x.numel()) or x, lambda x: x
-    ):
-        out = net(images)
-    assert sum(kept) <= images.numel()
-    out.sum().backward()
-    assert net[0].weight.grad is not None and net[1].num_batches_tracked == 1
-
-
-def test_losses_are_float32_under_autocast():
-    """Half features give what their float32 copies give outside autocast."""
-    from plrc_plugin.losses.image_contrast import image_contrast
-    from plrc_plugin.losses.point_affinity_distillation import PointAffinityDistillation
-    from plrc_plugin.losses.point_region_contrast import PointRegionContrast
-
-    half = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
-    other = torch.nn.functional.normalize(torch.randn(2, 8, 16), dim=2).bfloat16()
-    regions = torch.arange(8).expand(2, -1) // 2
-    valid = torch.ones(2, 8, dtype=torch.bool)
-
-    def losses(a, b):
-        return [
-            PointRegionContrast()(a, b, regions, regions),
-            PointRegionContrast()(a, b, regions, regions, inter_image=False),
-            PointAffinityDistillation()(a, b, b, a, valid),
-            image_contrast(a[0], b[0], b[1])[0],
-        ]
-
-    expected = losses(half.float(), other.float())
-    with torch.autocast('cpu', torch.bfloat16):
-        found = losses(half, other)
-    assert all(torch.equal(x, y) and x.dtype == torch.float32 for x, y in zip(found, expected))
-
-
-def test_positions_are_float32_under_autocast():
-    from plrc_plugin.views.geometry import view_to_view
-
-    points, affine = torch.rand(2, 5, 2), torch.rand(2, 2, 3) + torch.eye(2, 3)
-    expected = view_to_view(points, affine, affine.flip(0))
-    with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(view_to_view(points, affine, affine.flip(0)), expected)
 
 
 def test_half_precision_reaches_the_trunk(images, tmp_path):

@@ -20,7 +20,6 @@ from runs import (
     records,
     start,
     tiny_config,
-    train,
 )
 from runs import final as load_final
 
@@ -330,9 +329,3 @@ def test_another_batch_size_goes_on_from_the_same_image(images, tmp_path):
     assert 'resuming at iteration 8 of epoch 1' in ''.join(
         p.read_text() for p in tmp_path.rglob('*.log')
     )
-
-
-def test_history_of_scalars_stays_short(images, tmp_path, monkeypatch):
-    monkeypatch.setattr('plrc_plugin.engine.loops.MIN_LOG_HISTORY', 3)
-    runner = train(tiny_config(images, tmp_path))
-    assert {len(b.data[0]) for b in runner.message_hub.log_scalars.values()} <= {5, 10}

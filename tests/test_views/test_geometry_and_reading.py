@@ -107,3 +107,10 @@ def test_same_content_is_read_in_both_views():
 def test_inside_includes_the_border():
     points = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0001, 0.5], [0.5, -0.0001], [0.5, 0.5]])
     assert inside(points).tolist() == [True, True, False, False, True]
+
+
+def test_positions_are_float32_under_autocast():
+    points, affine = torch.rand(2, 5, 2), torch.rand(2, 2, 3) + torch.eye(2, 3)
+    expected = view_to_view(points, affine, affine.flip(0))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(view_to_view(points, affine, affine.flip(0)), expected)
