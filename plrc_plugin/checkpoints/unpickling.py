@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, ClassVar, Optional
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from torch import Tensor
 
 # The first two pickles of a file in the format before torch 1.6.
@@ -394,10 +395,9 @@ def _encode(machine, text, encoding='latin1') -> bytes:
 
 
 def _attribute(machine, owner, name) -> Any:
-    """``getattr``, which a pickled ``HistoryBuffer`` needs for its four statistics."""
-    if owner != _HISTORY or name not in _STATISTICS:
-        return machine.leave_out(f'the attribute {name!r:.50}')
-    return Name(f'{_HISTORY.text}.{name}')
+    """``getattr``, for the few attributes of :data:`ATTRIBUTES`."""
+    found = ATTRIBUTES.get(getattr(owner, 'text', ''), {}).get(name)
+    return machine.leave_out(f'the attribute {name!r:.50}') if found is None else found
 
 
 def _set_history(history: HistoryBuffer, state: dict) -> None:
@@ -406,8 +406,18 @@ def _set_history(history: HistoryBuffer, state: dict) -> None:
 
 
 _PYTHON_2 = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}
-_HISTORY = Name('mmengine.logging.history_buffer.HistoryBuffer')
-_STATISTICS = ('min', 'max', 'current', 'mean')
+_HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
+_ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
+
+# What mmengine's files read off its classes: a history its four statistics, which it has anyhow,
+# and the schedule of one cycle its curve.
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    _HISTORY: {name: Name(f'{_HISTORY}.{name}') for name in ('min', 'max', 'current', 'mean')},
+    _ONE_CYCLE: {
+        '_annealing_cos': OneCycleParamScheduler._annealing_cos,
+        '_annealing_linear': OneCycleParamScheduler._annealing_linear,
+    },
+}
 
 # What stands for a call of each name, given the machine and the arguments. None: the name may
 # occur, but not be called.
@@ -440,8 +450,8 @@ BUILDERS: dict[str, Optional[Callable]] = {
     '_codecs.encode': _encode,
     'numpy.ndarray': None,
     'numpy.dtype': _dtype,
-    _HISTORY.text: lambda machine, *_: HistoryBuffer(),
-    **{f'{_HISTORY.text}.{name}': None for name in _STATISTICS},
+    _HISTORY: lambda machine, *_: HistoryBuffer(),
+    _ONE_CYCLE: None,
     **{
         f'numpy.{core}.{name}': build
         for core in ('core', '_core')

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS
 from torch import Tensor, nn
 
 from plrc_plugin.checkpoints.mmengine_loader import load_from_file
@@ -124,6 +126,38 @@ def test_reads_mmengines_scalars_to_resume_from(zipped, tmp_path):
     assert read['runtime_info']['best_score'] == 3
 
 
+@pytest.mark.parametrize(
+    'schedule',
+    [
+        dict(type='LinearLR', end=3),
+        dict(type='MultiStepLR', milestones=[1, 2]),
+        dict(type='CosineAnnealingLR', T_max=3),
+        dict(type='OneCycleLR', eta_max=0.1, total_steps=10),
+        dict(type='PolyLR'),
+        dict(type='ReduceOnPlateauLR', monitor='loss', rule='less'),
+    ],
+    ids=lambda schedule: schedule['type'],
+)
+def test_every_schedule_goes_on_from_its_file(schedule, tmp_path):
+    def build():
+        optimizer = dict(type='AdamW', lr=0.1)
+        wrapper = build_optim_wrapper(nn.Linear(1, 1), dict(optimizer=optimizer))
+        return PARAM_SCHEDULERS.build(dict(schedule, optimizer=wrapper)), wrapper
+
+    def step(scheduler):
+        scheduler.step(*([dict(loss=1.0)] if 'Plateau' in schedule['type'] else []))
+
+    (written, wrapper), (read, other) = build(), build()
+    step(written)
+    torch.save(dict(schedule=written.state_dict(), optimizer=wrapper.state_dict()), tmp_path / 'a')
+    state = read_checkpoint(tmp_path / 'a')
+    read.load_state_dict(state['schedule'])
+    other.load_state_dict(state['optimizer'])
+    for scheduler in (written, read):
+        step(scheduler)
+    assert other.get_lr() == wrapper.get_lr()
+
+
 def test_what_cannot_be_resumed_from_is_named(tmp_path):
     path = str(tmp_path / 'epoch_1.pth')
     torch.save(dict(meta={}, state_dict={}, message_hub={}, options=argparse.Namespace()), path)
@@ -170,6 +204,19 @@ RUN_NOTHING = {
     'a partial': call(b'cfunctools\npartial\n', EVAL, CODE),
     'attributes of attributes': call(
         call(GETATTR, call(GETATTR, HISTORY, text('__init__')), text('__globals__')), CODE
+    ),
+    'attributes of a schedule': call(
+        GETATTR,
+        b'cmmengine.optim.scheduler.param_scheduler\nOneCycleParamScheduler\n',
+        text('__init__'),
+    ),
+    'a call of a curve': call(
+        call(
+            GETATTR,
+            b'cmmengine.optim.scheduler.param_scheduler\nOneCycleParamScheduler\n',
+            text('_annealing_cos'),
+        ),
+        CODE,
     ),
     'a registered object': b'\x82\x01',
     'attributes of a builder': BUILDER + b'}' + text('__code__') + EVAL + b'sb',
