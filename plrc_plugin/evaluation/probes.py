@@ -36,14 +36,15 @@ class Probe(BaseMetric):
         **kwargs: of ``mmengine.evaluator.BaseMetric``.
     """
 
-    def keep(self, features: Tensor, semantic: Tensor, instances: Tensor, fit: bool):
+    def keep(self, features: Tensor, truth: dict):
         """What of one image is needed in the end: arrays or numbers, not tensors on a device.
 
         Args:
             features: (C, g, g) float32, on the CPU.
-            semantic: (g, g) int64, the class of each cell: 0 = background, -1 = void.
-            instances: (g, g) int64: 0 = background, 1, 2, ... the objects, -1 = void.
-            fit: whether the image is there to fit on; the others are there to score on.
+            truth: what ``ProbeCells`` gives beside the pixels. ``semantic``, (g, g) int64, is the
+                class of each cell: 0 = background, -1 = void. ``instances``, (g, g) int64, numbers
+                the objects from 1: 0 = background, -1 = void. ``fit`` is True for an image to fit
+                on, False for one to score on.
         """
         raise NotImplementedError
 
@@ -53,9 +54,9 @@ class Probe(BaseMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
         """Takes the features (C, g, g) of each image of a batch of ``ProbeCells``."""
-        truths = (data_batch[name] for name in ('semantic', 'instances', 'fit'))
-        for features, semantic, instances, fit in zip(data_samples, *truths):
-            self.results.append(self.keep(features.cpu(), semantic, instances, bool(fit)))
+        truths = {name: values for name, values in data_batch.items() if name != 'pixels'}
+        for features, *truth in zip(data_samples, *truths.values()):
+            self.results.append(self.keep(features.cpu(), dict(zip(truths, truth))))
 
     @property
     def num_classes(self) -> int:
@@ -70,10 +71,10 @@ class _VectorProbe(Probe):
         """Of one image, features (C, g, g) and labels (g, g): vectors (n, C) and labels (n,)."""
         raise NotImplementedError
 
-    def keep(self, features: Tensor, semantic: Tensor, instances: Tensor, fit: bool):
+    def keep(self, features: Tensor, truth: dict):
         """Vectors (n, C), labels (n,), and ``fit``."""
-        vectors, labels = self.samples(features, semantic)
-        return vectors.numpy(), labels.numpy(), fit
+        vectors, labels = self.samples(features, truth['semantic'])
+        return vectors.numpy(), labels.numpy(), bool(truth['fit'])
 
     def split(self, results: list, device: str):
         """Vectors and labels to fit on, and to score on."""
@@ -210,9 +211,11 @@ class AffinityQuality(Probe):
         check_positive_integers('AffinityQuality', distance=distance)
         self.distance = distance
 
-    def keep(self, features: Tensor, semantic: Tensor, instances: Tensor, fit: bool) -> dict:
+    def keep(self, features: Tensor, truth: dict) -> dict:
         """The measures of an image to score on."""
-        return {} if fit else image_quality(features, semantic, instances, self.distance)
+        if truth['fit']:
+            return {}
+        return image_quality(features, truth['semantic'], truth['instances'], self.distance)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         values: dict[str, list] = {}

@@ -300,8 +300,8 @@ class Purity(Probe):
         super().__init__(**kwargs)
         self.scale = scale
 
-    def keep(self, features, semantic, instances, fit):
-        return float(features.mean()), fit
+    def keep(self, features, truth):
+        return float(features.mean()), bool(truth['fit'])
 
     def compute_metrics(self, results):
         return dict(
