@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -91,7 +93,10 @@ def flat_state(checkpoint: Mapping) -> dict[str, Tensor]:
             if isinstance(value, Mapping):
                 if not _NO_WEIGHTS.match(key):
                     walk(value, prefix if key in CONTAINERS else f'{prefix}{key}.')
-            elif isinstance(value, Tensor):
+                continue
+            if isinstance(value, np.ndarray) and value.dtype.kind in 'fiu':  # detectron2's pickles
+                value = torch.from_numpy(value)
+            if isinstance(value, Tensor):
                 found.setdefault(_WRAPPERS.sub(r'\1', f'{prefix}{key}'), value)
 
     walk(checkpoint, '')

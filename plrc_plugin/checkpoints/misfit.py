@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Optional
 
 from torch import Tensor
 
+from plrc_plugin.checkpoints.nearest import nearest_trunk
 from plrc_plugin.errors import SettingsError
 
 SHOWN = 5  # lines of a list
@@ -81,7 +81,7 @@ def check_fit(
             f'{path} does not fit the model ({len(problems)} of its tensors):\n  '
             + '\n  '.join(shown)
             + (f'\n  and {more} more' if more else '')
-            + f'\n{advice(tensors)}'
+            + f'\n{nearest_trunk(tensors)}'
         )
 
 
@@ -93,49 +93,25 @@ def new_parts(missing: set[str], tensors: Mapping[str, Tensor]) -> set[str]:
     stage (Swin's ``norm0``). A block of a deeper network is none, as blocks are numbered, and
     neither is a module that other blocks of the checkpoint have.
     """
+    roots = {key.partition('.')[0] for key in tensors}
     known = {part for key in tensors for part in key.split('.')}
     new = set()
     for key in missing:
-        modules = key.split('.')[:-1]
-        unknown = [m for m in modules if m not in known]
-        if not unknown or unknown[0].isdigit():
-            continue
-        if modules[0] != unknown[0] or re.fullmatch(r'norm\d+', unknown[0]):
+        root, *inner = key.split('.')[:-1] or [key]
+        first_unknown = next((module for module in inner if module not in known), None)
+        if root not in roots:
+            is_new = re.fullmatch(r'norm\d+', root) is not None
+        else:
+            is_new = first_unknown is not None and not first_unknown.isdigit()
+        if is_new:
             new.add(key)
     return new
 
 
-_DEPTHS = {
-    (False, (2, 2, 2, 2)): 18,
-    (False, (3, 4, 6, 3)): 34,
-    (True, (3, 4, 6, 3)): 50,
-    (True, (3, 4, 23, 3)): 101,
-    (True, (3, 8, 36, 3)): 152,
-}
-
-
-def resnet_of(tensors: Mapping[str, Tensor]) -> Optional[tuple[int, int]]:
-    """Depth and width of the first stage of a ResNet, read off its names and shapes."""
-    if 'layer1.0.conv1.weight' not in tensors or 'conv1.weight' not in tensors:
-        return None
-    counts = tuple(
-        len({key.split('.')[1] for key in tensors if key.startswith(f'layer{i}.')})
-        for i in range(1, 5)
-    )
-    depth = _DEPTHS.get(('layer1.0.conv3.weight' in tensors, counts))
-    return (depth, len(tensors['conv1.weight'])) if depth else None
-
-
-def advice(tensors: Mapping[str, Tensor]) -> str:
-    """What the checkpoint holds, and the model that it would fit."""
-    resnet = resnet_of(tensors)
-    if resnet:
-        depth, width = resnet
-        return (
-            f'The checkpoint holds a ResNet-{depth} of width {width}: '
-            f'model.backbone.depth={depth} model.backbone.base_channels={width} would fit'
-        )
-    return (
-        'Depth and widths must be those of the checkpoint, whose tensors begin with '
-        f'{", ".join(list(tensors)[:3])}'
-    )
+def listed(names: list[str]) -> str:
+    """Names of tensors; of many, the modules, with ``*`` for their numbers, as far as a line goes."""
+    if len(names) > SHOWN:
+        modules = (re.sub(r'\.\d+(?=\.|$)', '.*', name.rpartition('.')[0]) for name in names)
+        names = list(dict.fromkeys(modules))
+    more = len(names) - 2 * SHOWN
+    return ', '.join(names[: 2 * SHOWN]) + (f' and {more} more' if more > 0 else '')

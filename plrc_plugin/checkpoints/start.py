@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 from mmengine.logging import MessageHub, print_log
 from torch import nn
 
+from plrc_plugin.checkpoints.input_style import as_style
 from plrc_plugin.checkpoints.misfit import is_counter
 from plrc_plugin.checkpoints.trunk import TRUNK, fill_model
 from plrc_plugin.errors import SettingsError
@@ -24,6 +25,7 @@ def start_encoders(
     model: nn.Module,
     pretrained: Optional[str],
     parts: Union[str, Sequence[str], None] = None,
+    stated: Union[str, dict, None] = None,
 ) -> None:
     """Fills a model of pre-training from the setting ``pretrained`` and says so in the log.
 
@@ -31,6 +33,8 @@ def start_encoders(
         model: with encoders in pairs.
         pretrained: a checkpoint; None or 'scratch' leaves the initial weights.
         parts: of :func:`~plrc_plugin.checkpoints.trunk.fill_model`; the trunk if None.
+        stated: what the weights expect of images, for files that do not tell: a name or the fields
+            of :class:`~plrc_plugin.checkpoints.input_style.InputStyle`.
     """
     if pretrained in (None, SCRATCH):
         if parts:
@@ -39,7 +43,8 @@ def start_encoders(
             )
         print_log('pretrained: scratch, the encoders start from random weights', 'current')
     else:
-        lines = fill_model(model, pretrained, parts or (TRUNK,))
+        style = None if stated is None else as_style('pretrained_input', stated)
+        lines = fill_model(model, pretrained, parts or (TRUNK,), style)
         print_log('pretrained: ' + '\n  '.join(lines), 'current')
     model.started_from = pretrained or SCRATCH
 
@@ -58,7 +63,8 @@ def ensure_start(model: nn.Module) -> None:
             text = settings.get_info('cfg', '')
             pretrained = _setting(text, 'pretrained')
             if pretrained is not None:
-                start_encoders(module, pretrained, _setting(text, 'pretrained_parts'))
+                further = [_setting(text, f'pretrained_{name}') for name in ('parts', 'input')]
+                start_encoders(module, pretrained, *further)
 
     handle = model.register_forward_pre_hook(start)
 

@@ -8,13 +8,14 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.input_style import InputStyle, check_style, style_told
 from plrc_plugin.checkpoints.layouts import (
     LAYOUTS,
     Candidate,
     candidates,
     flat_state,
 )
-from plrc_plugin.checkpoints.misfit import check_fit, check_values, is_counter
+from plrc_plugin.checkpoints.misfit import check_fit, check_values, is_counter, listed
 from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.errors import SettingsError
 
@@ -23,57 +24,79 @@ TRUNK = 'backbone'
 PLACES = (TRUNK, 'roi_head.shared_head')
 
 
-def read_state(path: str) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, see :func:`~plrc_plugin.checkpoints.layouts.flat_state`.
+class WeightsFile(NamedTuple):
+    """A file of weights.
+
+    Attributes:
+        path: of the file.
+        state: all its tensors, see :func:`~plrc_plugin.checkpoints.layouts.flat_state`.
+        content: what it holds, tensors and text and numbers, as it is nested in the file.
+    """
+
+    path: str
+    state: dict[str, Tensor]
+    content: dict
+
+
+def read_file(path: str, half: bool = False) -> WeightsFile:
+    """Opens a checkpoint of any framework.
+
+    Args:
+        path: of a ``.pth``, ``.pth.tar``, ``.ckpt``, ``.pkl`` or ``.safetensors`` file.
+        half: take weights in half precision too, as float32.
 
     Raises:
-        SettingsError: if there is none, or they are a piece of a model, or rounded.
+        SettingsError: if it holds no tensors, a piece of a model, or weights that are rounded.
     """
     path = os.path.expanduser(str(path))
     check_kind_of_file(path)
-    state = flat_state(load_tensors(path))
+    content = load_tensors(path)
+    state = flat_state(content)
+    if half:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     check_values(path, state)
-    return state
+    return WeightsFile(path, state, content)
 
 
 class FoundTrunk(NamedTuple):
     """The trunk that a file holds: tensors under the names of the module that it was looked for,
-    the prefix in the file, and whose layout it is."""
+    the prefix in the file, whose layout it is, and what the file tells of the trunk's input."""
 
     tensors: dict[str, Tensor]
     prefix: str
     layout: str
+    style: Optional[InputStyle]
 
 
 def find_trunk(
-    path: str,
-    state: Mapping[str, Tensor],
+    file: WeightsFile,
     like: Optional[Mapping[str, Tensor]] = None,
     prefix: Optional[str] = None,
 ) -> FoundTrunk:
     """The trunk among the tensors of a file.
 
     Args:
-        path: the file, for messages.
-        state: its tensors, of :func:`read_state`.
+        file: of :func:`read_file`.
         like: the state dict of the module to fill. Without it, the first layout that is recognised.
         prefix: where the trunk lives; found by itself when None.
 
     Raises:
         SettingsError: if there is no tensor at all.
     """
-    found = [c for c in candidates(state, like or (), prefix) if c.tensors]
+    found = [c for c in candidates(file.state, like or (), prefix) if c.tensors]
     if not found:
+        known = '; '.join(dict.fromkeys(layout.name for layout in LAYOUTS))
         raise SettingsError(
-            f'{path} holds no trunk{f" under {prefix!r}" if prefix else ""}. Its first keys: '
-            f'{list(state)[:5]}. Known layouts: {"; ".join(dict.fromkeys(x.name for x in LAYOUTS))}'
+            f'{file.path} holds no trunk{f" under {prefix!r}" if prefix else ""}. Its first keys: '
+            f'{list(file.state)[:5]}. Known layouts: {known}'
         )
     if like:
         found = [_ordered(candidate, like) for candidate in found]
         best = max(found, key=lambda candidate: _matches(candidate.tensors, like))
     else:
         best = found[0]
-    return FoundTrunk(best.tensors, best.prefix, best.layout.name)
+    style = style_told(file.path, file.content, best.layout.style)
+    return FoundTrunk(best.tensors, best.prefix, best.layout.name, style)
 
 
 def _matches(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> float:
@@ -115,12 +138,15 @@ def read_trunk(
     Raises:
         SettingsError: if there is nothing under ``prefix``, or no tensor at all.
     """
-    return find_trunk(path, read_state(path), like, prefix)[:2]
+    return find_trunk(read_file(path), like, prefix)[:2]
 
 
 @torch.no_grad()
 def fill_model(
-    model: nn.Module, path: str, parts: Union[str, Sequence[str]] = (TRUNK,)
+    model: nn.Module,
+    path: str,
+    parts: Union[str, Sequence[str]] = (TRUNK,),
+    style: Optional[InputStyle] = None,
 ) -> list[str]:
     """Fills a model of pre-training from a checkpoint: nothing is filled unless all of it fits.
 
@@ -131,14 +157,16 @@ def fill_model(
         path: what :func:`read_trunk` reads.
         parts: names of the model's modules to fill. All but ``backbone`` are looked for under the
             same names, as checkpoints of PLRC have them; 'all' stands for every one of them.
+        style: what the weights expect of images, of a file that does not tell.
 
     Returns:
-        Where the trunk was found, then one line per module: how many tensors it got.
+        Where the trunk was found, then one line per module: how many tensors it got; and what the
+        weights expect of images.
 
     Raises:
         SettingsError: with a short list, if something does not fit.
     """
-    state = read_state(path)
+    file = read_file(path)
     modules = {name: module for name, module in model.named_children() if module.state_dict()}
     if parts == 'all':
         parts = list(modules)
@@ -149,23 +177,25 @@ def fill_model(
             f'pretrained_parts: the model has no {unknown[0]!r}; it has {", ".join(modules)}; '
             "'all' stands for every one of them"
         )
-    lines, filled = [], {}
+    lines, input_line, filled = [], '', {}
     for name in parts:
         like = modules[name].state_dict()
         if name == TRUNK:
-            found = find_trunk(path, state, like)
+            found = find_trunk(file, like)
             lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
+            own = getattr(modules[name], 'input_style', InputStyle())
+            input_line = check_style(path, style or found.style, own, model)
             tensors = found.tensors
         else:
             tensors = {
                 key[len(name) + 1 :]: value
-                for key, value in state.items()
+                for key, value in file.state.items()
                 if key.startswith(f'{name}.')
             }
             if not tensors:
                 raise SettingsError(
                     f'pretrained_parts: {path} has no {name!r}; its parts are '
-                    f'{", ".join(dict.fromkeys(key.partition(".")[0] for key in state))}'
+                    f'{", ".join(dict.fromkeys(key.partition(".")[0] for key in file.state))}'
                 )
         check_fit(path, {name: like}, tensors)
         filled[name] = tensors
@@ -175,7 +205,7 @@ def fill_model(
             filled[twin] = filled[name]
     for name, tensors in filled.items():
         lines.append(_copy(name, modules[name].state_dict(), tensors))
-    return lines
+    return [*lines, input_line] if input_line else lines
 
 
 @torch.no_grad()
@@ -208,7 +238,7 @@ def _copy(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor])
     wanted = [key for key in state if not is_counter(key)]
     new = sorted(key for key in wanted if key not in tensors)
     return f'{name}: {len(wanted) - len(new)} of {len(wanted)} tensors loaded' + (
-        f', new: {", ".join(new)}' if new else ''
+        f', new: {listed(new)}' if new else ''
     )
 
 

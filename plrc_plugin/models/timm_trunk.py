@@ -1,5 +1,6 @@
 """Trunks of timm, which is an extra: nothing here imports it before a config asks for one."""
 
+import re
 from types import MethodType, ModuleType
 from typing import Any, NamedTuple, Optional
 
@@ -165,12 +166,13 @@ def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
         return _last_map(model, images)
     except (AssertionError, RuntimeError) as error:
         sides, known = tuple(images.shape[2:]), (model.probe_size,) * 2
-        if sides == known:
+        of_sizes = isinstance(error, AssertionError) or re.search('shape|size of', str(error))
+        if sides == known or not of_sizes:
             raise
         raise SettingsError(
             f'TimmTrunk: the model does not take images of {sides[0]} x {sides[1]} '
-            f'({" ".join(str(error).split())[:120]}): set the size of TwoViews to a multiple of its '
-            f'patches, or img_size of the backbone; it takes {known[0]} x {known[1]}'
+            f'({" ".join(str(error).split())[:120]}): set the size of TwoViews to a multiple of '
+            f'its patches, or img_size of the backbone; it takes {known[0]} x {known[1]}'
         ) from error
 
 

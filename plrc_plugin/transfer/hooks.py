@@ -8,6 +8,13 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from plrc_plugin.checkpoints.input_style import (
+    META_KEY,
+    InputStyle,
+    as_style,
+    check_style,
+    style_of_model,
+)
 from plrc_plugin.checkpoints.safe_reading import damage_of
 from plrc_plugin.checkpoints.start import (
     SCRATCH,
@@ -15,9 +22,10 @@ from plrc_plugin.checkpoints.start import (
     is_encoder_pair,
     start_encoders,
 )
-from plrc_plugin.checkpoints.trunk import load_trunk, read_trunk
+from plrc_plugin.checkpoints.trunk import find_trunk, load_trunk, read_file
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
+from plrc_plugin.transfer.frozen import check_frozen
 from plrc_plugin.wrapped_models import bare_model
 
 
@@ -70,20 +78,35 @@ class LoadTrunk(Hook):
                     f'pretrained={path} not read: a checkpoint of this run is loaded', 'current'
                 )
         elif is_encoder_pair(model):
-            start_encoders(model, path, runner.cfg.get('pretrained_parts'))
+            further = [runner.cfg.get(f'pretrained_{name}') for name in ('parts', 'input')]
+            start_encoders(model, path, *further)
         elif not path:
             raise SettingsError(
                 'pretrained is not set: give --cfg-options pretrained=<checkpoint>, '
                 'or pretrained=scratch to start from random weights'
             )
         elif path == SCRATCH:
+            check_frozen(model.backbone, filled=())
             print_log('pretrained=scratch: the trunk starts from random weights', 'current')
         else:
-            trunk, prefix = read_trunk(path, like=model.backbone.state_dict())
-            print_log(
-                '\n  '.join([f'trunk of {path} (under {prefix!r}):', *load_trunk(model, trunk)]),
-                'current',
-            )
+            file = read_file(path)
+            trunk = find_trunk(file, model.backbone.state_dict())
+            stated = runner.cfg.get('pretrained_input')
+            style = trunk.style if stated is None else as_style('pretrained_input', stated)
+            lines = [
+                f'trunk of {path} ({trunk.layout}; under {trunk.prefix!r}):',
+                *load_trunk(model, trunk.tensors),
+                check_style(path, style, InputStyle(), model),
+                *check_frozen(model.backbone, trunk.tensors),
+            ]
+            print_log('\n  '.join(lines), 'current')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """A checkpoint of pre-training tells what its trunk expects of images."""
+        model = bare_model(runner.model)
+        style = style_of_model(model) if is_encoder_pair(model) else None
+        if style is not None:
+            checkpoint['meta'][META_KEY] = style._asdict()
 
 
 @HOOKS.register_module()
