@@ -13,6 +13,7 @@ from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.wrapped_models import bare_model
@@ -78,6 +79,13 @@ class PretrainRunner(Runner):
                 'device_ids': None,
             }  # mmengine's default names a GPU
         return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
+        """Also hands the seed and the epoch to the images, whatever samplers, wrappers of data sets
+        and batch samplers are between. See :func:`keyed_loader`."""
+        loader = keyed_loader(dataloader, None if diff_rank_seed else seed)
+        return Runner.build_dataloader(loader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop):
         with readable_errors('train_cfg or train_dataloader', loop, self._train_dataloader):
