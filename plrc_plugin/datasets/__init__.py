@@ -2,14 +2,24 @@
 
 from plrc_plugin.datasets.collate import collate_views
 from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.keys import KeyedDataset
 from plrc_plugin.datasets.masked_images import COCOMasks, MaskedImage, VOCMasks, masked_images
-from plrc_plugin.datasets.samplers import KeyedSampler
+from plrc_plugin.datasets.samplers import (
+    KeyedBatches,
+    KeyedIndices,
+    KeyedInfiniteSampler,
+    KeyedSampler,
+)
 from plrc_plugin.datasets.scenes import GeneratedScenes
 
 __all__ = [
     'COCOMasks',
     'GeneratedScenes',
     'ImageFolder',
+    'KeyedBatches',
+    'KeyedDataset',
+    'KeyedIndices',
+    'KeyedInfiniteSampler',
     'KeyedSampler',
     'MaskedImage',
     'VOCMasks',

@@ -1,13 +1,18 @@
-"""Unlabelled photographs: every image below a folder."""
+"""Unlabelled photographs: every image below a folder, or those of a list."""
 
 import os
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from typing import ClassVar, Optional, Union
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.datasets.keys import current_key, plain_index
+from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images.decoding import EXTENSIONS, DecodingError
-from plrc_plugin.images.file_index import image_index
+from plrc_plugin.images.file_index import FileIndex, image_index, packed
+from plrc_plugin.images.file_list import listed_images
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import DATASETS
 
@@ -15,58 +20,156 @@ _REMEDY = (
     'Set it with --cfg-options train_dataloader.dataset.data_root=<folder> or, in the '
     'configs shipped here, with the environment variable that their head names.'
 )
+_CHECKED = 1000  # names of a list that are looked for before the run
 
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
-    """All images below ``data_root``, flat or nested (ImageNet's layout, COCO's, one's own).
+    """All images below ``data_root``, flat or nested (ImageNet's layout, COCO's, one's own), or
+    those that ``ann_file`` lists.
 
-    Images are ordered by their path relative to the root. An image that cannot be decoded is
-    replaced by another, drawn as a function of the sample's key, and reported in
-    ``results['skipped']``, a list of (path, reason). A record holds the ``data_root``, the image's
-    ``name``, its path relative to the root, and ``img_path``, both joined.
+    Images are ordered by their path relative to the folder, listed ones as in their list. An image
+    that cannot be decoded is replaced by another, drawn as a function of the sample's key, and
+    reported in ``results['skipped']``, a list of (path, reason). A record holds the ``data_root``,
+    the image's ``name``, its path relative to it, and ``img_path``, both joined.
 
     Args:
         data_root (str): the folder; links are followed.
-        pipeline (list[dict]): transforms.
-        exclude (str, optional): pattern of file names that are no images to train on, such as
-            ``'*_regions.png'`` for label maps beside the images.
-        **kwargs: of mmengine's ``BaseDataset``, without ``serialize_data``: names always are.
+        ann_file (str): list of the images to take, a path relative to ``data_root``: see
+            :func:`~plrc_plugin.images.file_list.listed_images`. Names in it are relative to the
+            folder of ``data_prefix`` or else to ``data_root``. An image that is listed twice is
+            read twice. Defaults to '', all images.
+        data_prefix (str | dict[str, str]): folder of the images, relative to ``data_root``, as such
+            or as ``dict(img_path=...)``. Defaults to ''.
+        exclude (str | Sequence[str], optional): patterns of file names that are no images to train
+            on, such as ``'*_regions.png'`` for label maps beside the images.
+        indices (int | Sequence[int], optional): the first images only, the last ones if negative,
+            or those at these places.
+        max_refetch (int): images tried in place of one that cannot be decoded. Defaults to 100.
+        test_mode (bool): an index is enough, gives the same sample each time, and an image that
+            cannot be decoded is an error. Defaults to False.
+        pipeline (list[dict]), metainfo (dict, optional), lazy_init (bool): of mmengine's
+            ``BaseDataset``.
+        filter_cfg, serialize_data: of ``BaseDataset`` too: only their defaults can be used.
 
     Raises:
-        SettingsError: if the folder is missing, unreadable, or holds no image.
+        SettingsError: if the folder is missing, unreadable, or holds no image, the list likewise,
+            or a setting cannot work.
     """
 
     METAINFO: ClassVar[dict] = dict(dataset_type='ImageFolder')
-    MAX_REPLACEMENTS = 100
+    TAKES_KEYS = True
 
-    def __init__(self, data_root: str, exclude: Optional[str] = None, **kwargs):
-        self.exclude = exclude
-        super().__init__(data_root=os.fspath(data_root), serialize_data=True, **kwargs)
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: Optional[str] = '',
+        data_prefix: Union[str, Mapping[str, str]] = '',
+        exclude: Union[str, Sequence[str], None] = None,
+        filter_cfg: Optional[dict] = None,
+        indices: Union[int, Sequence[int], None] = None,
+        serialize_data: bool = True,
+        max_refetch: int = 100,
+        **kwargs,
+    ):
+        if filter_cfg:
+            raise SettingsError(
+                f'ImageFolder: filter_cfg={filter_cfg!r} filters by annotations, and images here '
+                'have none: use ann_file, exclude or indices'
+            )
+        if not serialize_data:
+            raise SettingsError('ImageFolder: serialize_data=False cannot be: remove it')
+        check_positive_integers('ImageFolder', max_refetch=max_refetch)
+        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
+        data_root = os.fspath(data_root or '')
+        super().__init__(
+            data_root=data_root,
+            ann_file=os.fspath(ann_file or ''),
+            data_prefix=dict(img_path=_image_prefix(data_prefix)),
+            indices=_checked_indices(indices),
+            serialize_data=True,
+            max_refetch=max_refetch,
+            **kwargs,
+        )
+
+    def _join_prefix(self) -> None:
+        """Without mmengine's file clients, which would take parts of a name for an address."""
+        if self.ann_file:
+            self.ann_file = os.path.join(self.data_root, self.ann_file)
+        prefix = self.data_prefix['img_path']
+        self.image_root = os.path.join(self.data_root, prefix) if prefix else self.data_root
 
     def full_init(self) -> None:
         """Lists the images, into the buffer from which mmengine's ``BaseDataset`` takes subsets."""
         if self._fully_initialized:
             return
-        root = self.data_root
+        self.data_bytes, self.data_address = self._listed() if self.ann_file else self._found()
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+
+    def _get_serialized_subset(self, indices: Union[int, Sequence[int]]) -> FileIndex:
+        """Names of the first, of the last (a negative number), or of the images at some places."""
+        everything = range(len(self))
+        try:
+            if not isinstance(indices, int):
+                places = [everything[place] for place in indices]
+            elif abs(indices) > len(self):
+                raise IndexError
+            else:
+                places = everything[:indices] if indices >= 0 else everything[indices:]
+        except IndexError:
+            raise SettingsError(
+                f'ImageFolder: indices reach beyond the {len(self)} images of {self._source()}'
+            ) from None
+        starts = np.concatenate([[0], self.data_address[:-1]])
+        names = [self.data_bytes[starts[i] : self.data_address[i]] for i in places]
+        ends = np.cumsum([len(name) for name in names], dtype=np.int64)
+        return FileIndex(np.concatenate(names) if names else self.data_bytes[:0], ends)
+
+    def _source(self) -> str:
+        return f'ann_file={self.ann_file!r}' if self.ann_file else f'data_root={self.image_root!r}'
+
+    def _found(self) -> FileIndex:
+        """All images below the folder."""
+        root = self.image_root
         if not os.path.isdir(root):
             state = 'is not a folder' if os.path.exists(root) else 'does not exist'
             raise SettingsError(f'data_root={root!r} {state}. {_REMEDY}')
         try:
-            self.data_bytes, self.data_address = image_index(root, self.exclude)
+            index = image_index(root, self.exclude)
         except OSError as error:
             raise SettingsError(
                 f'data_root={root!r} cannot be read: {error}. Mend its '
                 'permissions, or choose another folder.'
             ) from error
-        if not len(self.data_address):
+        if not len(index.ends):
             raise SettingsError(
                 f'data_root={root!r} holds no image, at any depth, with one of the '
                 f'extensions {", ".join(EXTENSIONS)}. {_REMEDY}'
             )
-        self._fully_initialized = True
-        if self._indices is not None:
-            self.get_subset_(self._indices)
+        return index
+
+    def _listed(self) -> FileIndex:
+        """The images of the list, relative to the first of the two folders that has them."""
+        names = [
+            name
+            for name in listed_images(self.ann_file)
+            if not any(fnmatch(os.path.basename(name), pattern) for pattern in self.exclude)
+        ]
+        if not names:
+            raise SettingsError(f'{self._source()}: exclude={self.exclude!r} leaves no image')
+        some = names[:: -(-len(names) // _CHECKED)]
+        for root in (self.image_root, self.data_root):
+            for change in (str, _with_slashes):
+                if any(os.path.exists(os.path.join(root, change(name))) for name in some):
+                    self.image_root = root
+                    return packed([change(name) for name in names])
+        raise SettingsError(
+            f'{self._source()}: {names[0]!r} and others that it lists are neither below '
+            f'{self.image_root!r} nor below {self.data_root!r}: set data_prefix to the folder to '
+            'which the names are relative'
+        )
 
     def get_data_info(self, idx: int) -> dict:
         """The record of an image: ``img_path``, relative to the root, and ``sample_idx``."""
@@ -76,25 +179,83 @@ class ImageFolder(BaseDataset):
         name = self.data_bytes[start : self.data_address[idx]].tobytes()
         return dict(img_path=os.fsdecode(name), sample_idx=idx)
 
+    def get_cat_ids(self, idx: int) -> list[str]:
+        """What mmengine's ``ClassBalancedDataset`` balances: the folder of the image."""
+        return [os.path.dirname(self.get_data_info(idx)['img_path'])]
+
     def __getitem__(self, key: Union[int, SampleKey]) -> dict:
-        """A sample, of ``SampleKey(seed, epoch, index)`` or, for looking, of an index."""
-        if not isinstance(key, SampleKey):
-            key = SampleKey(0, 0, int(key))
-        skipped, index = [], key.index
+        """A sample, of ``SampleKey(seed, epoch, index)``.
+
+        An index is enough within a :class:`~plrc_plugin.datasets.KeyedDataset` and in test mode.
+
+        Raises:
+            SettingsError: for an index else: whoever hands it out shows the same views each epoch.
+        """
+        if isinstance(key, SampleKey):
+            return self._sample(key, key.index)
+        index = range(len(self))[key]
+        around = current_key()
+        if around is None and not self.test_mode:
+            raise plain_index(self, index)
+        return self._sample(around or SampleKey(0, 0, index), index)
+
+    def look(self, index: int, epoch: int = 0, seed: int = 0) -> dict:
+        """The sample of an image in an epoch, to look at."""
+        return self[SampleKey(seed, epoch, range(len(self))[index])]
+
+    def _sample(self, key: SampleKey, index: int) -> dict:
+        skipped = []
         while True:
             record = self.get_data_info(index)
             record.update(
-                name=record['img_path'], data_root=self.data_root, sample_key=key, skipped=skipped
+                name=record['img_path'], data_root=self.image_root, sample_key=key, skipped=skipped
             )
-            record['img_path'] = os.path.join(self.data_root, record['name'])
+            record['img_path'] = os.path.join(self.image_root, record['name'])
             try:
                 return self.pipeline(record)
             except DecodingError as error:
+                if self.test_mode:
+                    raise
                 skipped.append((error.path, error.reason))
-            if len(skipped) > self.MAX_REPLACEMENTS:
+            if len(skipped) > self.max_refetch:
                 raise RuntimeError(
                     f'{len(skipped)} images in a row could not be decoded; the last '
                     f'was {skipped[-1][0]} ({skipped[-1][1]}). Is '
-                    f'data_root={self.data_root!r} what you meant?'
+                    f'{self._source()} what you meant?'
                 )
             index = int(stream(key, 'replacement', len(skipped)).integers(len(self)))
+
+
+def _image_prefix(prefix: Union[str, Mapping[str, str], None]) -> str:
+    """The folder of the images in a ``data_prefix`` as mmengine, mmpretrain or mmdet write it."""
+    if isinstance(prefix, Mapping):
+        unknown = set(prefix) - {'img_path', 'img'}
+        if unknown or len(prefix) > 1:
+            raise SettingsError(
+                f'ImageFolder: data_prefix={dict(prefix)!r} must have img_path only: nothing but '
+                'images is read here'
+            )
+        prefix = next(iter(prefix.values()), '')
+    if prefix is None:
+        return ''
+    if not isinstance(prefix, (str, os.PathLike)):
+        raise SettingsError(f'ImageFolder: data_prefix must be a folder, got {prefix!r}')
+    return os.fspath(prefix)
+
+
+def _checked_indices(indices):
+    whole = isinstance(indices, int) and not isinstance(indices, bool) and indices
+    several = isinstance(indices, Sequence) and not isinstance(indices, str) and len(indices)
+    if indices is None or whole:
+        return indices
+    if several and all(isinstance(i, (int, np.integer)) for i in indices):
+        return list(indices)
+    raise SettingsError(
+        'ImageFolder: indices must be a number of images, not 0, or a list of places, got '
+        f'{indices!r}'
+    )
+
+
+def _with_slashes(name: str) -> str:
+    """A name that was written under Windows."""
+    return name.replace('\\', '/')

@@ -33,6 +33,9 @@ from plrc_plugin.engine.resuming import (
     fresh_options,
     optimizer_settings,
 )
+
+
+from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
@@ -165,6 +168,14 @@ class PretrainRunner(Runner):
         reads = any(isinstance(hook, LoadTrunk) for hook in self.hooks)
         if is_encoder_pair(bare_model(self.model)) and not reads:
             self.register_hook(LoadTrunk())
+
+
+    @staticmethod
+    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
+        """Also hands the seed and the epoch to the images, whatever samplers, wrappers of data sets
+        and batch samplers are between. See :func:`keyed_loader`."""
+        loader = keyed_loader(dataloader, None if diff_rank_seed else seed)
+        return Runner.build_dataloader(loader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop):
         with readable_errors('train_cfg or train_dataloader', loop, self._train_dataloader):

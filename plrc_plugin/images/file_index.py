@@ -5,11 +5,15 @@ import os
 import tempfile
 import time
 import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatch
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
+from mmengine.logging import print_log
 
+from plrc_plugin.images.companions import RULES, is_companion_file, is_companion_folder
 from plrc_plugin.images.decoding import EXTENSIONS
 
 # Listing fewer takes less than a tenth of a second.
@@ -27,8 +31,14 @@ class FileIndex(NamedTuple):
     ends: np.ndarray  # (N,) int64, where each ends
 
 
-def image_index(root: str, exclude: Optional[str] = None) -> FileIndex:
+Patterns = Union[str, Sequence[str], None]
+
+
+def image_index(root: str, exclude: Patterns = None) -> FileIndex:
     """Paths, relative to the root and sorted, of the images below it.
+
+    What systems leave beside photographs is left out and counted in the log, see
+    :mod:`~plrc_plugin.images.companions`.
 
     A long list is kept in ``$XDG_CACHE_HOME/plrc_plugin`` (``~/.cache/plrc_plugin``). It holds as
     long as no folder below the root has another modification time: one that gained, lost or renamed
@@ -36,26 +46,31 @@ def image_index(root: str, exclude: Optional[str] = None) -> FileIndex:
 
     Args:
         root (str): the folder. One that is linked into itself is entered once.
-        exclude (str, optional): pattern of file names to leave out.
+        exclude (str | Sequence[str], optional): patterns of file names to leave out.
 
     Raises:
         OSError: if a folder cannot be read.
     """
-    path = _remembered_at(root, exclude)
-    index = _recall(path, root)
-    if index is None:
+    patterns = [exclude] if isinstance(exclude, str) else list(exclude or ())
+    path = _remembered_at(root, patterns)
+    found = _recall(path, root)
+    if found is None:
         started = time.time_ns()
-        names, folders = _walk(root, exclude)
-        index = _packed(sorted(names))
+        names, folders, left_out = _walk(root, patterns)
+        found = packed(sorted(names)), left_out
         settled = max(folders.values()) < started - _SETTLED_NS
         if len(names) >= WORTH_REMEMBERING and settled:
-            _remember(path, index, folders)
+            _remember(path, *found, folders)
+    index, left_out = found
+    if left_out:
+        print_log(f'data_root={root!r}: left out what is no photograph: {left_out}', 'current')
     return index
 
 
-def _walk(root: str, exclude: Optional[str]) -> tuple[list[str], dict[str, int]]:
-    """Images, and the modification times of the folders entered, as they were before."""
-    names, changed = [], {}
+def _walk(root: str, exclude: list[str]) -> tuple[list[str], dict[str, int], str]:
+    """Images, the modification times of the folders entered, as they were before, and what was left
+    out as companions of the images."""
+    names, changed, left_out = [], {}, Counter()
     seen = {os.path.realpath(root)}
     folders = ['']
     while folders:
@@ -66,8 +81,12 @@ def _walk(root: str, exclude: Optional[str]) -> tuple[list[str], dict[str, int]]
             for entry in entries:
                 path = os.path.join(folder, entry.name)
                 if entry.name.lower().endswith(EXTENSIONS):
-                    if not exclude or not fnmatch(entry.name, exclude):
+                    if is_companion_file(entry.name, entry.path):
+                        left_out[f'{entry.name[:2]}* files'] += 1
+                    elif not any(fnmatch(entry.name, pattern) for pattern in exclude):
                         names.append(path)
+                elif is_companion_folder(entry.name):
+                    left_out[f'folders {entry.name!r}'] += entry.is_dir()
                 elif entry.is_dir():
                     if entry.is_symlink():
                         target = os.path.realpath(entry.path)
@@ -75,35 +94,37 @@ def _walk(root: str, exclude: Optional[str]) -> tuple[list[str], dict[str, int]]
                             continue
                         seen.add(target)
                     folders.append(path)
-    return names, changed
+    counted = [f'{number} {kind}' for kind, number in sorted(left_out.items()) if number]
+    return names, changed, ', '.join(counted)
 
 
-def _packed(names: list[str]) -> FileIndex:
+def packed(names: list[str]) -> FileIndex:
+    """The names in one buffer, in their order."""
     encoded = [os.fsencode(name) for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     return FileIndex(np.frombuffer(b''.join(encoded), dtype=np.uint8), ends)
 
 
-def _remembered_at(root: str, exclude: Optional[str]) -> str:
+def _remembered_at(root: str, exclude: list[str]) -> str:
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    what = '\0'.join([os.path.realpath(root), exclude or '', *EXTENSIONS])
+    what = '\0'.join([os.path.realpath(root), RULES, *exclude, '', *EXTENSIONS])
     name = hashlib.sha256(os.fsencode(what)).hexdigest()[:32]
     return os.path.join(cache, 'plrc_plugin', f'{name}.npz')
 
 
-def _recall(path: str, root: str) -> Optional[FileIndex]:
+def _recall(path: str, root: str) -> Optional[tuple[FileIndex, str]]:
     try:
         with np.load(path) as kept:
             folders = [os.fsdecode(folder) for folder in kept['folders'].tobytes().split(b'\0')]
             changed = [os.stat(os.path.join(root, folder)).st_mtime_ns for folder in folders]
             if changed != kept['changed'].tolist():
                 return None
-            return FileIndex(kept['names'], kept['ends'])
+            return FileIndex(kept['names'], kept['ends']), str(kept['left_out'])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None  # none yet, of another version, or damaged
 
 
-def _remember(path: str, index: FileIndex, folders: dict[str, int]) -> None:
+def _remember(path: str, index: FileIndex, left_out: str, folders: dict[str, int]) -> None:
     encoded = b'\0'.join(os.fsencode(folder) for folder in folders)
     temporary = None
     try:
@@ -114,6 +135,7 @@ def _remember(path: str, index: FileIndex, folders: dict[str, int]) -> None:
                 file,
                 names=index.names,
                 ends=index.ends,
+                left_out=np.array(left_out.encode('utf-8', 'backslashreplace').decode()),
                 folders=np.frombuffer(encoded, dtype=np.uint8),
                 changed=np.array(list(folders.values()), dtype=np.int64),
             )

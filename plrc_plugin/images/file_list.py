@@ -1,0 +1,112 @@
+"""Lists of images: text, CSV, JSON lines, and JSON of mmengine, COCO or LVIS."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.decoding import EXTENSIONS
+
+# Columns and keys that name an image, in the order in which they are looked for.
+NAMES = ('img_path', 'file_name', 'filename', 'path', 'file', 'filepath', 'image', 'img', 'name')
+# A name, and after white space or a comma a label or several.
+_LABELLED = re.compile(
+    rf'(.*(?:{"|".join(map(re.escape, EXTENSIONS))}))[\s,]+\S.*', re.IGNORECASE | re.DOTALL
+)
+
+
+def listed_images(path: str) -> list[str]:
+    """The names in a list of images, in its order.
+
+    By its extension the list is ``.csv`` or ``.tsv`` with a header, ``.jsonl`` with an object a
+    line, ``.json`` as mmengine (``data_list``) or COCO and LVIS (``images``) write it, or, of any
+    other, text with a name a line, which labels may follow.
+
+    Raises:
+        SettingsError: if the list cannot be read, names no image, or has a line without one.
+    """
+    kind = os.path.splitext(path)[1].lower()
+    read = {'.csv': _table, '.tsv': _table, '.jsonl': _json_lines, '.json': _json}.get(kind, _text)
+    try:
+        names = list(read(path))
+    except (OSError, ValueError, csv.Error, TypeError, AttributeError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        reason = ' '.join(str(error).split())
+        raise SettingsError(
+            f'ann_file={path!r} cannot be read as a list of images: {reason}'
+        ) from error
+    if not names:
+        raise SettingsError(f'ann_file={path!r} names no image')
+    return names
+
+
+def _text(path: str) -> Iterator[str]:
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, 1):
+            line = os.fsdecode(line.removeprefix(b'\xef\xbb\xbf').rstrip(b'\r\n'))
+            if not line.strip():
+                continue
+            if line.lower().endswith(EXTENSIONS):
+                yield line
+            elif line.strip().lower().endswith(EXTENSIONS):
+                yield line.strip()
+            elif match := _LABELLED.fullmatch(line.strip()):
+                yield match[1]
+            else:
+                raise SettingsError(
+                    f'ann_file={path!r}: line {number}, {line[:80]!r}, names no image with one of '
+                    f'the extensions {", ".join(EXTENSIONS)}: write names with their extension, '
+                    'one a line, each with or without a label behind it'
+                )
+
+
+def _table(path: str) -> Iterator[str]:
+    with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
+        table = csv.DictReader(file, delimiter='\t' if path.lower().endswith('.tsv') else ',')
+        columns = {(name or '').strip().lower(): name for name in table.fieldnames or ()}
+        column = next((columns[name] for name in NAMES if name in columns), None)
+        if column is None:
+            raise SettingsError(
+                f'ann_file={path!r} has the columns {list(table.fieldnames or ())}: call the one '
+                f'with the names of the images {NAMES[0]!r}'
+            )
+        for row in table:
+            if not row[column]:
+                raise SettingsError(f'ann_file={path!r}: line {table.line_num} names no image')
+            yield row[column]
+
+
+def _json_lines(path: str) -> Iterator[str]:
+    with open(path, encoding='utf-8-sig') as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _name(json.loads(line), f'{path!r}: line {number}')
+
+
+def _json(path: str) -> Iterator[str]:
+    with open(path, encoding='utf-8-sig') as file:
+        content = json.load(file)
+    records = content
+    if isinstance(content, dict):
+        records = content.get('data_list', content.get('images'))
+    if not isinstance(records, list):
+        raise SettingsError(
+            f"ann_file={path!r} has neither mmengine's 'data_list' nor COCO's 'images'"
+        )
+    for number, record in enumerate(records, 1):
+        yield _name(record, f'{path!r}: image {number}')
+
+
+def _name(record, place: str) -> str:
+    if isinstance(record, str):
+        return record
+    for name in NAMES:
+        if isinstance(record.get(name), str) and record[name]:
+            return record[name]
+    if isinstance(record.get('coco_url'), str):  # LVIS: the folder and the name end the address
+        return '/'.join(urlsplit(record['coco_url']).path.split('/')[-2:])
+    raise SettingsError(f'ann_file={place} names no image: give each an {NAMES[0]!r}')
