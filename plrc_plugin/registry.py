@@ -33,8 +33,9 @@ HOOKS = _child(MMENGINE_HOOKS)
 LOOPS = _child(MMENGINE_LOOPS)
 METRICS = _child(MMENGINE_METRICS)
 
-# Region sources have no counterpart in mmengine: their registry is a root of its own.
+# These have no counterpart in mmengine: each registry is a root of its own.
 REGIONS = Registry('region source', scope=SCOPE)
+AUGMENTATIONS = Registry('augmentation step', scope=SCOPE)
 
 # mmengine searches the default scope in every registry and warns where it has no child.
 _CHILDREN = [

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from plrc_plugin.registry import FUNCTIONS
-from plrc_plugin.views.device_augmentation import DeviceAugmentation
+from plrc_plugin.views.device_augmentation import stack
 
 
 @FUNCTIONS.register_module()
@@ -29,12 +29,7 @@ def collate_views(samples: list[dict]) -> dict:
             size=torch.tensor([sample['size'] for sample in samples], dtype=torch.float32),
         )
         if views[0].augmentation is not None:
-            batch[name]['augmentation'] = DeviceAugmentation(
-                *(
-                    torch.from_numpy(np.stack(x))
-                    for x in zip(*(view.augmentation for view in views))
-                )
-            )
+            batch[name]['augmentation'] = stack([view.augmentation for view in views])
         if 'region_points' in samples[0]:
             drawn = [sample['region_points'][v] for sample in samples]
             batch[name]['regions'] = torch.stack([d.regions for d in drawn])
