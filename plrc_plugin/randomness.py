@@ -1,9 +1,10 @@
 """Randomness as a function of what it is for, not of when it is drawn."""
 
-import zlib
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 
 class SampleKey(NamedTuple):
@@ -26,10 +27,18 @@ class SampleKey(NamedTuple):
 def stream(key: SampleKey, purpose: str, number: int = 0) -> np.random.Generator:
     """A random stream of its own for (seed, epoch, image, visit, purpose, number).
 
-    The same on every machine and for any number of workers; streams of different keys are
-    independent (numpy's SeedSequence).
+    The same on every machine and for any number of workers. Streams of different keys are
+    independent, as BLAKE2 hashes the key into the 256 bits with which the stream starts.
     """
-    words = (key.seed, key.epoch, key.index, zlib.crc32(purpose.encode()), number)
-    if key.visit:
-        words += (key.visit,)
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    words = (int(key.seed), int(key.epoch), int(key.index), purpose, int(number), int(key.visit))
+    return np.random.Generator(np.random.PCG64(_Digest(words)))
+
+
+class _Digest(ISeedSequence):
+    """In place of numpy's SeedSequence, which takes four times as long for one stream."""
+
+    def __init__(self, words: tuple):
+        self._bytes = hashlib.blake2b(repr(words).encode()).digest()
+
+    def generate_state(self, n_words, dtype=np.uint32):
+        return np.frombuffer(self._bytes, np.dtype(dtype).newbyteorder('<'), n_words).astype(dtype)

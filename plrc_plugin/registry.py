@@ -35,6 +35,7 @@ METRICS = _child(MMENGINE_METRICS)
 
 # These have no counterpart in mmengine: their registries are roots of their own.
 REGIONS = Registry('region source', scope=SCOPE)
+AUGMENTATIONS = Registry('augmentation step', scope=SCOPE)  # see views/photometric.py
 STRATEGIES = Registry('distillation strategy', scope=SCOPE)  # functions, see models/distillation.py
 EXPORTS = Registry('export target', scope=SCOPE)  # functions, see checkpoints/export.py
 MASK_LAYOUTS = Registry('layout of masked images', scope=SCOPE)  # see datasets/masked_images.py

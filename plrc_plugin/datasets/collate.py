@@ -8,7 +8,7 @@ import torch
 
 from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import FUNCTIONS
-from plrc_plugin.views.device_augmentation import DeviceAugmentation
+from plrc_plugin.views.device_augmentation import stack
 
 
 @FUNCTIONS.register_module()
@@ -44,10 +44,7 @@ def _stacked(samples: list[dict], v: int) -> ViewBatch:
         image_ids=torch.tensor([_image_id(sample['img_path']) for sample in samples]),
     )
     if views[0].augmentation is not None:
-        left = zip(*(view.augmentation for view in views))
-        batch = batch._replace(
-            augmentation=DeviceAugmentation(*(torch.from_numpy(np.stack(x)) for x in left))
-        )
+        batch = batch._replace(augmentation=stack([view.augmentation for view in views]))
     if 'region_points' in samples[0]:
         drawn = [sample['region_points'][v] for sample in samples]
         kept = drawn[0].region_map is not None

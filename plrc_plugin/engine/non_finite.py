@@ -14,7 +14,7 @@ from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import NonFiniteLossError
 from plrc_plugin.models import ViewBatch
 from plrc_plugin.registry import MODELS
-from plrc_plugin.views import DeviceAugmentation
+from plrc_plugin.views import augment
 from plrc_plugin.wrapped_models import bare_model
 
 
@@ -69,24 +69,27 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
 
 
 def _plain(batch: dict) -> dict:
-    """A batch of tensors, numbers and text: what is read back without building any class."""
+    """A batch of tensors, numbers and text: what is read back without building any class. Views are
+    augmented first where the device does that, as the steps that do it are code."""
     plain = dict(batch)
     for name, view in batch.items():
         if isinstance(view, ViewBatch):
-            left = view.augmentation
-            plain[name] = dict(view._asdict(), augmentation=left and left._asdict())
+            plain[name] = _augmented(view)._asdict()
     return plain
+
+
+def _augmented(view: ViewBatch) -> ViewBatch:
+    """The same view, whose pixels are what they are after the steps that are left to the device."""
+    if view.augmentation is None:
+        return view
+    images = view.pixels.permute(0, 3, 1, 2).float()
+    pixels = augment(images, view.augmentation).to(torch.uint8).permute(0, 2, 3, 1)
+    return view._replace(pixels=pixels.contiguous(), augmentation=None)
 
 
 def _with_views(plain: dict) -> dict:
     """The inverse of :func:`_plain`."""
-    batch = dict(plain)
-    for name in ('query', 'key'):
-        left = plain[name]['augmentation']
-        batch[name] = ViewBatch(
-            **dict(plain[name], augmentation=left and DeviceAugmentation(**left))
-        )
-    return batch
+    return {**plain, **{name: ViewBatch(**plain[name]) for name in ('query', 'key')}}
 
 
 def replay(path: str, config: Union[str, Config]) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from plrc_plugin.checkpoints.claim import (
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
 from plrc_plugin.checkpoints.start import is_encoder_pair
 from plrc_plugin.checkpoints.work_dir import check_folder
+from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.engine.launching import init_processes_without_gpu, prepare_launcher
 from plrc_plugin.engine.loading import check_shared_memory, guard_workers
 from plrc_plugin.engine.options import check_options, explain_unexpected
@@ -33,9 +34,6 @@ from plrc_plugin.engine.resuming import (
     fresh_options,
     optimizer_settings,
 )
-
-
-from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
@@ -168,7 +166,6 @@ class PretrainRunner(Runner):
         reads = any(isinstance(hook, LoadTrunk) for hook in self.hooks)
         if is_encoder_pair(bare_model(self.model)) and not reads:
             self.register_hook(LoadTrunk())
-
 
     @staticmethod
     def build_dataloader(dataloader, seed=None, diff_rank_seed=False):

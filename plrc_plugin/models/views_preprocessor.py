@@ -19,7 +19,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     """Moves a batch of :func:`~plrc_plugin.datasets.collate_views` and adds ``image`` to its views.
 
     Pixels travel as uint8, a quarter of the bytes, and are normalised where they arrive; before,
-    with ``TwoViews(photometric='device')``, they are augmented.
+    with ``TwoViews(where='device')``, they are augmented.
 
     Args:
         mean (Sequence[float], optional): of the channels in [0, 255], in their order. Defaults to

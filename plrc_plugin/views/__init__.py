@@ -2,7 +2,7 @@
 
 from plrc_plugin.images import DecodingError, ImageFile, read_image
 from plrc_plugin.randomness import SampleKey, stream
-from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
+from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment, stack
 from plrc_plugin.views.geometry import (
     crop_affine,
     image_to_view,
@@ -24,6 +24,7 @@ __all__ = [
     'image_to_view',
     'inside',
     'read_image',
+    'stack',
     'stream',
     'view_to_image',
     'view_to_view',

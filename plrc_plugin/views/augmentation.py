@@ -1,13 +1,12 @@
-"""The augmentation of MoCo v2, on uint8 arrays.
+"""What is done to the pixels of a view, on uint8 arrays.
 
-Every function takes a ``numpy.random.Generator``, so that a view is a function of its key. The
-distributions are those of torchvision's transforms of the same names; OpenCV does the pixels, as it
+The operations are those of torchvision's transforms of the same names. OpenCV computes them, as it
 is several times faster than Pillow on one core.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from numbers import Real
 
 import cv2
 import numpy as np
@@ -19,16 +18,14 @@ Box = tuple[int, int, int, int]
 Jitter = list[tuple[str, float]]
 
 
-class Photometric(NamedTuple):
-    """What is drawn for the colours and the sharpness of a view.
-
-    ``jitter``, adjustments and their amounts in order, none if there is no jitter; ``grey``,
-    whether colour is taken away; ``blur_sigma`` in pixels, 0 = no blur.
-    """
-
-    jitter: Jitter
-    grey: bool
-    blur_sigma: float
+def is_range(values: object, highest: float = math.inf) -> bool:
+    """Whether these are two numbers, 0 < low <= high <= ``highest``."""
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == 2
+        and all(isinstance(value, Real) for value in values)
+        and 0 < values[0] <= values[1] <= highest
+    )
 
 
 def random_crop_box(
@@ -43,12 +40,14 @@ def random_crop_box(
     The area is uniform in ``scale`` (share of the image), the aspect ratio log-uniform in
     ``ratio``. After ten boxes that do not fit, the central one of the nearest allowed ratio.
     """
+    log_ratio = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = width * height * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        share, aspect, x, y = rng.random(4).tolist()
+        area = width * height * (scale[0] + share * (scale[1] - scale[0]))
+        aspect = math.exp(log_ratio[0] + aspect * (log_ratio[1] - log_ratio[0]))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+            return int(x * (width - w + 1)), int(y * (height - h + 1)), w, h
     w = max(1, min(width, round(height * ratio[1])))
     h = max(1, min(height, round(width / ratio[0])))
     return (width - w) // 2, (height - h) // 2, w, h
@@ -93,22 +92,6 @@ def hue_steps(shift: float) -> int:
     return int(shift * 255) % 256
 
 
-def draw_jitter(
-    rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
-) -> Jitter:
-    """The four adjustments in random order, factors uniform in 1 ± strength, hue in ± strength."""
-    amounts = [
-        (name, rng.uniform(max(0, 1 - strength), 1 + strength))
-        for name, strength in (
-            ('brightness', brightness),
-            ('contrast', contrast),
-            ('saturation', saturation),
-        )
-    ]
-    amounts.append(('hue', rng.uniform(-hue, hue)))
-    return [amounts[i] for i in rng.permutation(4)]
-
-
 def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
     """The adjustments, in their order."""
     adjust = dict(
@@ -141,11 +124,3 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Blur of standard deviation ``sigma`` pixels."""
     kernel = gaussian_kernel(sigma)
     return cv2.sepFilter2D(image, -1, kernel, kernel)  # cv2.GaussianBlur takes twice as long
-
-
-def apply(image: np.ndarray, drawn: Photometric) -> np.ndarray:
-    """Jitter, greyscale and blur."""
-    image = color_jitter(image, drawn.jitter)
-    if drawn.grey:
-        image = to_grey(image)
-    return gaussian_blur(image, drawn.blur_sigma) if drawn.blur_sigma else image

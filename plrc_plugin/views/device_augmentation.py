@@ -1,11 +1,12 @@
-"""The photometric part of the augmentation, on a batch and on any device.
+"""The photometric steps on a batch and on any device.
 
 The loader draws what is to be done to a view and writes it as numbers; here it is done, to uint8
 levels as in the loader: after each step values are rounded and clipped. The result of an image
 depends on no other of its batch, to the bit, and the host never waits.
 """
 
-from typing import NamedTuple, Union
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Union
 
 import numpy as np
 import torch
@@ -13,94 +14,112 @@ from torch import Tensor
 
 from plrc_plugin.views.augmentation import (
     LUMA,
-    Photometric,
+    Jitter,
     blur_radius,
     gaussian_kernel,
     hue_steps,
 )
 
-Array = Union[np.ndarray, Tensor]
-
-# A step maps the colours x of an image to a x + b grey(x) + c mean(grey(x)), with these a, b, c.
-_STEPS = dict(
+# A mix maps the colours x of an image to a x + b grey(x) + c mean(grey(x)), with these a, b, c.
+IDENTITY, GREY = (1, 0, 0), (0, 1, 0)
+_MIXES = dict(
     brightness=lambda factor: (factor, 0, 0),
     contrast=lambda factor: (factor, 0, 1 - factor),
     saturation=lambda factor: (factor, 1 - factor, 0),
 )
-_IDENTITY, _GREY = (1, 0, 0), (0, 1, 0)
 
 
 class DeviceAugmentation(NamedTuple):
-    """What to apply to a view, as arrays, or to B views, as tensors with a first dimension B.
+    """What to apply to a view, or to the B views of a batch.
 
-    ``before``, (3, 3), and ``after``, (4, 3): coefficients of the steps before the hue is turned
-    and after it; ``hue``, (): steps of the turn, negative = none; ``blur``, (r + 1,): half of the
-    Gaussian kernel, from its centre outwards. All float32.
+    ``functions``: of each step in order, its ``on_device``. ``coefficients``: of each step its
+    numbers, float32, arrays (...) of a view or tensors (B, ...) of a batch.
     """
 
-    before: Array
-    after: Array
-    hue: Array
-    blur: Array
+    functions: Sequence[Callable[[Tensor, Tensor], Tensor]]
+    coefficients: Sequence[Union[np.ndarray, Tensor]]
 
 
-def for_device(drawn: Photometric, largest_sigma: float) -> DeviceAugmentation:
-    """The numbers for what was drawn; kernels are as long as the one of ``largest_sigma``."""
-    before, after, hue = [], [], -1
-    for name, amount in drawn.jitter:
-        if name == 'hue':
-            hue = hue_steps(amount)
-        else:
-            (before if hue < 0 else after).append(_STEPS[name](amount))
-    after += [_GREY] * drawn.grey
-    blur, radius = np.zeros(blur_radius(largest_sigma) + 1), blur_radius(drawn.blur_sigma)
-    blur[: radius + 1] = gaussian_kernel(drawn.blur_sigma)[radius:, 0]
+def stack(augmentations: Sequence[DeviceAugmentation]) -> DeviceAugmentation:
+    """Those of B views of one pipeline as that of their batch."""
+    numbers = zip(*(each.coefficients for each in augmentations))
     return DeviceAugmentation(
-        np.array(before + [_IDENTITY] * (3 - len(before)), dtype=np.float32),
-        np.array(after + [_IDENTITY] * (4 - len(after)), dtype=np.float32),
-        np.array(hue, dtype=np.float32),
-        blur.astype(np.float32),
+        augmentations[0].functions,
+        tuple(torch.from_numpy(np.stack(of_step)) for of_step in numbers),
     )
 
 
 def augment(images: Tensor, augmentation: DeviceAugmentation) -> Tensor:
-    """Jitter, greyscale and blur, each image with its own numbers.
+    """Applies the steps, to each image with its own numbers.
 
     Args:
         images (Tensor): (B, 3, H, W) float32, whole numbers in [0, 255].
         augmentation (DeviceAugmentation): of the B views, on the images' device.
 
     Returns:
-        Tensor: likewise. Differs from what the loader would have made by the rounding of ties and
-        of kernels, by a level or two, and of hues, by 7 at most.
+        Tensor: likewise. With MoCo v2's steps it differs from what the loader would have made by
+        the rounding of ties and of kernels, by a level or two, and of hues, by 7 at most.
     """
-    for step in augmentation.before.unbind(1):
-        images = _mix(images, step)
-    hue = augmentation.hue[:, None, None, None]
-    images = torch.where(hue < 0, images, _turn_hue(images, hue))
-    for step in augmentation.after.unbind(1):
-        images = _mix(images, step)
-    for axis in (2, 3):
-        images = _blur(images, augmentation.blur, axis)
-    return _levels(images)
+    for function, coefficients in zip(*augmentation):
+        images = _levels(function(images, coefficients))
+    return images
 
 
 # In products and sums of elements, never of matrices: whatever the batch, precision and algorithm
 # are the same, and neither autocast nor TF32 changes them.
 
 
-def _levels(values: Tensor) -> Tensor:
-    """Rounded and clipped, in place."""
-    return values.round_().clamp_(0, 255)
+def jitter_coefficients(jitter: Jitter) -> np.ndarray:
+    """(7, 3): three mixes before the hue is turned, the turn in steps (negative = none; twice
+    padded), and three mixes after it."""
+    before, after, turn = [], [], -1
+    for name, amount in jitter:
+        if name == 'hue':
+            turn = hue_steps(amount)
+        else:
+            (before if turn < 0 else after).append(_MIXES[name](amount))
+    padded = [mixes + [IDENTITY] * (3 - len(mixes)) for mixes in (before, after)]
+    return np.array([*padded[0], (turn, 0, 0), *padded[1]], dtype=np.float32)
 
 
-def _mix(images: Tensor, step: Tensor) -> Tensor:
+def jitter(images: Tensor, coefficients: Tensor) -> Tensor:
+    """The adjustments of :func:`jitter_coefficients`, (B, 7, 3)."""
+    steps = coefficients.unbind(1)
+    for step in steps[:3]:
+        images = _levels(mix(images, step))
+    turn = steps[3][:, :1, None, None]
+    images = torch.where(turn < 0, images, _turn_hue(images, turn))
+    for step in steps[4:]:
+        images = _levels(mix(images, step))
+    return images
+
+
+def mix(images: Tensor, coefficients: Tensor) -> Tensor:
     """A step of colour with coefficients (B, 3)."""
-    a, b, c = step[:, :, None, None, None].unbind(1)
+    a, b, c = coefficients[:, :, None, None, None].unbind(1)
     grey = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA.tolist()))
     total = grey.round().long().sum((2, 3), keepdim=True)  # of integers: exact in any order
     mean = (total / grey[0].numel()).round()
-    return _levels(a * images + (b * grey + c * mean))
+    return a * images + (b * grey + c * mean)
+
+
+def half_kernel(sigma: float, longest: int) -> np.ndarray:
+    """(longest + 1,): the Gaussian kernel from its centre outwards, zeros beyond its radius."""
+    half, radius = np.zeros(longest + 1, dtype=np.float32), blur_radius(sigma)
+    half[: radius + 1] = gaussian_kernel(sigma)[radius:, 0]
+    return half
+
+
+def blur(images: Tensor, half_kernels: Tensor) -> Tensor:
+    """Blur with kernels (B, r + 1)."""
+    for axis in (2, 3):
+        images = _blur(images, half_kernels, axis)
+    return images
+
+
+def _levels(values: Tensor) -> Tensor:
+    """Rounded and clipped, in place."""
+    return values.round_().clamp_(0, 255)
 
 
 def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:

@@ -1,18 +1,19 @@
 """Two augmented views of an image, and where they lie in it (Section 4.1: MoCo v2's recipe)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
 
-from plrc_plugin.errors import SettingsError, check_shares
+from plrc_plugin.errors import SettingsError, check_positive_integers, check_shares
 from plrc_plugin.images.decoding import ImageFile
-from plrc_plugin.randomness import stream
+from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import TRANSFORMS
 from plrc_plugin.views import augmentation as aug
-from plrc_plugin.views.device_augmentation import DeviceAugmentation, for_device
+from plrc_plugin.views.device_augmentation import DeviceAugmentation
 from plrc_plugin.views.geometry import crop_affine
+from plrc_plugin.views.photometric import Step, build_steps, runs_on_device
 
 # One image is one worker's job: OpenCV's own threads would only fight the other workers.
 cv2.setNumThreads(0)
@@ -38,21 +39,26 @@ class TwoViews:
         size (int): side of a view in pixels. Defaults to 224.
         scale (Sequence[float]): area of a crop as share of the image. Defaults to (0.2, 1).
         ratio (Sequence[float]): range of aspect ratios. Defaults to (3/4, 4/3).
-        jitter (Sequence[float]): strengths of brightness, contrast, saturation and hue.
-        jitter_prob (float): defaults to 0.8.
-        grey_prob (float): defaults to 0.2.
-        blur_sigma (Sequence[float]): range, in pixels of the view. Defaults to (0.1, 2).
-        blur_prob (float): defaults to 0.5.
-        flip_prob (float): defaults to 0.5.
-        photometric (str): where jitter, greyscale and blur are done, here, ``'loader'``, or by the
-            model's ``ViewsPreprocessor`` on its ``'device'``, where the loader is too slow for it.
-            What is drawn is the same. Defaults to 'loader'.
+        flip_prob (float): share of views that are mirrored left-right. Defaults to 0.5.
+        photometric (str | list[dict]): the steps that change colours and sharpness, configs of
+            the registry ``AUGMENTATIONS`` (:mod:`plrc_plugin.views.photometric`), done in their
+            order. Defaults to 'moco_v2', the recipe of :func:`photometric.moco_v2`.
+        where (str): where these steps are done, here, ``'loader'``, or by the model's
+            ``ViewsPreprocessor`` on its ``'device'``, where the loader is too slow for it. What is
+            drawn is the same. Defaults to 'loader'. ``photometric='device'`` is short for
+            ``where='device'`` with the default recipe.
+        **recipe: settings of the default recipe: ``jitter``, ``jitter_prob``, ``grey_prob``,
+            ``blur_sigma``, ``blur_prob``.
+
+    Crop, flip and each step have a random stream of their own, so that a step more or less leaves
+    what the others draw.
 
     Adds ``results['views']``, a list of two :class:`View`, query first, and ``results['size']``,
     the image's (width, height).
 
     Raises:
-        SettingsError: if a setting cannot work.
+        SettingsError: if a setting cannot work and, from the loader, if a step returns what is no
+            image of a view.
     """
 
     def __init__(
@@ -60,50 +66,39 @@ class TwoViews:
         size: int = 224,
         scale: Sequence[float] = (0.2, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
-        jitter: Sequence[float] = (0.4, 0.4, 0.4, 0.1),
-        jitter_prob: float = 0.8,
-        grey_prob: float = 0.2,
-        blur_sigma: Sequence[float] = (0.1, 2.0),
-        blur_prob: float = 0.5,
         flip_prob: float = 0.5,
-        photometric: str = 'loader',
+        photometric: Union[str, Sequence[dict]] = 'moco_v2',
+        where: str = 'loader',
+        **recipe,
     ):
-        if not isinstance(size, int) or size < 1:
-            raise SettingsError(f'TwoViews: size must be a positive integer, got {size!r}')
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        if photometric in ('loader', 'device'):
+            photometric, where = 'moco_v2', photometric
+        check_positive_integers('TwoViews', size=size)
+        if not aug.is_range(scale, highest=1):
             raise SettingsError(f'TwoViews: scale must be 0 < low <= high <= 1, got {scale!r}')
-        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        if not aug.is_range(ratio):
             raise SettingsError(f'TwoViews: ratio must be 0 < low <= high, got {ratio!r}')
-        if len(jitter) != 4 or min(jitter) < 0 or jitter[3] > 0.5:
-            raise SettingsError(
-                'TwoViews: jitter must be four strengths (brightness, contrast, '
-                f'saturation, hue <= 0.5), none negative, got {jitter!r}'
-            )
-        if len(blur_sigma) != 2 or not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise SettingsError(f'TwoViews: blur_sigma must be 0 < low <= high, got {blur_sigma!r}')
-        check_shares(
-            'TwoViews',
-            jitter_prob=jitter_prob,
-            grey_prob=grey_prob,
-            blur_prob=blur_prob,
-            flip_prob=flip_prob,
-        )
-        if photometric not in ('loader', 'device'):
-            raise SettingsError(
-                f"TwoViews: photometric must be 'loader' or 'device', got {photometric!r}"
-            )
+        check_shares('TwoViews', flip_prob=flip_prob)
+        if where not in ('loader', 'device'):
+            raise SettingsError(f"TwoViews: where must be 'loader' or 'device', got {where!r}")
         self.size = size
-        self.scale, self.ratio = scale, ratio
-        self.jitter, self.jitter_prob = jitter, jitter_prob
-        self.grey_prob = grey_prob
-        self.blur_sigma, self.blur_prob = blur_sigma, blur_prob
-        self.flip_prob = flip_prob
-        self.photometric = photometric
+        self.scale, self.ratio, self.flip_prob = scale, ratio, flip_prob
+        self.steps = build_steps(photometric, **recipe)
+        self.where = where
+        for step in self.steps.values():
+            if where == 'device' and not runs_on_device(step):
+                raise SettingsError(
+                    f"TwoViews: where='device', and the step {type(step).__name__} has no "
+                    "coefficients and on_device to run there: set where='loader', or add them"
+                )
 
     def __call__(self, results: dict) -> dict:
         file = ImageFile(results['img_path'])
-        rngs = [stream(results['sample_key'], 'view', v) for v in range(2)]
-        boxes = [aug.random_crop_box(rng, *file.size, self.scale, self.ratio) for rng in rngs]
+        key = results['sample_key']
+        boxes = [
+            aug.random_crop_box(stream(key, 'crop', v), *file.size, self.scale, self.ratio)
+            for v in range(2)
+        ]
         # The smallest image whose crops still fill a view.
         image = file.decode(
             size_at_least=[
@@ -112,35 +107,55 @@ class TwoViews:
             ]
         )
         results['size'] = file.size
-        results['views'] = [self._view(rng, image, box, file.size) for rng, box in zip(rngs, boxes)]
+        results['views'] = [
+            self._view(key, v, image, box, file.size) for v, box in enumerate(boxes)
+        ]
         return results
 
     def _view(
-        self, rng: np.random.Generator, image: np.ndarray, box: aug.Box, full_size: Sequence[int]
+        self,
+        key: SampleKey,
+        number: int,
+        image: np.ndarray,
+        box: aug.Box,
+        full_size: Sequence[int],
     ) -> View:
         height, width = image.shape[:2]
         if (width, height) != tuple(full_size):
             box = _scaled(box, width / full_size[0], height / full_size[1])
-        drawn = self._draw_photometric(rng)
-        flip = bool(rng.random() < self.flip_prob)
+        flip = stream(key, 'flip', number).random() < self.flip_prob
         pixels = aug.crop_and_resize(image, box, self.size)
         augmentation = None
-        if self.photometric == 'device':
-            augmentation = for_device(drawn, self.blur_sigma[1])
+        drawn = [
+            (step, step.draw(stream(key, f'step {name}', number)))
+            for name, step in self.steps.items()
+        ]
+        if self.where == 'device':
+            augmentation = DeviceAugmentation(
+                tuple(step.on_device for step, _ in drawn),
+                tuple(step.coefficients(what) for step, what in drawn),
+            )
         else:
-            pixels = aug.apply(pixels, drawn)
+            for step, what in drawn:
+                if what is not None:
+                    pixels = self._checked(step.apply(pixels, what), step)
         if flip:
             pixels = cv2.flip(pixels, 1)
         left, top, w, h = box
         affine = crop_affine(left / width, top / height, w / width, h / height, flip)
         return View(pixels, affine, augmentation)
 
-    def _draw_photometric(self, rng: np.random.Generator) -> aug.Photometric:
-        return aug.Photometric(
-            jitter=(aug.draw_jitter(rng, *self.jitter) if rng.random() < self.jitter_prob else []),
-            grey=bool(rng.random() < self.grey_prob),
-            blur_sigma=rng.uniform(*self.blur_sigma) if rng.random() < self.blur_prob else 0,
-        )
+    def _checked(self, pixels: np.ndarray, step: Step) -> np.ndarray:
+        """What a step returned, if it is an image of a view."""
+        shape = (self.size, self.size, 3)
+        if getattr(pixels, 'dtype', None) != np.uint8 or pixels.shape != shape:
+            raise SettingsError(
+                f'TwoViews: {type(step).__name__}.apply must return a {shape} uint8 image, got '
+                f'{getattr(pixels, "shape", type(pixels).__name__)} '
+                f'{getattr(pixels, "dtype", "")}: round, clip and cast, e.g. with '
+                'np.clip(values.round(), 0, 255).astype(np.uint8)'
+            )
+        return pixels
 
 
 def _scaled(box: aug.Box, x: float, y: float) -> aug.Box:

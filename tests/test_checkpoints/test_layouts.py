@@ -56,7 +56,7 @@ def caffe2(trunk):
             branch = (
                 'branch1' if parts[2] == 'downsample' else f'branch2{"ab"[int(parts[2][-1]) - 1]}'
             )
-            is_norm = parts[2].startswith('bn') or parts[-1] == '1' and len(parts) == 4
+            is_norm = parts[2].startswith('bn') or (parts[-1] == '1' and len(parts) == 4)
             tail = f'_bn_{kinds[kind]}' if is_norm else '_w'
             name = f'res{stage}_{block}_{branch}{tail}'
         names[name] = value

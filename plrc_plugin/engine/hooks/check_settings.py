@@ -66,14 +66,14 @@ class CheckSettingsHook(Hook):
             )
         if (
             views
-            and views[0].photometric == 'device'
+            and views[0].where == 'device'
             and not isinstance(model.data_preprocessor, ViewsPreprocessor)
         ):
             raise SettingsError(
-                "TwoViews: photometric='device' leaves jitter, greyscale and blur to the model's "
-                'ViewsPreprocessor, and model.data_preprocessor is a '
-                f"{type(model.data_preprocessor).__name__}: use photometric='loader', or a "
-                'subclass of ViewsPreprocessor'
+                "TwoViews: where='device' (or photometric='device') leaves the photometric steps "
+                "to the model's ViewsPreprocessor, and model.data_preprocessor is a "
+                f"{type(model.data_preprocessor).__name__}: use where='loader', or a subclass of "
+                'ViewsPreprocessor'
             )
         if loader.batch_size * get_world_size() == 1 and model.shuffle_bn:
             raise SettingsError(
