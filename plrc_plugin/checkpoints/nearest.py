@@ -1,4 +1,4 @@
-"""Which trunk a checkpoint would fit, for the message where it does not fit the one that is there."""
+"""Which trunk a checkpoint would fit, for the message where it does not fit the model's."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -31,8 +31,10 @@ def nearest_trunk(tensors: Mapping[str, Tensor]) -> str:
             f'model.backbone.depth={depth} model.backbone.base_channels={width} would fit'
         )
     for trunk, name, model in _models(set(tensors)):
-        state = model.state_dict()
-        if all(key in state and state[key].shape == tensors[key].shape for key in tensors):
+        state = {k: v for k, v in model.state_dict().items() if not _HEAD.match(k)}
+        if state.keys() == tensors.keys() and all(
+            state[key].shape == tensors[key].shape for key in tensors
+        ):
             return f"model.backbone=dict(type='plrc_plugin.{trunk}', name='{name}') would fit"
     return (
         'Kind, depth and widths must be those of the checkpoint, whose tensors begin with '
@@ -54,6 +56,8 @@ def resnet_of(tensors: Mapping[str, Tensor]) -> Optional[tuple[int, int]]:
     depth = _DEPTHS.get(('layer1.0.conv3.weight' in tensors, counts))
     return (depth, width) if depth and len(first) == width else None
 
+
+_HEAD = re.compile(r'(classifier|fc|head|heads)\.')
 
 # Which of timm's models have names like these, by one name that all of a family have.
 _TIMM_FAMILIES = (

@@ -241,6 +241,8 @@ class _Machine(pickle._Unpickler):
         if saved[0] == 'module':  # a class with its source, of a model saved whole
             return saved[1]
         kind, storage, key, _, size, *view = saved
+        if 'QInt' in str(storage) or 'QUInt' in str(storage):
+            raise RefusedError('its tensors are quantised: save them as floating-point numbers')
         dtype = _storage_dtype(storage)
         if kind != 'storage' or dtype is None or not isinstance(key, str) or any(view):
             raise RefusedError(f'it asks for a storage of an unknown kind, {saved!r:.200}')

@@ -21,7 +21,7 @@ from plrc_plugin.checkpoints.claim import (
     remove_checkpoints,
 )
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
-from plrc_plugin.checkpoints.start import is_encoder_pair
+from plrc_plugin.checkpoints.start import is_encoder_pair, refuse_init_cfg
 from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.engine.launching import init_processes_without_gpu, prepare_launcher
@@ -72,6 +72,8 @@ class PretrainRunner(Runner):
         seed = cfg.get('randomness', {}).get('seed')
         if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
             raise SettingsError(f'randomness.seed must be an integer in [0, 2**32), got {seed!r}')
+        model = cfg.get('model') or {}
+        refuse_init_cfg(model.get('init_cfg'), model.get('backbone'))
         check_options(cfg)
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
@@ -122,8 +124,12 @@ class PretrainRunner(Runner):
             self.logger.error(traceback.format_exc())
 
     @staticmethod
-    def build_dataloader(dataloader, *args, **kwargs):
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
+        """Also hands the seed and the epoch to the images, whatever samplers, wrappers of data sets
+        and batch samplers are between (:func:`keyed_loader`), and sees to it that a worker that
+        stands still is noticed (:func:`guard_workers`)."""
+        keyed = keyed_loader(dataloader, None if diff_rank_seed else seed)
+        loader = Runner.build_dataloader(keyed, seed, diff_rank_seed)
         if isinstance(dataloader, dict):
             guard_workers(loader, 'timeout' in dataloader)
         return loader
@@ -166,13 +172,6 @@ class PretrainRunner(Runner):
         reads = any(isinstance(hook, LoadTrunk) for hook in self.hooks)
         if is_encoder_pair(bare_model(self.model)) and not reads:
             self.register_hook(LoadTrunk())
-
-    @staticmethod
-    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
-        """Also hands the seed and the epoch to the images, whatever samplers, wrappers of data sets
-        and batch samplers are between. See :func:`keyed_loader`."""
-        loader = keyed_loader(dataloader, None if diff_rank_seed else seed)
-        return Runner.build_dataloader(loader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop):
         with readable_errors('train_cfg or train_dataloader', loop, self._train_dataloader):

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torchvision
 
-from plrc_plugin.checkpoints.export import detectron2_name
 from plrc_plugin.checkpoints.layouts import LAYOUTS, Layout, register_layout
+from plrc_plugin.checkpoints.resnet import detectron2_name
 from plrc_plugin.checkpoints.trunk import fill_model, read_trunk
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.backbones import ResNet
@@ -265,7 +265,7 @@ def test_a_layout_from_outside(pair, trunk18, tmp_path):
         ('resnet34', 'ResNet-34 of width 64: model.backbone.depth=34'),
         ('resnet50', 'ResNet-50 of width 64: model.backbone.depth=50'),
         ('convnext_tiny', "TorchvisionTrunk', name='convnext_tiny'"),
-        ('vit_b_32', 'vit_b_32'),
+        ('vit_b_32', 'whose tensors begin with class_token, conv_proj.weight'),
     ],
 )
 def test_another_depth_or_family(model, expected, pair, tmp_path):

@@ -106,8 +106,9 @@ def test_batches_do_not_depend_on_workers_and_epochs_differ(image_folder, photom
             ).items():
                 assert a[name][field].shape == shape
                 assert torch.equal(a[name][field], b[name][field])
-            assert ('augmentation' in a[name]) == (photometric == 'device')
-            for numbers in zip(a[name].get('augmentation', ()), b[name].get('augmentation', ())):
+            left = a[name].augmentation, b[name].augmentation
+            assert (left[0] is not None) == (photometric == 'device')
+            for numbers in zip(*(each.coefficients for each in left if each)):
                 assert torch.equal(*numbers)
     pixels = {}
     for epoch in range(2):
@@ -118,9 +119,11 @@ def test_batches_do_not_depend_on_workers_and_epochs_differ(image_folder, photom
     assert not any(torch.equal(*views) for views in pixels.values())
 
 
-def test_an_index_serves_for_looking(image_folder):
-    sample = ImageFolder(str(image_folder), pipeline=PIPELINE)[2]
+def test_an_index_serves_for_looking_only(image_folder):
+    sample = ImageFolder(str(image_folder), pipeline=PIPELINE, test_mode=True)[2]
     assert sample['sample_key'] == SampleKey(0, 0, 2)
+    with pytest.raises(SettingsError, match='every epoch would show the same views'):
+        ImageFolder(str(image_folder), pipeline=PIPELINE)[2]
 
 
 def test_errors_survive_the_way_from_a_worker():

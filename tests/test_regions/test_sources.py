@@ -13,6 +13,7 @@ from skimage.draw import polygon2mask
 
 from plrc_plugin.datasets.collate import collate_views
 from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.samplers import KeyedSampler
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.coco_masks import box_mask, instance_mask
 from plrc_plugin.images.decoding import DecodingError, read_image
@@ -225,7 +226,9 @@ def test_a_bad_map_is_an_error_of_one_line_and_no_broken_image(workers, image_fo
     np.savez(image_folder / 'a.npz', np.zeros((9, 12), np.int16))
     dataset = dataset_with_maps(image_folder, 'grid')
     np.savez(image_folder / 'a.npz', np.zeros((9, 12), np.int16))
-    loader = torch.utils.data.DataLoader(dataset, 2, num_workers=workers, collate_fn=collate_views)
+    loader = torch.utils.data.DataLoader(
+        dataset, 2, sampler=KeyedSampler(dataset), num_workers=workers, collate_fn=collate_views
+    )
     with pytest.raises(SettingsError, match='a.npz is 12 x 9 pixels') as caught:
         list(loader)
     assert '\n' not in str(caught.value) and 'Traceback' not in str(caught.value)

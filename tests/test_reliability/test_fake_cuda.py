@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import plrc_plugin  # noqa: F401
 from plrc_plugin.regions.sampling import sample_region_points
 from plrc_plugin.views.device_augmentation import DeviceAugmentation
+from plrc_plugin.views.photometric import ColorJitter, GaussianBlur, Greyscale
 
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8, strides=(1, 2, 2, 1))
 PLRC = dict(type='plrc_plugin.PLRC', backbone=TRUNK, queue_size=64, warmup_epochs=0)
@@ -39,10 +40,12 @@ def view(device, batch=4, size=64, points=32):
         region_map=torch.randint(0, 8, (batch, 14, 14), device=device),
         size=torch.full((batch, 2), 64.0, device=device),
         augmentation=DeviceAugmentation(
-            before=torch.rand(batch, 3, 3, device=device),
-            after=torch.rand(batch, 4, 3, device=device),
-            hue=torch.arange(-1.0, batch - 1, device=device),
-            blur=torch.full((batch, 7), 1 / 13, device=device),
+            (ColorJitter.on_device, Greyscale.on_device, GaussianBlur.on_device),
+            (
+                torch.rand(batch, 7, 3, device=device),
+                torch.rand(batch, 3, device=device),
+                torch.full((batch, 7), 1 / 13, device=device),
+            ),
         ),
     )
 

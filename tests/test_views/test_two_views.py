@@ -132,14 +132,18 @@ def test_drawn_strengths_follow_torchvision(tmp_path, photo, monkeypatch):
 def test_shares_and_orders_are_the_recipes():
     """Jitter, grey and blur as often as asked, independently, and jitter in any order."""
     count = 6000
-    drawn = [TwoViews()._draw_photometric(stream(SampleKey(0, 0, i), 'view')) for i in range(count)]
-    done = np.array([(bool(d.jitter), d.grey, d.blur_sigma > 0) for d in drawn], dtype=float)
+    steps = TwoViews().steps
+    drawn = [
+        [step.draw(stream(SampleKey(0, 0, i), f'step {name}')) for name, step in steps.items()]
+        for i in range(count)
+    ]
+    done = np.array([[what is not None for what in of_view] for of_view in drawn], dtype=float)
     expected = np.array([0.8, 0.2, 0.5])
     error = (expected * (1 - expected) / count) ** 0.5
     assert (np.abs(done.mean(0) - expected) < 4 * error).all()
     correlation = np.corrcoef(done.T)[np.triu_indices(3, 1)]
     assert np.abs(correlation).max() < 4 / count**0.5
-    orders = Counter(tuple(name for name, _ in d.jitter) for d in drawn if d.jitter)
+    orders = Counter(tuple(name for name, _ in jitter) for jitter, _, _ in drawn if jitter)
     each = sum(orders.values()) / 24
     assert len(orders) == 24
     assert (
