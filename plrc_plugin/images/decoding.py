@@ -8,6 +8,8 @@ from typing import Optional, Union
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
+
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
 # What these extensions stand for. Others are not tried whatever a file is called: for EPS, Pillow
 # would start Ghostscript.
@@ -39,9 +41,12 @@ class ImageFile:
     """An opened image: its upright size is known, its pixels are not decoded yet.
 
     Args:
-        path (str | PathLike): of one of ``FORMATS``, whatever its extension. Grey, palette, CMYK
-            and 16-bit images become 8-bit RGB, an alpha channel is dropped, of an animation the
+        path (str | PathLike): of one of ``FORMATS``, whatever its extension. Grey, palette and
+            CMYK images become RGB, an alpha channel is dropped, of an animation the
             first frame is taken and the EXIF orientation is honoured.
+
+        window (Sequence[float], optional): the values (low, high) that become 0 and 255 in files
+            of more than 8 bits a channel, see :func:`~plrc_plugin.images.depth.read_deep`.
 
     Attributes:
         size (tuple[int, int]): upright (width, height) in pixels.
@@ -50,22 +55,31 @@ class ImageFile:
         DecodingError: if the file is missing, unreadable, no image, or a decompression bomb.
     """
 
-    def __init__(self, path: Union[str, os.PathLike]):
-        self.path = os.fspath(path)
+    def __init__(self, path: Union[str, os.PathLike], window: Optional[Window] = None):
+        self.path, self._window = os.fspath(path), window
         try:
             # A pipe would stall the worker, a device may never end.
             if not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise OSError('not a regular file')
             self._image = Image.open(self.path, formats=FORMATS)
+            self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
             self._orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         except UnidentifiedImageError:
-            raise DecodingError(self.path, 'not an image in a known format') from None
+            self._deep, self._orientation = True, 1
+            self.size = self._size_of_other_tiff()
+            return
         except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
             raise DecodingError(self.path, error) from error
         width, height = self._image.size
         # Of a TIFF Pillow gives the upright size already.
         transposed = self._orientation in _TRANSPOSED and self._image.format != 'TIFF'
         self.size = (height, width) if transposed else (width, height)
+
+    def _size_of_other_tiff(self) -> tuple[int, int]:
+        try:
+            return size_of_tiff(self.path)
+        except Exception:  # tifffile raises many kinds
+            raise DecodingError(self.path, 'not an image in a known format') from None
 
     def decode(self, size_at_least: Optional[tuple[float, float]] = None) -> np.ndarray:
         """The pixels; call once.
@@ -79,10 +93,13 @@ class ImageFile:
             np.ndarray: (H, W, 3) uint8 RGB.
 
         Raises:
-            DecodingError: if the data are truncated or damaged.
+            DecodingError: if the data are truncated or damaged, or have more than 8 bits a channel
+                and need a window.
         """
-        image = self._image
         try:
+            if self._deep:
+                return read_deep(self.path, self._window, self._orientation)
+            image = self._image
             with image:
                 if size_at_least is not None and image.format == 'JPEG':
                     scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least))
@@ -99,21 +116,9 @@ class ImageFile:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith('I'):  # 16 bits, or 32 that hold 16: keep the upper 8
-        values = np.asarray(image)
-        if values.dtype.itemsize > 2:
-            values = np.clip(
-                values, 0, 65535, out=np.empty(values.shape, np.uint16), casting='unsafe'
-            )
-        shift = np.uint16(8 if values.max(initial=0) > 255 else 0)
-        image = Image.fromarray(
-            np.right_shift(values, shift, out=np.empty(values.shape, np.uint8), casting='unsafe')
-        )
-    elif image.mode == 'F':
-        raise ValueError('floating-point pixels have no defined range')
     return image if image.mode == 'RGB' else image.convert('RGB')
 
 
-def read_image(path: Union[str, os.PathLike]) -> np.ndarray:
+def read_image(path: Union[str, os.PathLike], window: Optional[Window] = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB, upright. See :class:`ImageFile`."""
-    return ImageFile(path).decode()
+    return ImageFile(path, window).decode()

@@ -8,6 +8,7 @@ import numpy as np
 
 from plrc_plugin.errors import SettingsError, check_positive_integers, check_shares
 from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.images.depth import check_window
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import TRANSFORMS
 from plrc_plugin.views import augmentation as aug
@@ -47,6 +48,9 @@ class TwoViews:
             ``ViewsPreprocessor`` on its ``'device'``, where the loader is too slow for it. What is
             drawn is the same. Defaults to 'loader'. ``photometric='device'`` is short for
             ``where='device'`` with the default recipe.
+        window (Sequence[float], optional): the values (low, high) of files with more than 8 bits a
+            channel that become 0 and 255, the same for every image. Such files are refused
+            without it.
         **recipe: settings of the default recipe: ``jitter``, ``jitter_prob``, ``grey_prob``,
             ``blur_sigma``, ``blur_prob``.
 
@@ -69,6 +73,7 @@ class TwoViews:
         flip_prob: float = 0.5,
         photometric: Union[str, Sequence[dict]] = 'moco_v2',
         where: str = 'loader',
+        window: Optional[Sequence[float]] = None,
         **recipe,
     ):
         if photometric in ('loader', 'device'):
@@ -85,6 +90,8 @@ class TwoViews:
         self.scale, self.ratio, self.flip_prob = scale, ratio, flip_prob
         self.steps = build_steps(photometric, **recipe)
         self.where = where
+        check_window(window)
+        self.window = window
         for step in self.steps.values():
             if where == 'device' and not runs_on_device(step):
                 raise SettingsError(
@@ -93,7 +100,7 @@ class TwoViews:
                 )
 
     def __call__(self, results: dict) -> dict:
-        file = ImageFile(results['img_path'])
+        file = ImageFile(results['img_path'], self.window)
         key = results['sample_key']
         boxes = [
             aug.random_crop_box(stream(key, 'crop', v), *file.size, self.scale, self.ratio)
