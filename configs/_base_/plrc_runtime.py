@@ -26,10 +26,11 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 randomness = dict(seed=0)
-# Everything that changes from batch to batch is logged as the mean over the window.
+# Everything that changes from batch to batch is logged as the mean over the window: the loss, its
+# terms, which are called l_*, shares of images, which are called no_*, and what tells of a collapse.
 log_processor = dict(
     window_size=50,
-    mean_pattern=r'.*(loss|l_(m|c|a|dense|pix)|top1|std|no_common|no_near|time|grad_norm).*',
+    mean_pattern=r'.*(loss|/l_|^l_|top1|std|/no_|^no_|time|grad_norm).*',
 )
 log_level = 'INFO'
 visualizer = dict(

@@ -9,10 +9,8 @@ from matplotlib.figure import Figure
 
 from plrc_plugin.errors import SettingsError
 
-PANELS = (
-    ('losses', dict(loss='total', l_m='L_m, image', l_c='L_c, point-region', l_a='L_a, affinity')),
-    ('collapse?', dict(top1='top-1 in the queue', std='std of embeddings (1 = spread)')),
-)
+# What training logs beside the numbers of the model: no indicator of how it learns.
+_MACHINERY = {'epoch', 'iter', 'step', 'time', 'data_time', 'memory', 'lr', 'base_lr', 'grad_norm'}
 
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -74,15 +72,24 @@ def _entry(line: str) -> Optional[dict]:
         return None
 
 
+def is_term(name: str) -> bool:
+    """Whether a scalar is the loss or a term of it, by its name: every model calls them so."""
+    return name.startswith(('loss', 'l_'))
+
+
 def plot_curves(work_dir: Path) -> Figure:
-    """Losses on one panel, indicators of a collapse on the other."""
+    """The loss and its terms on one panel, what else the model logs (is it collapsing?) on the
+    other."""
     scalars = read_scalars(work_dir)
+    terms = [name for name in scalars if is_term(name)]
+    indicators = [name for name in scalars if not is_term(name) and name not in _MACHINERY]
     figure = Figure(figsize=(11, 4), layout='constrained')
-    for axes, (title, names) in zip(figure.subplots(1, 2), PANELS):
-        for name, label in names.items():
-            if name in scalars:
-                axes.plot(*zip(*scalars[name]), label=label, linewidth=2 if name == 'loss' else 1.2)
+    panels = (('losses', terms), ('collapse?', indicators))
+    for axes, (title, names) in zip(figure.subplots(1, 2), panels):
+        for name in names:
+            axes.plot(*zip(*scalars[name]), label=name, linewidth=2 if name == 'loss' else 1.2)
         axes.set(title=title, xlabel='iteration')
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if names:
+            axes.legend(frameon=False)
     return figure

@@ -12,7 +12,7 @@ from plrc_plugin.checkpoints.encoder import load_encoder
 from plrc_plugin.images.decoding import read_image
 from plrc_plugin.registry import DATASETS
 from plrc_plugin.visualization.affinity import affinity_gallery
-from plrc_plugin.visualization.curves import Curves
+from plrc_plugin.visualization.curves import Curves, is_term
 from plrc_plugin.visualization.images import read_images
 from plrc_plugin.visualization.pages import figure_address, jpeg_address, write_page
 from plrc_plugin.visualization.run import Run, read_runs
@@ -27,7 +27,7 @@ COLUMNS = 3
 def all_curves(run: Run) -> Curves:
     """Every curve that the page draws: losses, metrics, what else was logged, throughput."""
     logged = {name: curve for name, curve in run.scalars.items() if name not in COUNTERS}
-    losses = {name: logged[name] for name in logged if name.startswith(('loss', 'l_'))}
+    losses = {name: logged[name] for name in logged if is_term(name)}
     return {**losses, **run.metrics, **logged, 'images per second': run.throughput}
 
 
