@@ -1,6 +1,5 @@
 """Photographs with semantic and instance masks, for probes: VOC's layout and COCO's."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -9,11 +8,13 @@ import numpy as np
 from PIL import Image
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.images.coco_masks import instance_mask
-from plrc_plugin.images.decoding import read_image
+from plrc_plugin.images import ImageFile, read_image
+from plrc_plugin.images.coco_json import read_coco
+from plrc_plugin.images.coco_masks import box_mask, instance_mask, masks_of
+from plrc_plugin.regions.source import VOID
 from plrc_plugin.registry import DATASETS, MASK_LAYOUTS
 
-VOID = 255
+VOC_VOID = 255  # of the files of VOC
 VOC_CLASSES = (
     'background',
     'aeroplane',
@@ -44,7 +45,7 @@ class MaskedImage(NamedTuple):
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        semantic: (H, W) uint8 class of each pixel, 0 = background, 255 = void.
+        semantic: (H, W) int32 class of each pixel, 0 = background, -1 = void.
         instances: (H, W) int32, 0 = background, 1, 2, ... the objects, -1 = void.
     """
 
@@ -86,11 +87,13 @@ class VOCMasks:
 
     def __getitem__(self, index: int) -> MaskedImage:
         name = self.names[index]
-        semantic = np.array(Image.open(self.root / 'SegmentationClass' / f'{name}.png'))
+        path = self.root / 'SegmentationClass' / f'{name}.png'
+        semantic = np.array(Image.open(path)).astype(np.int32)
+        semantic[semantic == VOC_VOID] = VOID
         if self.with_instances:
             path = self.root / 'SegmentationObject' / f'{name}.png'
             instances = np.array(Image.open(path)).astype(np.int32)
-            instances[instances == VOID] = -1
+            instances[instances == VOC_VOID] = VOID
         else:
             instances = connected_parts(semantic)
         image = read_image(self.root / 'JPEGImages' / f'{name}.jpg')
@@ -102,7 +105,8 @@ class COCOMasks:
     """COCO's instance annotations, which generated scenes have too.
 
     Class c is the c-th category by rising id, from 1; smaller objects lie over larger ones; crowds
-    are void.
+    are void, and so are the boxes of objects without a mask. See
+    :func:`~plrc_plugin.images.coco_json.read_coco` for what a json may look like.
 
     Args:
         annotations: the JSON file.
@@ -114,42 +118,63 @@ class COCOMasks:
     """
 
     def __init__(self, annotations: str, images: str, max_images: Optional[int] = None) -> None:
-        try:
-            truth = json.loads(Path(annotations).read_text(encoding='utf-8'))
-            categories = sorted(truth['categories'], key=lambda c: c['id'])
-            objects: dict[int, list[dict]] = {}
-            for annotation in truth['annotations']:
-                objects.setdefault(annotation['image_id'], []).append(annotation)
-            self.records = [(r, objects[r['id']]) for r in truth['images'] if r['id'] in objects]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SettingsError(
-                f'COCOMasks: annotations={str(annotations)!r} cannot be read as '
-                f'COCO JSON ({type(error).__name__}: {error})'
-            ) from error
-        self.records = self.records[:max_images]
+        found = read_coco(annotations, f'COCOMasks: annotations={str(annotations)!r}')
+        self.records = [
+            (image, found.objects[key])
+            for key, image in found.images.items()
+            if found.objects.get(key)
+        ][:max_images]
         _check_not_empty(self.records, 'COCOMasks', annotations)
+        if all(o.mask is None for _, objects in self.records for o in objects):
+            raise SettingsError(
+                f'COCOMasks: the objects of annotations={str(annotations)!r} have boxes and no '
+                'masks, and probes compare with masks: name a json with a segmentation'
+            )
+        unknown = {o.category for _, objects in self.records for o in objects} - set(
+            found.categories
+        )
+        if unknown:
+            raise SettingsError(
+                f'COCOMasks: annotations={str(annotations)!r} has objects of category_id '
+                f'{min(unknown, key=str)!r}, but no such category: add it'
+            )
         self.images = Path(images)
-        self.classes = ('background', *(c['name'] for c in categories))
-        self._label = {c['id']: i + 1 for i, c in enumerate(categories)}
+        ids = sorted(found.categories, key=lambda key: (isinstance(key, str), key))
+        self.classes = ('background', *(found.categories[key] for key in ids))
+        self._label = {key: i + 1 for i, key in enumerate(ids)}
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> MaskedImage:
         record, objects = self.records[index]
-        image = read_image(self.images / record['file_name'])
-        semantic = np.zeros(image.shape[:2], np.uint8)
-        instances = np.zeros(image.shape[:2], np.int32)
-        masks = [instance_mask(a['segmentation'], *image.shape[:2]) for a in objects]
+        file = ImageFile(self._path(record.name))
+        width, height = file.size
+        size = (record.width or width, record.height or height)
+        try:
+            masks = [
+                masks_of([shape], draw, size, file)[0] if shape else np.zeros((height, width), bool)
+                for o in objects
+                for shape, draw in [(o.mask, instance_mask) if o.mask else (o.box, box_mask)]
+            ]
+        except (ValueError, TypeError, IndexError, KeyError, cv2.error) as error:
+            raise SettingsError(
+                f'COCOMasks: an object of {file.path} cannot be read, of which the json says that '
+                f'it is {size[0]} x {size[1]} pixels: {" ".join(str(error).split())}'
+            ) from error
+        semantic = np.zeros((height, width), np.int32)
+        instances = np.zeros((height, width), np.int32)
+        void = [o.crowd or o.mask is None for o in objects]
         # Void first, then from the largest to the smallest.
-        order = sorted(
-            range(len(objects)), key=lambda i: (not objects[i].get('iscrowd'), -masks[i].sum())
-        )
-        for i in order:
-            crowd = objects[i].get('iscrowd')
-            semantic[masks[i]] = VOID if crowd else self._label[objects[i]['category_id']]
-            instances[masks[i]] = -1 if crowd else i + 1
-        return MaskedImage(image, semantic, instances)
+        for i in sorted(range(len(objects)), key=lambda i: (not void[i], -masks[i].sum())):
+            semantic[masks[i]] = VOID if void[i] else self._label[objects[i].category]
+            instances[masks[i]] = VOID if void[i] else i + 1
+        return MaskedImage(file.decode(), semantic, instances)
+
+    def _path(self, name: str) -> Path:
+        """By its name or, as some tools write other folders into it, by the last part."""
+        path = self.images / name
+        return path if path.exists() else self.images / Path(name).name
 
 
 @MASK_LAYOUTS.register_module('voc')
@@ -205,7 +230,7 @@ def connected_parts(semantic: np.ndarray) -> np.ndarray:
         found, numbered = cv2.connectedComponents((semantic == label).astype(np.uint8))
         parts[numbered > 0] = numbered[numbered > 0] + count
         count += found - 1
-    parts[semantic == VOID] = -1
+    parts[semantic == VOID] = VOID
     return parts
 
 

@@ -9,20 +9,19 @@ from plrc_plugin.regions import VOID
 from plrc_plugin.registry import DATASETS
 
 
-def majority(mask: np.ndarray, cells: int, void: int) -> np.ndarray:
+def majority(mask: np.ndarray, cells: int) -> np.ndarray:
     """The most frequent label of each cell, of equally frequent ones the smallest.
 
     Args:
-        mask: (S, S) integers, S a multiple of ``cells``.
+        mask: (S, S) integers, S a multiple of ``cells``; -1 is void and does not vote.
         cells: per side.
-        void: value that does not vote.
 
     Returns:
         (cells, cells) int64; -1 where a cell is all void.
     """
     side = len(mask) // cells
     blocks = mask.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells, cells, -1)
-    labels = np.setdiff1d(mask, void).astype(np.int64)
+    labels = np.setdiff1d(mask, VOID).astype(np.int64)
     if not len(labels):
         return np.full((cells, cells), VOID)
     counts = np.stack([(blocks == label).sum(2) for label in labels], 2)
@@ -68,7 +67,7 @@ class ProbeCells(Dataset):
         )
         return dict(
             pixels=cv2.resize(item.image, square, interpolation=cv2.INTER_AREA),
-            semantic=majority(semantic, self.cells, void=255),
-            instances=majority(instances, self.cells, void=-1),
+            semantic=majority(semantic, self.cells),
+            instances=majority(instances, self.cells),
             fit=fit,
         )

@@ -1,7 +1,12 @@
 """Polygons, run lengths and boxes of COCO's annotations as masks of pixels."""
 
+from typing import Callable
+
 import cv2
 import numpy as np
+
+from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.images.orientation import TRANSPOSED, upright
 
 _FINE = 5  # OpenCV fills a polygon's outline too: a thinner one on pixels this many times finer
 
@@ -18,9 +23,12 @@ def instance_mask(shape, height: int, width: int) -> np.ndarray:
     if isinstance(shape, list):
         mask = np.zeros((height, width), bool)
         for polygon in shape:
+            if isinstance(polygon, dict):
+                mask |= instance_mask(polygon, height, width)
+                continue
             fill_polygon(mask, _finite(polygon).reshape(-1, 2))
         return mask
-    if list(shape['size']) != [height, width]:
+    if [int(side) for side in shape['size']] != [height, width]:
         raise ValueError(f'its run lengths are of size {shape["size"]}, not {[height, width]}')
     counts = shape['counts']
     counts = _decompressed(counts) if isinstance(counts, str) else counts
@@ -35,6 +43,29 @@ def _finite(numbers: list) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise ValueError('a coordinate is not finite')
     return numbers
+
+
+def masks_of(
+    shapes: list, draw: Callable, size: tuple[int, int], file: ImageFile
+) -> list[np.ndarray]:
+    """Masks (H, W) bool over an image as it is seen, upright.
+
+    Args:
+        shapes: what ``draw`` takes.
+        draw: :func:`instance_mask` or :func:`box_mask`.
+        size: (width, height) that the json states. Where these are those of the stored pixels of a
+            photograph that EXIF turns, the annotations are of the stored pixels, and turned too.
+        file: the image.
+
+    Raises:
+        ValueError: if the image has another size.
+    """
+    stored = file.orientation in TRANSPOSED and tuple(size) == file.size[::-1] != file.size
+    if not stored and tuple(size) != file.size:
+        raise ValueError(f'it is {file.size[0]} x {file.size[1]} pixels')
+    width, height = size
+    masks = [draw(shape, height, width) for shape in shapes]
+    return [upright(mask, file.orientation) for mask in masks] if stored else masks
 
 
 def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
+from plrc_plugin.images.orientation import TRANSPOSED
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
 # What these extensions stand for. Others are not tried whatever a file is called: for EPS, Pillow
 # would start Ghostscript.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'PPM')
 _EXIF_ORIENTATION = 0x0112
-_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 # Pillow's decompression-bomb *error* stays; its warning below that size is noise in workers.
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -50,6 +50,7 @@ class ImageFile:
 
     Attributes:
         size (tuple[int, int]): upright (width, height) in pixels.
+        orientation (int): EXIF's, 1 if the pixels are stored as they are meant to be seen.
 
     Raises:
         DecodingError: if the file is missing, unreadable, no image, or a decompression bomb.
@@ -63,16 +64,16 @@ class ImageFile:
                 raise OSError('not a regular file')
             self._image = Image.open(self.path, formats=FORMATS)
             self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
-            self._orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
+            self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         except UnidentifiedImageError:
-            self._deep, self._orientation = True, 1
+            self._deep, self.orientation = True, 1
             self.size = self._size_of_other_tiff()
             return
         except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
             raise DecodingError(self.path, error) from error
         width, height = self._image.size
         # Of a TIFF Pillow gives the upright size already.
-        transposed = self._orientation in _TRANSPOSED and self._image.format != 'TIFF'
+        transposed = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
         self.size = (height, width) if transposed else (width, height)
 
     def _size_of_other_tiff(self) -> tuple[int, int]:
@@ -98,7 +99,7 @@ class ImageFile:
         """
         try:
             if self._deep:
-                return read_deep(self.path, self._window, self._orientation)
+                return read_deep(self.path, self._window, self.orientation)
             image = self._image
             with image:
                 if size_at_least is not None and image.format == 'JPEG':
@@ -107,7 +108,7 @@ class ImageFile:
                     if reduction > 1:
                         image.draft(None, (image.width // reduction, image.height // reduction))
                 image.load()
-                if self._orientation != 1:
+                if self.orientation != 1:
                     image = ImageOps.exif_transpose(image)
                 pixels = np.asarray(_to_rgb(image))
         except Exception as error:

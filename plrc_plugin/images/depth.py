@@ -8,19 +8,11 @@ import numpy as np
 from PIL import Image
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.orientation import upright
 
 Window = Sequence[float]
 
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF
-_UPRIGHT = {  # by EXIF orientation
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: x.swapaxes(0, 1)[::-1],
-}
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -92,7 +84,7 @@ def read_deep(path: str, window: Optional[Window], orientation: int = 1) -> np.n
             f'{known.min():g} to {known.max():g}: set window=(low, high) of TwoViews in '
             'train_dataloader.dataset.pipeline to the range that all images have in common'
         )
-    pixels = _UPRIGHT.get(orientation, lambda x: x)(pixels)
+    pixels = upright(pixels, orientation)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 

@@ -1,13 +1,16 @@
 """Ground-truth regions: instance masks or boxes of a COCO json (Section 4.5.1, Fig. 6)."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
+from posixpath import basename
 
 import cv2
 import numpy as np
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.images.coco_masks import box_mask, instance_mask
+from plrc_plugin.images.coco_json import read_coco
+from plrc_plugin.images.coco_masks import box_mask, instance_mask, masks_of
+from plrc_plugin.images.decoding import ImageFile
 from plrc_plugin.regions.source import VOID, MissingRegions
 from plrc_plugin.registry import REGIONS
 
@@ -19,9 +22,13 @@ class CocoRegions:
     Void are the pixels of no instance, and, as a pixel has one region, those of several. Crowds are
     no instances: they are left out. An image without instances is void throughout.
 
+    Instances without what ``kind`` asks for are left out too. Of a photograph that EXIF turns, the
+    annotations may be of the stored pixels or of the upright image.
+
     Args:
-        ann_file (str): json in COCO's instance format. Its ``file_name`` are paths relative to the
-            images' ``data_root``.
+        ann_file (str): json in COCO's instance format, see
+            :func:`~plrc_plugin.images.coco_json.read_coco`. Its ``file_name`` are paths relative to
+            the images' ``data_root``, or the last parts of such paths if these are unique.
         kind (str): 'mask', or 'box' for all pixels of the instances' boxes. Defaults to 'mask'.
 
     Raises:
@@ -35,82 +42,78 @@ class CocoRegions:
             raise SettingsError(f"CocoRegions: kind must be 'mask' or 'box', got {kind!r}")
         self.ann_file = ann_file
         self.kind = kind
-        field = dict(mask='segmentation', box='bbox')[kind]
-        try:
-            with open(ann_file, encoding='utf-8') as file:
-                content = json.load(file)
-            images = {
-                image['id']: (image['file_name'], image['width'], image['height'])
-                for image in content['images']
-            }
-            repeated = {
-                name: [
-                    value
-                    for value, times in Counter(image[name] for image in content['images']).items()
-                    if times > 1
-                ]
-                for name in ('id', 'file_name')
-            }
-            shapes = defaultdict(list)
-            for annotation in content['annotations']:
-                if not annotation.get('iscrowd'):
-                    shapes[annotation['image_id']].append(annotation[field])
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        found = read_coco(ann_file, f'CocoRegions: ann_file={ann_file!r}')
+        counted = {
+            key: [o for o in objects if not o.crowd] for key, objects in found.objects.items()
+        }
+        shapes = {
+            key: [shape for shape in (getattr(o, kind) for o in objects) if shape is not None]
+            for key, objects in counted.items()
+        }
+        if not any(counted.values()):
             raise SettingsError(
-                f'CocoRegions: ann_file={ann_file!r} cannot be read ({error}): '
-                "name a json in COCO's instance format"
-            ) from error
-        except KeyError as error:
-            raise SettingsError(
-                f'CocoRegions: ann_file={ann_file!r} lacks {error}: name a json in '
-                "COCO's instance format"
-            ) from error
-        for name, values in repeated.items():
-            if values:
-                raise SettingsError(
-                    f'CocoRegions: ann_file={ann_file!r} has several images of '
-                    f'{name} {values[0]!r}: give each image one entry'
-                )
-        unknown = [i for i in shapes if i not in images]
-        if unknown:
-            raise SettingsError(
-                f'CocoRegions: ann_file={ann_file!r} has annotations of image_id '
-                f'{unknown[0]!r}, but no such image: add it or remove them'
-            )
-        if not shapes:
-            raise SettingsError(
-                f'CocoRegions: ann_file={ann_file!r} has {len(images)} images and '
+                f'CocoRegions: ann_file={ann_file!r} has {len(found.images)} images and '
                 'no instances: name a json of the images in data_root'
             )
+        if not any(shapes.values()):
+            other = dict(mask='box', box='mask')[kind]
+            raise SettingsError(
+                f'CocoRegions: kind={kind!r}, and the instances of ann_file={ann_file!r} have no '
+                f'{dict(mask="masks", box="boxes")[kind]}: set kind={other!r}, or name a json that has them'
+            )
         # One array of bytes: workers share its memory, where they would copy a million objects.
-        packed = [json.dumps([*images[i], shapes[i]]).encode() for i in images]
+        packed = [
+            json.dumps([*image, shapes.get(key, [])]).encode()
+            for key, image in found.images.items()
+        ]
         self._bytes = np.frombuffer(b''.join(packed), np.uint8)
         self._ends = np.cumsum([len(text) for text in packed])
-        self._places = {name: n for n, (name, _, _) in enumerate(images.values())}
+        self._places = by_name([image.name for image in found.images.values()])
 
     def __call__(self, record: dict) -> np.ndarray:
-        if record['name'] not in self._places:
+        n = self._places.get(record['name'], self._places.get(basename(record['name'])))
+        if n is None:
             raise MissingRegions(
                 f'{record["name"]!r} is not in {self.ann_file}: choose the json '
                 f'of data_root={record["data_root"]!r}'
             )
-        n = self._places[record['name']]
         text = self._bytes[self._ends[n - 1] if n else 0 : self._ends[n]].tobytes()
-        name, width, height, shapes = json.loads(text)
-        if (width, height) != tuple(record['size']):
-            raise SettingsError(
-                f'CocoRegions: {record["img_path"]} is {record["size"][0]} x '
-                f'{record["size"][1]} pixels, {self.ann_file} says {width} x '
-                f'{height}: resize the images and their annotations together'
-            )
+        name, *size, shapes = json.loads(text)
+        size = tuple(size) if None not in size else tuple(record['size'])
+        if sorted(size) != sorted(record['size']):
+            raise self._of_another_size(record, size)
         draw = dict(mask=instance_mask, box=box_mask)[self.kind]
         try:
-            return one_region_each([draw(shape, height, width) for shape in shapes], height, width)
+            if size == tuple(record['size']):
+                masks = [draw(shape, *size[::-1]) for shape in shapes]
+            else:
+                try:
+                    file = ImageFile(record['img_path'])
+                    masks = masks_of(shapes, draw, size, file)
+                except ValueError:
+                    raise self._of_another_size(record, size) from None
+            return one_region_each(masks, *record['size'][::-1])
         except (ValueError, TypeError, IndexError, KeyError, cv2.error) as error:
+            if isinstance(error, SettingsError):
+                raise
             raise SettingsError(
                 f'CocoRegions: an instance of {name!r} in {self.ann_file} cannot '
                 f'be read ({" ".join(str(error).split())}): mend it'
             ) from error
+
+    def _of_another_size(self, record: dict, size: tuple[int, int]) -> SettingsError:
+        return SettingsError(
+            f'CocoRegions: {record["img_path"]} is {record["size"][0]} x '
+            f'{record["size"][1]} pixels, {self.ann_file} says {size[0]} x '
+            f'{size[1]}: resize the images and their annotations together'
+        )
+
+
+def by_name(names: list[str]) -> dict[str, int]:
+    """Places of images by their names in a json and, where no other has it, by the last part."""
+    last = Counter(map(basename, names))
+    places = {basename(name): n for n, name in enumerate(names) if last[basename(name)] == 1}
+    return {**places, **{name: n for n, name in enumerate(names)}}
 
 
 def one_region_each(masks: list[np.ndarray], height: int, width: int) -> np.ndarray:
