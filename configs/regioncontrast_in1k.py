@@ -9,9 +9,14 @@ Cost: that of plrc_in1k.
     mim train plrc_plugin configs/regioncontrast_in1k.py --launcher pytorch --gpus 8
 """
 
-_base_ = './mocov2_in1k.py'
+_base_ = './plrc_in1k.py'
 
-model = dict(type='plrc_plugin.RegionContrast', beta=0.7)
+model = dict(
+    _delete_=True,
+    type='plrc_plugin.RegionContrast',
+    backbone=dict(type='plrc_plugin.ResNet', depth=50),
+    beta=0.7,
+)
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

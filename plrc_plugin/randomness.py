@@ -31,7 +31,7 @@ def stream(key: SampleKey, purpose: str, number: int = 0) -> np.random.Generator
     independent, as BLAKE2 hashes the key into the 256 bits with which the stream starts.
     """
     words = (int(key.seed), int(key.epoch), int(key.index), purpose, int(number), int(key.visit))
-    return np.random.Generator(np.random.PCG64(_Digest(words)))
+    return np.random.Generator(np.random.PCG64(_Digest(words)))  # type: ignore[arg-type]
 
 
 class _Digest(ISeedSequence):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Optional
 
 from plrc_plugin.errors import SettingsError
@@ -104,10 +104,8 @@ def one_line_errors(what_remains=lambda: ''):
     """
     _name_the_user()
     before = None
-    try:
+    with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGTERM, _terminate)
-    except ValueError:  # not the main thread
-        pass
     try:
         yield
     except Terminated:

@@ -84,10 +84,12 @@ def test_loads_builds_and_says_how_to_run_it(path, data):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_runs_two_iterations(path, data, tmp_path):
     cfg = Config.fromfile(path)
+    if cfg.model.backbone.type == 'plrc_plugin.TimmTrunk':
+        pytest.importorskip('timm')
+    else:
+        cfg.model.backbone.update(depth=18, base_channels=4)
     cfg.merge_from_dict(
         {
-            'model.backbone.depth': 18,
-            'model.backbone.base_channels': 4,
             'randomness.seed': 0,
             'train_dataloader.dataset.pipeline.0.size': 64,
             'train_dataloader.batch_size': 3,

@@ -27,7 +27,7 @@ env_cfg = dict(
 )
 randomness = dict(seed=0)
 # Everything that changes from batch to batch is logged as the mean over the window: the loss, its
-# terms, which are called l_*, shares of images, which are called no_*, and what tells of a collapse.
+# terms, which are called l_*, shares of images, called no_*, and what tells of a collapse.
 log_processor = dict(
     window_size=50,
     mean_pattern=r'.*(loss|/l_|^l_|top1|std|/no_|^no_|time|grad_norm).*',

@@ -109,7 +109,7 @@ def new_parts(missing: set[str], tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def listed(names: list[str]) -> str:
-    """Names of tensors; of many, the modules, with ``*`` for their numbers, as far as a line goes."""
+    """Names of tensors; of many, the modules, with ``*`` for numbers, as far as a line goes."""
     if len(names) > SHOWN:
         modules = (re.sub(r'\.\d+(?=\.|$)', '.*', name.rpartition('.')[0]) for name in names)
         names = list(dict.fromkeys(modules))

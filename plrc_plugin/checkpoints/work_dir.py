@@ -137,10 +137,8 @@ def check_folder(folder: str, setting: str) -> None:
         os.remove(probe)
     except OSError as error:
         for left in (probe + WRITING, probe):
-            try:
+            with suppress(OSError):
                 os.remove(left)
-            except OSError:
-                pass
         raise SettingsError(
             f'{setting}={folder} cannot be written: {error.strerror or error}. Choose another '
             '--work-dir, or mend its permissions'

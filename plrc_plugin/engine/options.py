@@ -1,10 +1,10 @@
 """Mistyped options, found before anything is built.
 
 mmengine builds parts of a config late (the loaders of validation and test), swallows some options
-(hooks with ``**kwargs`` that reach their use an epoch later) and reads others with ``get``, so that a
-mistyped one has no effect. Here every option of every part is held against what the part takes.
-Nothing is refused that could be taken: where a class hands its ``**kwargs`` to something that is not
-known here, only its constructor can say.
+(hooks with ``**kwargs`` that reach their use an epoch later) and reads others with ``get``, so that
+a mistyped one has no effect. Here every option of every part is held against what the part takes.
+Nothing is refused that could be taken: where a class hands its ``**kwargs`` to something that is
+not known here, only its constructor can say.
 """
 
 import ast

@@ -73,7 +73,7 @@ def optimizer_settings(optim_wrapper) -> dict:
 
 
 def check_optimizers(now: dict, checkpoint: dict) -> None:
-    """Raises SettingsError, before any state is loaded, if another optimiser made the checkpoint."""
+    """Raises SettingsError, before any state is loaded, if the optimiser was another one."""
     for name, saved in _saved_states(checkpoint, now).items():
         key = '.'.join(filter(None, ('optim_wrapper', name, 'optimizer')))
         if saved is None:

@@ -45,7 +45,7 @@ class _SimilarityLogSumExp(torch.autograd.Function):
             for first, some_keys in zip(range(0, len(keys), size), keys.split(size)):
                 columns = slice(first, first + size)
                 logits = _logits(part, some_keys, bias[columns], temperature, tile)
-                if left_out is not None:
+                if left_out is not None and group is not None:
                     logits.masked_fill_(left_out[:, columns][group[rows]], LEFT_OUT)
                 new_peak = torch.maximum(peak, logits.amax(1, keepdim=True))
                 weights = logits.sub_(new_peak).exp_()
@@ -78,7 +78,7 @@ class _SimilarityLogSumExp(torch.autograd.Function):
                 for start in range(0, len(queries), size):
                     rows = slice(start, start + size)
                     logits = _logits(queries[rows], some_keys, bias[columns], ctx.temperature, tile)
-                    if left_out is not None:
+                    if left_out is not None and group is not None:
                         logits.masked_fill_(left_out[:, columns][group[rows]], LEFT_OUT)
                     weights = logits.sub_(lse[rows].unsqueeze(1)).exp_()
                     grad_keys[columns].addmm_(weights.T, scaled_queries[rows])

@@ -59,7 +59,8 @@ class CocoRegions:
             other = dict(mask='box', box='mask')[kind]
             raise SettingsError(
                 f'CocoRegions: kind={kind!r}, and the instances of ann_file={ann_file!r} have no '
-                f'{dict(mask="masks", box="boxes")[kind]}: set kind={other!r}, or name a json that has them'
+                f'{dict(mask="masks", box="boxes")[kind]}: set kind={other!r}, or name a json that '
+                'has them'
             )
         # One array of bytes: workers share its memory, where they would copy a million objects.
         packed = [

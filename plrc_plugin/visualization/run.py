@@ -87,7 +87,7 @@ def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
         if places[i] in places[:i]:
             raise SettingsError(f'{work_dir} is given twice: name each work dir once')
     runs = [read_run(Path(work_dir)) for work_dir in work_dirs]
-    for run, name in zip(runs, told_apart(places)):
+    for run, name in zip(runs, told_apart([str(place) for place in places])):
         run.name = name
     return runs
 

@@ -1,4 +1,4 @@
-"""A file of every known layout fills a ResNet tensor by tensor; what is no such file is one line."""
+"""A file of every known layout fills a ResNet tensor by tensor; other files get one line."""
 
 import json
 import pickle

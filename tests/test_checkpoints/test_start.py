@@ -1,4 +1,4 @@
-"""``pretrained`` in pre-training: under every runner, resumed, in parts, and the ways it replaces."""
+"""``pretrained`` in pre-training: under every runner, resumed, in parts; what it replaces."""
 
 import subprocess
 import sys

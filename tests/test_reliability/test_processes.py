@@ -135,7 +135,9 @@ def test_images_without_common_region_stall_no_process(rank, images, tmp_path):
     assert run_processes(cfg, 2) == ['', '']
     logged = [terms(lines[0]) for lines in records(tmp_path).values()]
     assert len(logged) == 6
-    assert all((t['l_c'] == 0) == (rank is None) and t['no_common_region'] >= 0.5 for t in logged)
+    assert all(t['no_common_region'] >= 0.5 for t in logged)
+    # By chance the images of the other rank may have none in common either, but not every time.
+    assert any(t['l_c'] > 0 for t in logged) == (rank is not None)
 
 
 def test_last_batch_smaller_than_the_others(images, tmp_path):

@@ -220,10 +220,10 @@ def note_opened_files(path) -> None:
 
     file_class = two_views.ImageFile
 
-    def noting(name):
+    def noting(name, *window):
         with open(path, 'a') as file:
             file.write(os.path.basename(name) + '\n')
-        return file_class(name)
+        return file_class(name, *window)
 
     two_views.ImageFile = noting
 
@@ -299,7 +299,7 @@ def test_no_epoch_repeats_augmentations_and_workers_change_nothing(images, whole
     assert len(set(views)) == len(views) == 10
 
 
-def test_another_sampler_drops_what_was_seen(images, tmp_path):
+def test_a_run_with_mmengines_sampler_goes_on_in_the_middle(images, tmp_path):
     cfg = tiny_config(images, tmp_path, **EVERY_ITER)
     cfg.train_dataloader.sampler.type = 'DefaultSampler'
     cfg.train_cfg.max_epochs = 1
@@ -308,7 +308,6 @@ def test_another_sampler_drops_what_was_seen(images, tmp_path):
     assert finish(start(cfg)) == ''
     images_of = [set(lines[-1].split()[3].split(',')) for lines in records(tmp_path).values()]
     assert len(set.union(*images_of)) == 20
-    assert 'cannot start in the middle' in ''.join(p.read_text() for p in tmp_path.rglob('*.log'))
 
 
 def test_another_batch_size_goes_on_from_the_same_image(images, tmp_path):

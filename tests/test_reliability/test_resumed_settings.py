@@ -90,6 +90,7 @@ def run(
 ):
     """Trains; the options of each iteration, and the warnings."""
     RECORDS.clear()
+    torch.manual_seed(0)
     cfg = dict(
         **{**CONFIG, **more},
         model=model(),
@@ -108,7 +109,6 @@ def run(
     warned: list = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: warned.append(record.getMessage())
-    torch.manual_seed(0)
     built = cfg.pop('model')
     runner = PretrainRunner(model=built, **cfg, cfg=Config(dict(overwrite=False)))
     runner.logger.addHandler(handler)

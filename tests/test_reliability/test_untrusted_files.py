@@ -107,25 +107,21 @@ def test_resuming_does_not_execute_the_config_in_the_checkpoint(images, tmp_path
 
 def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
     evil = tmp_path / 'weights.pth'
-    torch.save(
-        dict(
-            state_dict={'projector.0.bias': torch.full((32,), 7.0)},
-            meta=Payload(str(tmp_path / 'ran')),
-        ),
-        evil,
-    )
+    options = {'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.0}
+    cfg = tiny_config(images, tmp_path / 'run', **options)
+    trunk = MODELS.build(cfg.model.backbone).state_dict()
+    weights = {f'backbone.{name}': value for name, value in trunk.items()}
+    torch.save(dict(state_dict=weights, meta=Payload(str(tmp_path / 'ran'))), evil)
+    cfg.pretrained = str(evil)
+    runner = train(cfg)
+    assert torch.equal(runner.model.momentum_backbone.conv1.weight, trunk['conv1.weight'])
+    assert not (tmp_path / 'ran').exists()
     for setting in (
         {'load_from': str(evil)},
         {'model.init_cfg': dict(type='Pretrained', checkpoint=str(evil))},
     ):
-        cfg = tiny_config(
-            images,
-            tmp_path / 'run',
-            **setting,
-            **{'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.0},
-        )
-        runner = train(cfg)
-        assert torch.equal(runner.model.projector[0].bias.detach(), torch.full((32,), 7.0))
+        with pytest.raises(SettingsError, match=f'set pretrained={evil}'):
+            train(tiny_config(images, tmp_path / 'other', **setting, **options))
         assert not (tmp_path / 'ran').exists()
     for backbone in (
         dict(pretrained=str(evil)),
@@ -136,7 +132,7 @@ def test_starting_from_weights_builds_tensors_alone(images, tmp_path):
         assert not (tmp_path / 'ran').exists()
     for url in ('http://127.0.0.1:9/weights.pth', 's3://weights.pth'):
         with pytest.raises(SettingsError, match='download the checkpoint first'):
-            train(tiny_config(images, tmp_path / 'run', load_from=url))
+            train(tiny_config(images, tmp_path / 'another', load_from=url))
 
 
 def test_mmengine_hands_on_no_config_of_a_file_with_anything_foreign(tmp_path):
