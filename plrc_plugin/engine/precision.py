@@ -64,7 +64,7 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
 
 
 def _grad_scaler(device_type: str, enabled: bool, options: dict):
-    """torch's ``GradScaler``: before torch 2.3 that of CUDA, which works anywhere when it is off."""
+    """torch's ``GradScaler``; before torch 2.3 CUDA's, which works anywhere when it is off."""
     if hasattr(torch.amp, 'GradScaler'):
         return torch.amp.GradScaler(device_type, enabled=enabled, **options)
     if enabled and device_type != 'cuda':

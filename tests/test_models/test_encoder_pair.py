@@ -11,6 +11,8 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.models import MomentumContrast, PixPro, ViewBatch
 from plrc_plugin.models.step_watch import MOST_UNSETTLED, UNNOTICED_STEPS
 
+pytestmark = pytest.mark.stack
+
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=4, strides=(1, 2, 2, 1))
 
 

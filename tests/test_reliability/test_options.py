@@ -56,6 +56,7 @@ def plain(images, tmp_path_factory):
     return run(images, tmp_path_factory.mktemp('plain'))
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize('name', OPTIONS)
 def test_option_gives_the_same_losses(name, images, plain, tmp_path):
     if name == 'inductor' and 'PLRC_FAULTS' not in os.environ:
