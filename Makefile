@@ -1,14 +1,27 @@
-# Environments are made in VENV by two stamps: what pre-training needs, and everything.
+# Environments are made in VENV by two stamps: what pre-training needs, and everything. There is one
+# environment for each of the two distributions of OpenMMLab's packages, with pins of its own.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STACK ?= onedl
+ifeq ($(STACK),onedl)
 VENV ?= .venv
+PINS := requirements/constraints.txt
+BASE := onedl
+EXTRAS := onedl,onedl-det,onedl-seg,tests
+MMCV := onedl-mmcv
+else
+VENV ?= .venv-openmmlab
+PINS := requirements/constraints-openmmlab.txt
+BASE := openmmlab,tests
+EXTRAS := openmmlab,openmmlab-det,openmmlab-seg,openmmlab-pretrain,tests
+MMCV := mmcv
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
-CONSTRAINTS := -c requirements/constraints.txt
-KEY := $(shell cat requirements/constraints.txt setup.py | sha256sum | cut -c1-12)
+CONSTRAINTS := -c $(PINS)
+KEY := $(shell cat $(PINS) setup.py | sha256sum | cut -c1-12)
 BASE_STAMP := $(VENV)/.base-$(KEY)
 FULL_STAMP := $(VENV)/.full-$(KEY)
 LINT_STAMP := $(VENV)/.lint-$(shell sha256sum requirements/lint.txt | cut -c1-12)
-EXTRAS := onedl,onedl-det,onedl-seg,tests
 # A torch newer than 2.10 refuses mmcv's C++17, pip's build isolation would hide torch from mmcv's
 # build (it then goes without ops, silently), and -O1 -g0 halves the time of compiling.
 MMCV_BUILD := CFLAGS="-O1 -g0" MMCV_WITH_OPS=1 MAX_JOBS=$(shell nproc)
@@ -45,6 +58,17 @@ lint: $(LINT_STAMP)  ## ruff and mypy, as .ci/run, pre-commit and GitHub run the
 test: venv-full  ## run the tests with everything installed
 	$(BIN)/python -m pytest
 
+OPENMMLAB := $(MAKE) --no-print-directory STACK=openmmlab
+test-openmmlab:  ## the same with OpenMMLab's own last releases and torch 2.1
+	$(OPENMMLAB) test
+
+# What that torch and mmengine are known to do in their own way; it needs no compiled mmcv.
+test-openmmlab-quick:  ## of that, what needs no compiled mmcv (3 minutes)
+	$(OPENMMLAB) venv-demo test-quick
+
+test-quick:
+	$(BIN)/python -m pytest -m stack
+
 test-faults: venv-full  ## kill and resume training 40 times, restart under torchrun, compile (10 minutes)
 	PLRC_FAULTS=40 $(BIN)/python -m pytest tests/test_reliability
 
@@ -58,10 +82,13 @@ check-install: venv-full  ## wheel and editable install, each with onedl-mim and
 	tools/check_install.sh $(BIN)/python
 
 venv-demo: $(BASE_STAMP)  ## the environment of pre-training (no compiled mmcv)
-	@$(call editable,onedl)
+	@$(call editable,$(BASE))
 
 venv-full: $(FULL_STAMP)  ## the environment with mmcv's ops, mmdet and mmseg
 	@$(call editable,$(EXTRAS))
+
+venv-openmmlab:  ## the same for OpenMMLab's own packages, in .venv-openmmlab
+	$(OPENMMLAB) venv-full
 
 # Points the environment at this checkout: a cached one may know another. The dependencies are there.
 editable = $(PIP) install -q --no-build-isolation --no-deps -e '.[$(1)]'
@@ -73,7 +100,7 @@ $(BASE_STAMP):
 	$(PYTHON) -m venv --clear $(VENV) || { echo 'error: $(PYTHON) cannot make virtual' \
 	  'environments; on Debian: apt install python3-venv python3-dev'; exit 1; }
 	$(PIP) install $(CONSTRAINTS) setuptools wheel ninja psutil
-	$(PIP) install $(CONSTRAINTS) --no-build-isolation --no-compile -e '.[onedl]'
+	$(PIP) install $(CONSTRAINTS) --no-build-isolation --no-compile -e '.[$(BASE)]'
 	@touch $@
 
 # pip may hold an mmcv wheel without ops, or for another torch: then it is built once more.
@@ -83,7 +110,7 @@ $(FULL_STAMP): $(BASE_STAMP)
 	$(MMCV_BUILD) $(PIP) install $(CONSTRAINTS) --no-build-isolation -e '.[$(EXTRAS)]'
 	$(PIP) install $(CONSTRAINTS) --no-deps --force-reinstall opencv-python-headless
 	$(BIN)/python -c 'import mmcv._ext' || $(MMCV_BUILD) $(PIP) install $(CONSTRAINTS) \
-	  --no-build-isolation --no-deps --no-cache-dir --force-reinstall onedl-mmcv
+	  --no-build-isolation --no-deps --no-cache-dir --force-reinstall $(MMCV)
 	$(BIN)/python -c 'import mmcv._ext'
 	@touch $@
 
@@ -96,7 +123,7 @@ print-key:
 	@echo $(KEY)
 
 clean:  ## remove what building, testing and training left (not data/)
-	rm -rf .venv build dist work_dirs *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-openmmlab build dist work_dirs *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help lint bench test-faults demo demo-transfer test check-install venv-demo venv-full print-key clean
+.PHONY: help lint bench test-faults demo demo-transfer test test-openmmlab test-openmmlab-quick test-quick check-install venv-demo venv-full venv-openmmlab print-key clean

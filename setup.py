@@ -22,9 +22,17 @@ setup(
         'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mim>=0.5'],
         'onedl-det': ['onedl-mmcv>=2.3', 'onedl-mmdetection>=3.5'],
         'onedl-seg': ['onedl-mmcv>=2.3', 'onedl-mmsegmentation>=1.4'],
-        'openmmlab': ['mmengine>=0.10.4', 'openmim>=0.3.9', 'setuptools<81'],  # pkg_resources
+        # torch 2.1 and 2.2, mmcv 2.1 and mmdet 3.3 are of before numpy 2, and openmim imports
+        # pkg_resources. onedl asks for Python 3.10 and torch 2.3, openmmlab for neither.
+        'openmmlab': [
+            'mmengine>=0.10.4',
+            "numpy<2; python_version<'3.13'",
+            'openmim>=0.3.9',
+            'setuptools<81',
+        ],
         'openmmlab-det': ['mmcv>=2.0.0,<2.2', 'mmdet>=3.3'],
-        'openmmlab-seg': ['mmcv>=2.0.0,<2.2', 'mmsegmentation>=1.2'],
+        'openmmlab-seg': ['ftfy', 'mmcv>=2.0.0,<2.2', 'mmsegmentation>=1.2', 'regex'],
+        'openmmlab-pretrain': ['mmcv>=2.0.0,<2.2', 'mmpretrain>=1.2'],
         'timm': ['timm>=1.0'],
         'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=1.0', 'websocket-client>=1.6'],
     },

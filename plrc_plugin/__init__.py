@@ -3,27 +3,32 @@
 Importing the package registers everything under the scope ``plrc_plugin``.
 """
 
-try:
-    import mmengine  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        'plrc_plugin needs mmengine, which comes in two distributions of which only one may be '
-        "installed: pip install 'plrc_plugin[onedl]' for the maintained one, or "
-        "'plrc_plugin[openmmlab]' for OpenMMLab's own"
-    ) from error
+import sys
 
-from plrc_plugin import (  # noqa: F401
-    checkpoints,
-    datasets,
-    engine,
-    evaluation,
-    images,
-    losses,
-    models,
-    regions,
-    transfer,
-    views,
-)
+try:
+    from plrc_plugin import (  # noqa: F401
+        checkpoints,
+        datasets,
+        engine,
+        evaluation,
+        images,
+        losses,
+        models,
+        regions,
+        transfer,
+        views,
+    )
+except ImportError as error:
+    # While `python -m plrc_plugin` looks for its command, the doctor is to say what is missing.
+    if sys.argv[0] != '-m' and error.name == 'mmengine':
+        raise ImportError(
+            'plrc_plugin needs mmengine, which comes in two distributions of which only one may be '
+            "installed: pip install 'plrc_plugin[onedl]' for the maintained one, or "
+            "'plrc_plugin[openmmlab]' for OpenMMLab's own"
+        ) from error
+    if sys.argv[0] != '-m':
+        raise
+
 from plrc_plugin.version import __version__
 
 __all__ = ['__version__']

@@ -25,7 +25,8 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         **kwargs: of ``OptimWrapper``.
 
     Raises:
-        SettingsError: for another dtype, or a scale that is not positive.
+        SettingsError: for another dtype, or a scale that is not positive; for float16 on the CPU
+            before torch 2.3, which has no scaler there.
     """
 
     def __init__(
@@ -50,9 +51,7 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = getattr(torch, dtype)
         self.device_type = torch.device(get_device()).type
-        self.loss_scaler = torch.amp.GradScaler(
-            self.device_type, enabled=dtype == 'float16', **options
-        )
+        self.loss_scaler = _grad_scaler(self.device_type, dtype == 'float16', options)
         self._scale_update_param: Optional[float] = None
 
     @contextmanager
@@ -62,3 +61,15 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
             torch.autocast(self.device_type, self.cast_dtype),
         ):
             yield
+
+
+def _grad_scaler(device_type: str, enabled: bool, options: dict):
+    """torch's ``GradScaler``; before torch 2.3 CUDA's, which works anywhere when it is off."""
+    if hasattr(torch.amp, 'GradScaler'):
+        return torch.amp.GradScaler(device_type, enabled=enabled, **options)
+    if enabled and device_type != 'cuda':
+        raise SettingsError(
+            f'MixedPrecisionOptimWrapper: torch {torch.__version__} scales no float16 losses on '
+            f"{device_type}: set dtype='bfloat16', or install torch 2.3 or newer"
+        )
+    return torch.cuda.amp.GradScaler(enabled=enabled, **options)

@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.checkpoints.trunk import read_trunk
 
+pytestmark = pytest.mark.stack
+
 FORMATS = {  # container, prefix, heads under the same prefix, something else
     'plrc': ('state_dict', 'backbone.', (), 'queue.bank'),
     'authors': (

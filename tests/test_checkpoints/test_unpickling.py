@@ -23,6 +23,8 @@ from plrc_plugin.checkpoints.safe_reading import damage_of, load_tensors, read_c
 from plrc_plugin.checkpoints.unpickling import Nothing, RefusedError, unpickle
 from plrc_plugin.errors import SettingsError
 
+pytestmark = pytest.mark.stack
+
 FORMS = [pytest.param(True, id='zip'), pytest.param(False, id='before torch 1.6')]
 
 

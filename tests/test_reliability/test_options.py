@@ -56,10 +56,13 @@ def plain(images, tmp_path_factory):
     return run(images, tmp_path_factory.mktemp('plain'))
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize('name', OPTIONS)
 def test_option_gives_the_same_losses(name, images, plain, tmp_path):
     if name == 'inductor' and 'PLRC_FAULTS' not in os.environ:
         pytest.skip('compiles for a minute: make test-faults runs it')
+    if name == 'float16' and not (hasattr(torch.amp, 'GradScaler') or torch.cuda.is_available()):
+        pytest.skip('before torch 2.3 no float16 losses are scaled on the CPU')
     options, tolerance = OPTIONS[name]
     runner, losses = run(images, tmp_path, **options)
     expected_runner, expected = plain

@@ -163,6 +163,7 @@ def test_killed_while_a_checkpoint_is_made(point, images, whole, tmp_path):
     assert not list(tmp_path.glob('*being_written'))
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize('damage', ['cut off', 'one bit', 'empty', 'removed'])
 def test_damaged_checkpoint_is_passed_over(damage, images, whole, tmp_path):
     options = {
@@ -253,6 +254,7 @@ def test_full_disk_met_by_the_shipped_visualizer_ends_the_run(images, tmp_path):
     assert newest_intact_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_2.pth')
 
 
+@pytest.mark.stack
 def test_moved_work_dir_goes_on_from_its_own_files(tmp_path):
     old, new = tmp_path / 'old', tmp_path / 'new'
     old.mkdir()

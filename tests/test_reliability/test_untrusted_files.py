@@ -17,6 +17,8 @@ from plrc_plugin.checkpoints.safe_reading import damage_of, plain_scalars, read_
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
 
+pytestmark = pytest.mark.stack
+
 
 class Payload:
     """Unpickling it runs code."""

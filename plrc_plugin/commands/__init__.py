@@ -1,0 +1,1 @@
+"""Commands of ``python -m plrc_plugin``: a module each, whose ``main`` takes the arguments."""
