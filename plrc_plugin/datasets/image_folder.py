@@ -21,6 +21,7 @@ _REMEDY = (
     'configs shipped here, with the environment variable that their head names.'
 )
 _CHECKED = 1000  # names of a list that are looked for before the run
+_WRITTEN = (str, lambda name: name.replace('\\', '/'))  # as it is, or under Windows
 
 
 @DATASETS.register_module()
@@ -151,7 +152,7 @@ class ImageFolder(BaseDataset):
         return index
 
     def _listed(self) -> FileIndex:
-        """The images of the list, relative to the first of the two folders that has them."""
+        """The images of the list, relative to that of the two folders that has most of them."""
         names = [
             name
             for name in listed_images(self.ann_file)
@@ -160,11 +161,14 @@ class ImageFolder(BaseDataset):
         if not names:
             raise SettingsError(f'{self._source()}: exclude={self.exclude!r} leaves no image')
         some = names[:: -(-len(names) // _CHECKED)]
-        for root in (self.image_root, self.data_root):
-            for change in (str, _with_slashes):
-                if any(os.path.exists(os.path.join(root, change(name))) for name in some):
-                    self.image_root = root
-                    return packed([change(name) for name in names])
+        ways = [(root, change) for root in (self.image_root, self.data_root) for change in _WRITTEN]
+        there = [
+            sum(os.path.exists(os.path.join(root, change(name))) for name in some)
+            for root, change in ways
+        ]
+        if any(there):
+            self.image_root, change = ways[there.index(max(there))]
+            return packed([change(name) for name in names])
         raise SettingsError(
             f'{self._source()}: {names[0]!r} and others that it lists are neither below '
             f'{self.image_root!r} nor below {self.data_root!r}: set data_prefix to the folder to '
@@ -254,8 +258,3 @@ def _checked_indices(indices):
         'ImageFolder: indices must be a number of images, not 0, or a list of places, got '
         f'{indices!r}'
     )
-
-
-def _with_slashes(name: str) -> str:
-    """A name that was written under Windows."""
-    return name.replace('\\', '/')

@@ -1,6 +1,5 @@
 """Loader workers that never leave a run waiting: shared memory measured before, silence bounded."""
 
-import copy
 import multiprocessing.queues
 import os
 import random
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from plrc_plugin.datasets.keys import takes_keys
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.randomness import SampleKey
 
 SHARED_MEMORY = '/dev/shm'
 # Seconds without a batch after which a loader counts as silent; train_dataloader.timeout sets
@@ -62,13 +63,18 @@ def check_shared_memory(loader: DataLoader, where: str) -> None:
     )
 
 
+def batch_size_of(loader: DataLoader) -> int:
+    """Images per process and iteration; torch does not tell those of a batch sampler."""
+    return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None) or 1
+
+
 def bytes_of_a_batch(loader: DataLoader) -> int:
     """Of its tensors, which pass through shared memory; 0 where no item can be had ahead."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        index = next(iter(copy.copy(loader.sampler)))
-        item = loader.dataset[index]
-        return _bytes(loader.collate_fn([item])) * (loader.batch_size or 1)
+        # Not of the sampler: an endless one would be one item further.
+        item = loader.dataset[SampleKey(0, 0, 0) if takes_keys(loader.dataset) else 0]
+        return _bytes(loader.collate_fn([item])) * batch_size_of(loader)
     except Exception:  # whatever it is, the run itself will meet it and name it
         return 0
     finally:

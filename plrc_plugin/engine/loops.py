@@ -6,7 +6,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import LoggerHook
 from mmengine.runner import EpochBasedTrainLoop
 
-from plrc_plugin.engine.loading import readable_loader_errors
+from plrc_plugin.engine.loading import batch_size_of, readable_loader_errors
 from plrc_plugin.engine.non_finite import NonFiniteLossError, dump_step
 from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import check_positive_integers
@@ -48,7 +48,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def fit_position(self) -> None:
         """Finds the image at which a resumed run goes on, whatever the batch was before."""
         hub = self.runner.message_hub
-        global_batch = (self.dataloader.batch_size or 1) * get_world_size()
+        global_batch = batch_size_of(self.dataloader) * get_world_size()
         saved_batch = hub.get_info('global_batch', global_batch)
         saved_length = hub.get_info('iters_per_epoch', len(self.dataloader))
         if self._iter and (saved_batch, saved_length) != (global_batch, len(self.dataloader)):

@@ -106,3 +106,81 @@ def test_data_set_of_names_and_its_subsets(folder):
     ]
     assert len(ImageFolder(str(folder), indices=2)) == 2
     assert ImageFolder(str(folder), lazy_init=True).get_data_info(1)['img_path'] == paths[1]
+
+
+LEFT_BESIDE = [
+    '._b.jpg',
+    'n1/._a b.jpg',
+    '__MACOSX/n1/._a b.jpg',
+    '__MACOSX/whole.jpg',
+    'n1/@eaDir/a b.jpg/SYNOPHOTO_THUMB_XL.jpg',
+    'n1/.@__thumb/default.jpg',
+    '#recycle/old.jpg',
+    '@Recycle/old.jpg',
+    '.Trash-1000/files/old.jpg',
+    '.Trashes/501/old.jpg',
+    '$RECYCLE.BIN/S-1-5/$R1.jpg',
+    'System Volume Information/x.jpg',
+    '.ipynb_checkpoints/b-checkpoint.jpg',
+    'lost+found/x.jpg',
+    '.git/annex/x.jpg',
+    '.thumbnails/normal/x.png',
+    '.AppleDouble/b.jpg',
+    '.stversions/b~20240101.jpg',
+    '.trashed-1700000000-b.jpg',
+    '.pending-1700000000-b.jpg',
+    '~$b.jpg',
+    '.DS_Store',
+    'Thumbs.db',
+    'Icon\r',
+    'b.jpg.part',
+    'b.jpg.crdownload',
+]
+ONLY_SIMILAR = [
+    'thumbnails/a.jpg',
+    'recycle/a.jpg',
+    'git/a.jpg',
+    '_MACOSX/a.jpg',
+    'eaDir/a.jpg',
+    '.photos/a.jpg',
+    '.Trash-can-pictures/a.jpg',
+    'lost/found.jpg',
+    '._a_real_photograph.jpg',
+    '__x__/._.jpg',
+    '_b.jpg',
+    '.hidden.jpg',
+    '$b.jpg',
+    '~b.jpg',
+    'tmp/a.jpg',
+]
+
+
+def test_companions_of_systems_are_no_images_and_are_counted_once(folder, monkeypatch):
+    expected = names(image_index(str(folder)))
+    for name in LEFT_BESIDE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b'\0\5\x16\7\0\2\0\0Mac OS X')
+    for name in ONLY_SIMILAR:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b'\xff\xd8\xff\xe0')
+    settle(folder)
+    said = []
+    monkeypatch.setattr(file_index, 'print_log', lambda message, *_: said.append(message))
+    found = names(image_index(str(folder)))
+    assert set(found) == {*expected, *ONLY_SIMILAR}
+    assert len(said) == 1 and "1 folders '@eaDir'" in said[0] and '2 ._* files' in said[0]
+    listed = count_listings(monkeypatch)
+    assert names(image_index(str(folder))) == found and not listed
+    assert said[0] == said[1]  # in the next run, too
+
+
+def test_lists_of_before_companions_were_known_are_not_used(folder, monkeypatch):
+    monkeypatch.setattr(file_index, 'RULES', 'none')
+    monkeypatch.setattr(file_index, 'is_companion_file', lambda *_: False)
+    (folder / '._b.jpg').write_bytes(b'\0\5\x16\7')
+    settle(folder)
+    assert '._b.jpg' in names(image_index(str(folder)))
+    monkeypatch.undo()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(folder.parent / 'cache'))
+    monkeypatch.setattr(file_index, 'WORTH_REMEMBERING', 1)
+    assert '._b.jpg' not in names(image_index(str(folder)))

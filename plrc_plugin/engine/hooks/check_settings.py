@@ -5,6 +5,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import IterBasedTrainLoop
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
+from plrc_plugin.engine.loading import batch_size_of
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.registry import HOOKS
@@ -56,6 +57,7 @@ class CheckSettingsHook(Hook):
                 'for ever: use a plain optimiser such as SGD'
             )
         loader = runner.train_dataloader
+        batch_size = batch_size_of(loader)
         pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers of data sets have none
         views = [t for t in getattr(pipeline, 'transforms', ()) if isinstance(t, TwoViews)]
         if views and views[0].size < model.stride:
@@ -75,7 +77,7 @@ class CheckSettingsHook(Hook):
                 f"{type(model.data_preprocessor).__name__}: use where='loader', or a subclass of "
                 'ViewsPreprocessor'
             )
-        if loader.batch_size * get_world_size() == 1 and model.shuffle_bn:
+        if batch_size * get_world_size() == 1 and model.shuffle_bn:
             raise SettingsError(
                 'train_dataloader.batch_size=1 on one process leaves nothing to shuffle, and batch '
                 'normalisation nothing to average: set it to at least 2, or '
@@ -90,7 +92,7 @@ class CheckSettingsHook(Hook):
         if len(loader) == 0:
             raise SettingsError(
                 f'the {len(loader.dataset)} images of train_dataloader.dataset do not fill one '
-                f'batch of {loader.batch_size} per process, and drop_last=True leaves none: lower '
+                f'batch of {batch_size} per process, and drop_last=True leaves none: lower '
                 'train_dataloader.batch_size'
             )
 
@@ -98,7 +100,8 @@ class CheckSettingsHook(Hook):
         model = bare_model(runner.model)
         if not hasattr(model, 'queue'):
             return
-        keys, batch = len(model.queue.bank), runner.train_dataloader.batch_size * get_world_size()
+        keys = len(model.queue.bank)
+        batch = batch_size_of(runner.train_dataloader) * get_world_size()
         runner.logger.info(
             f'l_m rises before it falls: the queue starts with {keys} random vectors, easy '
             f'negatives, which real keys have replaced after {-(-keys // batch)} iterations'
