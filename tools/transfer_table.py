@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 TRAIN = Path(__file__).with_name('train.py')
+BOOKKEEPING = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory')
 # What the papers report, in percent: metric -> (column, factor). The first found is drawn.
 COLUMNS = {
     'voc/AP': ('VOC AP', 1),
@@ -69,23 +70,35 @@ def named_checkpoints(entries):
     return found
 
 
+def is_metric(name, value):
+    """mmengine's counters are none, and neither are mmdet's lines of text."""
+    return name not in BOOKKEEPING and isinstance(value, (int, float))
+
+
 def last_metrics(run_dir):
-    """The metrics of the last evaluation that a run logged."""
+    """The metrics of the last evaluation that a run logged: those of COLUMNS, or where a config's
+    evaluator gives none of them, all that it gives, by their own names."""
     logs = sorted(run_dir.glob('*/vis_data/scalars.json')) or sorted(
         run_dir.glob('*/vis_data/*.json')
     )
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    found = [line for line in lines if COLUMNS.keys() & line.keys()]
+    evaluated = [
+        {name: value for name, value in line.items() if is_metric(name, value)}
+        for line in lines
+        if 'loss' not in line
+    ]
+    found = [line for line in evaluated if line]
     if not found:
         sys.exit(
-            f'transfer_table: {run_dir} logged none of {list(COLUMNS)}. If it was cut off '
-            'in its last evaluation, remove the folder to train again'
+            f'transfer_table: {run_dir} logged no evaluation. If it was cut off in its last one, '
+            'remove the folder to train again'
         )
-    return {
-        COLUMNS[key][0]: value * COLUMNS[key][1]
-        for key, value in found[-1].items()
-        if key in COLUMNS
+    known = {
+        COLUMNS[name][0]: value * COLUMNS[name][1]
+        for name, value in found[-1].items()
+        if name in COLUMNS
     }
+    return known or found[-1]
 
 
 def run(config, checkpoint, seed, run_dir, args):
@@ -158,12 +171,17 @@ def write_markdown(rows, path, pictures=()):
         mine = [row for row in rows if row[0] == config]
         metrics = list(dict.fromkeys(row[2] for row in mine))
         seeds = len(mine[0][5])
+        unit = (
+            'in percent'
+            if set(metrics) <= {column for column, _ in COLUMNS.values()}
+            else ('as logged')
+        )
         lines += [
             f'## {config}',
             '',
-            f'Mean ± standard deviation over {seeds} seeds, in percent.'
+            f'Mean ± standard deviation over {seeds} seeds, {unit}.'
             if seeds > 1
-            else 'One seed, in percent.',
+            else f'One seed, {unit}.',
             '',
             '| checkpoint | ' + ' | '.join(metrics) + ' |',
             '|---' * (len(metrics) + 1) + '|',

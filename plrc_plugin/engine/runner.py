@@ -24,6 +24,7 @@ from plrc_plugin.checkpoints.mmengine_loader import read_without_running
 from plrc_plugin.checkpoints.start import is_encoder_pair, refuse_init_cfg
 from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
+from plrc_plugin.engine.hooks.log_means import LogMeansHook
 from plrc_plugin.engine.launching import init_processes_without_gpu, prepare_launcher
 from plrc_plugin.engine.loading import check_shared_memory, guard_workers
 from plrc_plugin.engine.options import check_options, explain_unexpected
@@ -166,9 +167,10 @@ class PretrainRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
-        """The hooks of the config, and for a model of pre-training the one that reads
-        ``pretrained``, if it is not there."""
+        """The hooks of the config, the one that logs means, and for a model of pre-training the one
+        that reads ``pretrained``, if it is not there."""
         super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(LogMeansHook())
         reads = any(isinstance(hook, LoadTrunk) for hook in self.hooks)
         if is_encoder_pair(bare_model(self.model)) and not reads:
             self.register_hook(LoadTrunk())

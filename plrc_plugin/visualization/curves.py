@@ -11,6 +11,16 @@ from plrc_plugin.errors import SettingsError
 
 # What training logs beside the numbers of the model: no indicator of how it learns.
 _MACHINERY = {'epoch', 'iter', 'step', 'time', 'data_time', 'memory', 'lr', 'base_lr', 'grad_norm'}
+# Plainer words for names of the package; what has none is drawn under the name in the log.
+_LABELS = dict(
+    loss='total',
+    l_m='L_m, image',
+    l_c='L_c, point-region',
+    l_a='L_a, affinity',
+    top1='top-1 in the queue',
+    std='std of embeddings (1 = spread)',
+)
+_COLUMNS = 3
 
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -78,18 +88,21 @@ def is_term(name: str) -> bool:
 
 
 def plot_curves(work_dir: Path) -> Figure:
-    """The loss and its terms on one panel, what else the model logs (is it collapsing?) on the
-    other."""
+    """The loss and its terms on one panel, and whatever else the model logs, such as what tells of
+    a collapse, on a panel each: indicators have no scale in common."""
     scalars = read_scalars(work_dir)
-    terms = [name for name in scalars if is_term(name)]
     indicators = [name for name in scalars if not is_term(name) and name not in _MACHINERY]
-    figure = Figure(figsize=(11, 4), layout='constrained')
-    panels = (('losses', terms), ('collapse?', indicators))
-    for axes, (title, names) in zip(figure.subplots(1, 2), panels):
+    panels = [[name for name in scalars if is_term(name)], *([name] for name in indicators)]
+    rows = -(-len(panels) // _COLUMNS)
+    figure = Figure(figsize=(4.5 * _COLUMNS, 3.2 * rows), layout='constrained')
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for axes, names in zip(grid, panels):
         for name in names:
-            axes.plot(*zip(*scalars[name]), label=name, linewidth=2 if name == 'loss' else 1.2)
-        axes.set(title=title, xlabel='iteration')
+            width = 2 if name == 'loss' else 1.2
+            axes.plot(*zip(*scalars[name]), label=_LABELS.get(name, name), linewidth=width)
+        axes.set(xlabel='iteration')
         axes.grid(alpha=0.3)
-        if names:
-            axes.legend(frameon=False)
+        axes.legend(frameon=False)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
     return figure

@@ -20,7 +20,7 @@ with open(work / 'calls', 'a') as calls:
 if options.get('fail'):
     sys.exit('this run fails')
 value = (10 if options['pretrained'] == 'scratch' else 20) + int(options['randomness.seed'])
-name = 'mIoU' if 'seg' in args[0] else 'coco/bbox_mAP'
+name = options.get('metric', 'mIoU' if 'seg' in args[0] else 'coco/bbox_mAP')
 log = work / '2026' / 'vis_data' / 'scalars.json'
 log.parent.mkdir(parents=True)
 log.write_text(json.dumps({'loss': 1.}) + chr(10) + json.dumps({name: 0., 'step': 1}) + chr(10) +
@@ -108,3 +108,10 @@ def test_one_seed_has_no_deviation(table):
     assert json.loads((out / 'det/scratch/seed1/metrics.json').read_text()) == {
         'box AP': pytest.approx(11)
     }
+
+
+def test_metrics_of_an_own_evaluator_are_shown_as_logged(table):
+    out = table('--cfg-options', 'metric=birds/found')
+    text = (out / 'table.md').read_text()
+    assert 'over 2 seeds, as logged.' in text and '| checkpoint | birds/found |' in text
+    assert '| plrc | 21.00 ± 1.41 |' in text

@@ -101,6 +101,19 @@ def test_curves_of_resumed_runs_are_joined(tmp_path):
         read_scalars(tmp_path / 'none')
 
 
+def test_terms_and_indicators_of_any_model_are_drawn(tmp_path):
+    file = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    logged = dict(l_birds=2.0, loss_extra=1.0, seen=0.5, lr=0.1, time=1.0, memory=900, epoch=1)
+    lines = [dict(logged, step=s, iter=s, loss=s + 0.5) for s in (1, 2)]
+    file.write_text('\n'.join(map(json.dumps, lines)))
+    panels = [[line.get_label() for line in axes.lines] for axes in plot_curves(tmp_path).axes]
+    assert [set(panel) for panel in panels if panel] == [
+        {'total', 'l_birds', 'loss_extra'},
+        {'seen'},
+    ]
+
+
 def test_a_last_line_cut_short_is_left_out_another_is_named(tmp_path):
     file = tmp_path / '1' / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)

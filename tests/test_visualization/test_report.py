@@ -180,7 +180,7 @@ def test_mistakes_end_in_one_line(other, tmp_path, monkeypatch, capsys):
     Image.fromarray(np.zeros((9, 40, 3), np.uint8)).save(tmp_path / 'a.png')
     assert 'a.png is too small, 40 x 9 pixels' in run(other, '--images', tmp_path)
     torch.save(dict(state_dict={'head.weight': torch.zeros(1)}), other / 'epoch_1.pth')
-    assert 'epoch_1.pth holds no encoder' in run(other)
+    assert 'epoch_1.pth holds no trunk' in run(other)
     next(other.rglob('config.py')).unlink()
     assert 'vis_data/config.py' in run(other)
     next(other.rglob('scalars.json')).unlink()

@@ -205,7 +205,7 @@ def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['scenes/val', '--checkpoints', 'no_encoder.pth'], 'no_encoder.pth holds no encoder'),
+        (['scenes/val', '--checkpoints', 'no_encoder.pth'], 'no_encoder.pth holds no trunk'),
         (['scenes/val', '--checkpoints', 'nowhere.pth'], 'no checkpoint at .*nowhere.pth'),
         (['small.png'], '40 x 20 pixels is too small'),
         (['nowhere.png'], 'nowhere.png'),
@@ -384,7 +384,7 @@ def test_probes_and_images_can_be_named(work_dir, folder, monkeypatch, capsys):
     'arguments, message',
     [
         (['--probes', 'Puriti'], "there is no probe 'Puriti': registered are"),
-        (['--cfg-options', 'val_evaluator.0.scal=3'], "unexpected keyword argument 'scal'"),
+        (['--cfg-options', 'val_evaluator.0.scal=3'], 'scal is no option of Purity; did you mean scale'),
         (['--cfg-options', 'val_evaluator.1.k=0'], 'k must be a positive integer, got 0'),
         (['--cfg-options', 'custom_imports.imports=[no_such]'], 'put PYTHONPATH=. before'),
         (['--data', 'cityscapes'], 'data must be one of voc, coco, scenes, mine, got'),
@@ -412,7 +412,7 @@ def test_a_later_mistake_costs_no_earlier_numbers(work_dir, folder, monkeypatch,
             *('--out', work_dir / 'probes.json'),
         )
     captured = capsys.readouterr()
-    assert end.value.code == 2 and 'holds no encoder' in captured.err.splitlines()[-1]
+    assert end.value.code == 2 and 'holds no trunk' in captured.err.splitlines()[-1]
     assert 'purity/fit' in captured.out
     assert list(json.loads((work_dir / 'probes.json').read_text())['results']) == ['random']
 
@@ -444,7 +444,7 @@ def test_a_config_that_cannot_be_read_is_one_line(
         (['--batch-size', '0'], 'batch_size must be a positive integer, got 0'),
         (['--root', 'nowhere'], 'cannot be read as COCO JSON'),
         (['--out', 'nowhere/probes.json'], 'there is no folder nowhere'),
-        (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no encoder'),
+        (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no trunk'),
         (['--root', 'scenes', '--size', '100'], 'size must be a multiple of cells'),
     ],
 )
