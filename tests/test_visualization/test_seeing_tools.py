@@ -384,7 +384,10 @@ def test_probes_and_images_can_be_named(work_dir, folder, monkeypatch, capsys):
     'arguments, message',
     [
         (['--probes', 'Puriti'], "there is no probe 'Puriti': registered are"),
-        (['--cfg-options', 'val_evaluator.0.scal=3'], 'scal is no option of Purity; did you mean scale'),
+        (
+            ['--cfg-options', 'val_evaluator.0.scal=3'],
+            'scal is no option of Purity; did you mean scale',
+        ),
         (['--cfg-options', 'val_evaluator.1.k=0'], 'k must be a positive integer, got 0'),
         (['--cfg-options', 'custom_imports.imports=[no_such]'], 'put PYTHONPATH=. before'),
         (['--data', 'cityscapes'], 'data must be one of voc, coco, scenes, mine, got'),
