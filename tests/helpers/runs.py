@@ -169,6 +169,8 @@ def tiny_config(images: Path, work_dir: Path, config: str = 'plrc_in1k.py', **op
     cfg = Config.fromfile(ROOT / 'configs' / config)
     cfg.merge_from_dict({**TINY, 'train_dataloader.dataset.data_root': str(images), **options})
     cfg.work_dir = str(work_dir)
+    # Runs of one process that start in the same second would else share a logger, and its file.
+    cfg.experiment_name = str(work_dir).strip('/').replace('/', '_')
     cfg.visualizer = dict(type='Visualizer')
     cfg.env_cfg.cudnn_benchmark = False
     cfg.custom_hooks.append(dict(type='RecordHook'))

@@ -138,7 +138,7 @@ def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys):
     assert 'b.png: not an image' in run(folder, '--checkpoints', 'random')
     (folder / 'b.png').unlink()
     torch.save(dict(state_dict={'head.weight': torch.zeros(1)}), tmp_path / 'head.pth')
-    assert 'holds no encoder' in run(folder, '--checkpoints', tmp_path / 'head.pth')
+    assert 'holds no trunk' in run(folder, '--checkpoints', tmp_path / 'head.pth')
     assert 'no checkpoint at' in run(folder, '--checkpoints', tmp_path / 'none.pth')
     assert 'size must be a positive integer' in run(folder, '--checkpoints', 'random', '--size', -5)
     assert 'size=16 is too small' in run(folder, '--checkpoints', 'random', '--size', 16)

@@ -445,7 +445,7 @@ def test_a_config_that_cannot_be_read_is_one_line(
     'arguments, message',
     [
         (['--batch-size', '0'], 'batch_size must be a positive integer, got 0'),
-        (['--root', 'nowhere'], 'cannot be read as COCO JSON'),
+        (['--root', 'nowhere'], "name a json in COCO's instance format"),
         (['--out', 'nowhere/probes.json'], 'there is no folder nowhere'),
         (['--root', 'scenes', '--checkpoint', 'no_encoder.pth'], 'holds no trunk'),
         (['--root', 'scenes', '--size', '100'], 'size must be a multiple of cells'),
