@@ -107,7 +107,9 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=100)
     parser.add_argument('--size', type=int, default=224)
     args = parser.parse_args()
-    data = ImageFolder(photos(args.photos), pipeline=[lambda record: record['img_path']])
+    data = ImageFolder(
+        photos(args.photos), pipeline=[lambda record: record['img_path']], test_mode=True
+    )
     paths = [data[i] for i in range(min(args.images, len(data)))]
     cases = {
         'plrc_plugin, views, regions, points': ours(paths, args.size),

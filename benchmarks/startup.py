@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument('--read', type=int, default=192, help='images that are also decoded')
     args = parser.parse_args()
     source = photos(args.photos)
-    photo = ImageFolder(source, pipeline=[lambda record: record['img_path']])[0]
+    photo = ImageFolder(source, pipeline=[lambda record: record['img_path']], test_mode=True)[0]
     with tempfile.TemporaryDirectory() as place:
         root, work, cache = (Path(place, name) for name in ('images', 'work', 'cache'))
         make_tree(root, os.path.abspath(photo), args.folders, args.per_folder)
