@@ -50,6 +50,8 @@ def folder(tmp_path, scenes, monkeypatch):
     monkeypatch.setenv('PLRC_SCENES', str(scenes))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    for name in FILES:  # other tests have modules of these names
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
     yield tmp_path
     for name in FILES:
         sys.modules.pop(Path(name).stem, None)
