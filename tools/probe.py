@@ -156,7 +156,7 @@ def chosen_probes(cfg, args) -> list[dict]:
             )
         if 'seeds' in inspect.signature(kind).parameters:
             probe['seeds'] = probe.get('seeds', 3) if args.seeds is None else args.seeds
-        with readable_errors('val_evaluator', probe):
+        with readable_errors('val_evaluator', dict(probe, type=kind)):
             METRICS.build(probe)
     return probes
 
