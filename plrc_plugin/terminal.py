@@ -47,9 +47,9 @@ class ShortMessages(logging.Formatter):
     Errors stay whole. Log files, which have formatters of their own, hold everything.
     """
 
-    def __init__(self, inner: logging.Formatter, log_file: Optional[str]):
+    def __init__(self, inner: Optional[logging.Formatter], log_file: Optional[str]):
         super().__init__()
-        self.inner, self.log_file = inner, log_file
+        self.inner, self.log_file = inner or logging.Formatter(), log_file
 
     def format(self, record: logging.LogRecord) -> str:
         text = self.inner.format(record)

@@ -101,7 +101,7 @@ def takes(builder: Callable) -> Optional[set]:
     """The names of the options of a class or function; None where any might be taken.
 
     ``**kwargs`` are followed to the constructor of the base class, if that is the only use made of
-    them.
+    them, and to the function that a class names as its ``kwargs_of``.
     """
     if not inspect.isclass(builder):
         names, is_open = _names(builder)
@@ -115,8 +115,8 @@ def takes(builder: Callable) -> Optional[set]:
         names |= own
         if not is_open:
             return names - _GIVEN
-        if cls in _HANDED_ON:
-            function, given = _HANDED_ON[cls]
+        function, given = _HANDED_ON.get(cls, (getattr(cls, 'kwargs_of', None), set()))
+        if function is not None:
             return (names | _names(function)[0] - given) - _GIVEN
         if not _only_for_the_base(cls):
             return None
@@ -216,7 +216,7 @@ def _check_optim_wrapper(wrapper: Any) -> None:
     if 'constructor' in wrapper:
         constructor = _resolve(wrapper['constructor'], registry.OPTIM_WRAPPER_CONSTRUCTORS)
     ours = inspect.isclass(constructor) and issubclass(constructor, DefaultOptimWrapperConstructor)
-    if not ours and constructor is not None:
+    if not ours:
         return  # one that builds several wrappers takes what it likes
     builder = _resolve(wrapper.get('type', 'OptimWrapper'), registry.OPTIM_WRAPPERS)
     _check(wrapper, 'optim_wrapper', builder, {'optimizer', 'constructor', 'paramwise_cfg'})
