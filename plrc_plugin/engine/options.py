@@ -28,7 +28,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.registry import REGIONS
+from plrc_plugin.registry import REGIONS, SCOPE
 
 # What mmengine takes from a dict before it builds, or adds to it.
 _ALWAYS = {'type', '_scope_', '_delete_'}
@@ -298,6 +298,8 @@ def _resolve(kind: Any, root: Optional[Registry] = None) -> Optional[Callable]:
     names = [kind]
     if scope is not None and '.' not in kind and scope.scope_name != 'mmengine':
         names.insert(0, f'{scope.scope_name}.{kind}')
+    if '.' not in kind:
+        names.append(f'{SCOPE}.{kind}')
     found: list = []
     for entry in [root] if root is not None else _roots():
         for name in names:
