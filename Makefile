@@ -32,7 +32,7 @@ help:  ## list the targets
 
 demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes on two cores)
 	$(BIN)/python tools/make_scenes.py data/scenes
-	$(BIN)/mim train plrc_plugin configs/plrc_demo.py
+	$(BIN)/mim train plrc_plugin configs/plrc_demo.py --resume
 	$(BIN)/python tools/plot_losses.py work_dirs/plrc_demo
 	$(BIN)/python tools/affinity_maps.py configs/plrc_demo.py --data scenes --size 448 \
 	  --labels before after \

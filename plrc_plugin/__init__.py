@@ -5,6 +5,11 @@ Importing the package registers everything under the scope ``plrc_plugin``.
 
 import sys
 
+from plrc_plugin.terminal import name_the_user
+from plrc_plugin.version import __version__
+
+name_the_user()  # before torchvision, which asks for it
+
 try:
     from plrc_plugin import (  # noqa: F401
         checkpoints,
@@ -29,6 +34,5 @@ except ImportError as error:
     if sys.argv[0] != '-m':
         raise
 
-from plrc_plugin.version import __version__
 
 __all__ = ['__version__']

@@ -11,6 +11,10 @@ class SettingsError(ValueError):
         super().__init__(message.rpartition(f'{__name__}.SettingsError: ')[2].rstrip())
 
 
+class InputError(Exception):
+    """A file that cannot be used: the message, one line, names it and says why."""
+
+
 class NonFiniteLossError(FloatingPointError):
     """A loss became infinite or NaN.
 

@@ -1,5 +1,6 @@
 """What people see of a tool: long messages shortened, and its error as the last thing."""
 
+import importlib.util
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from typing import Optional
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import InputError, SettingsError
 
 LINES = 5
 
@@ -27,7 +28,7 @@ _NAMES = dict(mmdetection='mmdet', mmsegmentation='mmseg')
 _AGAIN = """
 import os, sys, time
 parent, message = int(sys.argv[1]), sys.argv[2]
-for _ in range(100):
+for _ in range(4000):
     try:
         os.kill(parent, 0)
         with open(f'/proc/{parent}/stat') as file:
@@ -35,7 +36,7 @@ for _ in range(100):
                 break
     except OSError:
         break
-    time.sleep(0.05)
+    time.sleep(0.005)
 print(message, file=sys.stderr, flush=True)
 """
 
@@ -46,9 +47,9 @@ class ShortMessages(logging.Formatter):
     Errors stay whole. Log files, which have formatters of their own, hold everything.
     """
 
-    def __init__(self, inner: logging.Formatter, log_file: Optional[str]):
+    def __init__(self, inner: Optional[logging.Formatter], log_file: Optional[str]):
         super().__init__()
-        self.inner, self.log_file = inner, log_file
+        self.inner, self.log_file = inner or logging.Formatter(), log_file
 
     def format(self, record: logging.LogRecord) -> str:
         text = self.inner.format(record)
@@ -102,7 +103,6 @@ def one_line_errors(what_remains=lambda: ''):
     Under ``mim`` the line is said once more after mim's own traceback, and under torchrun it
     stands in the report with which that ends.
     """
-    _name_the_user()
     before = None
     with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGTERM, _terminate)
@@ -112,13 +112,19 @@ def one_line_errors(what_remains=lambda: ''):
         end(f'ended by SIGTERM. {what_remains()}'.strip(), 143)
     except KeyboardInterrupt:
         end(f'interrupted. {what_remains()}'.strip(), 130)
-    except SettingsError as error:
+    except SystemExit as done:
+        if isinstance(done.code, str):  # Python will print it
+            _say_after_mim(done.code)
+        raise
+    except (SettingsError, InputError) as error:
         _keep(error)
         end(f'error: {error}', 2, error)
     except OSError as error:
         _keep(error)
         end(f'error: {error}', 2, error)
     except Exception as error:
+        if _was_interrupted(error):
+            end(f'interrupted. {what_remains()}'.strip(), 130)
         missing = explain_missing(error)
         if missing is None:
             traceback.print_exc()
@@ -136,6 +142,11 @@ def end(message: str, code: int, error: Optional[BaseException] = None) -> None:
     print(message, file=sys.stderr, flush=True)
     if error is not None:
         _tell_torchrun(message)
+    _say_after_mim(message)
+    sys.exit(code)
+
+
+def _say_after_mim(message: str) -> None:
     parent = _mim_above()
     if parent and os.environ.get('LOCAL_RANK', '0') == '0':
         subprocess.Popen(
@@ -143,7 +154,6 @@ def end(message: str, code: int, error: Optional[BaseException] = None) -> None:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    sys.exit(code)
 
 
 def explain_missing(error: BaseException) -> Optional[str]:
@@ -158,10 +168,16 @@ def explain_missing(error: BaseException) -> Optional[str]:
                 '--no-build-isolation --force-reinstall --no-deps --no-cache-dir onedl-mmcv (or '
                 "mmcv, of OpenMMLab's own)"
             )
-        found = re.search(r"No module named '(\w+)", text) or re.search(
-            r'(\w+) (?:is not installed|has not been installed|need to be installed)', text
+        found = re.search(
+            r"No module named '(\w+)"
+            r'|(\w+) (?:is|has|need)\b[\w ]* installed'
+            r'|(\w+)\.\w+ is not in the',
+            text,
         )
-        name = found and _NAMES.get(found[1], found[1])
+        name = found and next(filter(None, found.groups()))
+        name = _NAMES.get(name, name)
+        if found and found[3] and importlib.util.find_spec(name) is not None:
+            name = None  # it is there, and has no such part
         if name in _EXTRAS:
             ours, theirs = _EXTRAS[name]
             return (
@@ -171,6 +187,15 @@ def explain_missing(error: BaseException) -> Optional[str]:
             )
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: libraries catch it and raise something else."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _keep(error: BaseException) -> None:
@@ -183,7 +208,7 @@ def _terminate(signum, frame) -> None:
     raise Terminated
 
 
-def _name_the_user() -> None:
+def name_the_user() -> None:
     """Containers run under user ids that have no name, for which torch and others ask."""
     names = ('LOGNAME', 'USER', 'LNAME', 'USERNAME')
     if any(os.environ.get(name) for name in names) or not hasattr(os, 'getuid'):

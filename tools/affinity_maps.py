@@ -6,7 +6,6 @@
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -103,11 +102,14 @@ def main():
     args = parse_args()
     from plrc_plugin.checkpoints.encoder import load_encoder
     from plrc_plugin.config_files import read_config
-    from plrc_plugin.errors import SettingsError, check_positive_integers
-    from plrc_plugin.images.decoding import DecodingError
+    from plrc_plugin.errors import check_positive_integers
+    from plrc_plugin.outputs import PICTURE, check_output
+    from plrc_plugin.terminal import one_line_errors
     from plrc_plugin.visualization.affinity import affinity_gallery
 
-    try:
+    with one_line_errors():
+        for path in args.out:
+            check_output(path, PICTURE)
         check_positive_integers(
             'affinity_maps', size=args.size, per_row=args.per_row, count=args.count
         )
@@ -118,9 +120,6 @@ def main():
         for path in args.out:
             figure.savefig(path, dpi=130)
             print(f'affinity maps: {path}')
-    except (SettingsError, DecodingError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == '__main__':

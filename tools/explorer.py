@@ -4,7 +4,6 @@ tools/explorer.py CONFIG IMAGE_FOLDER --checkpoints random work_dirs/x/epoch_12.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -40,25 +39,22 @@ def main():
     args = parse_args()
     from plrc_plugin.checkpoints.encoder import load_encoder
     from plrc_plugin.config_files import read_config
-    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.outputs import PAGE, check_output
+    from plrc_plugin.terminal import one_line_errors
     from plrc_plugin.visualization.explorer import write_explorer
     from plrc_plugin.visualization.images import read_images
 
-    try:
+    with one_line_errors():
+        check_output(args.out, PAGE)
         images = read_images(args.images, args.count)
         cfg = read_config(args.config)
         models = [load_encoder(cfg, checkpoint) for checkpoint in args.checkpoints]
         checkpoints = write_explorer(args.out, images, models, args.labels, args.size)
-    except (SettingsError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
-    for shown in checkpoints:
-        print(
-            "{label}: {rows} x {cols} cells, cosines within {error:.4f} of the network's".format(
-                **shown
-            )
-        )
-    print(f'explorer: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')
+        for shown in checkpoints:
+            size = '{rows} x {cols} cells'.format(**shown)
+            error = "cosines within {error:.4f} of the network's".format(**shown)
+            print(f'{shown["label"]}: {size}, {error}')
+        print(f'explorer: {args.out}, {args.out.stat().st_size / 1e6:.1f} MB')
 
 
 if __name__ == '__main__':

@@ -7,12 +7,14 @@ python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
 """
 
 import argparse
-import sys
+import os.path as osp
 
 from plrc_plugin.checkpoints.export import TARGETS, export_trunk
 from plrc_plugin.checkpoints.trunk import read_trunk
 from plrc_plugin.config_files import import_modules
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.outputs import check_output
+from plrc_plugin.terminal import one_line_errors
 
 
 def parse_args():
@@ -36,6 +38,7 @@ def parse_args():
         metavar='MODULE',
         help='Python modules that register further targets',
     )
+    parser.add_argument('--overwrite', action='store_true', help='replace OUTPUT where it exists')
     parser.add_argument(
         '--prefix', help='where the trunk lives, e.g. momentum_backbone. (found by itself)'
     )
@@ -44,16 +47,17 @@ def parse_args():
 
 def main():
     args = parse_args()
-    try:
+    with one_line_errors():
+        check_output(args.output, overwrite=args.overwrite, setting='OUTPUT')
+        if osp.exists(args.output) and osp.realpath(args.output) == osp.realpath(args.checkpoint):
+            raise SettingsError(f'{args.output} is the checkpoint itself: give another name')
         import_modules(args.imports)
         trunk, prefix = read_trunk(args.checkpoint, args.prefix)
         names = export_trunk(trunk, args.output, args.to, source=f'{args.checkpoint}:{prefix}')
-    except (SettingsError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
-    print(
-        f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for {args.to}'
-    )
+        print(
+            f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for '
+            f'{args.to}'
+        )
 
 
 if __name__ == '__main__':

@@ -1,10 +1,9 @@
 """Make the demo's scenes: python tools/make_scenes.py data/scenes --num-train 1000."""
 
 import argparse
-import sys
 
 from plrc_plugin.datasets.scenes.writing import make_scenes
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.terminal import one_line_errors
 
 
 def parse_args():
@@ -32,7 +31,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    try:
+    with one_line_errors():
         make_scenes(
             args.root,
             args.num_train,
@@ -41,8 +40,6 @@ def main():
             size=tuple(args.size),
             progress=not args.quiet,
         )
-    except SettingsError as error:
-        sys.exit(f'make_scenes: {error}')
 
 
 if __name__ == '__main__':

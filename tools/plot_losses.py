@@ -8,8 +8,13 @@ if __name__ == '__main__':
     parser.add_argument('work_dir', type=Path)
     parser.add_argument('--out', type=Path, help='picture to write (WORK_DIR/losses.png)')
     args = parser.parse_args()
+    from plrc_plugin.outputs import PICTURE, check_output
+    from plrc_plugin.terminal import one_line_errors
     from plrc_plugin.visualization.curves import plot_curves
 
     out = args.out or args.work_dir / 'losses.png'
-    plot_curves(args.work_dir).savefig(out, dpi=130)
-    print(f'loss curves: {out}')
+    with one_line_errors():
+        if args.out:
+            check_output(out, PICTURE)
+        plot_curves(args.work_dir).savefig(out, dpi=130)
+        print(f'loss curves: {out}')

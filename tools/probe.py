@@ -11,7 +11,6 @@ none. One that another module defines is named there too, and the module in cust
 import argparse
 import inspect
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -93,9 +92,13 @@ def main():
     from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.evaluation.probes import evaluate_encoder
     from plrc_plugin.images.decoding import DecodingError
+    from plrc_plugin.outputs import PROBES, check_output
+    from plrc_plugin.terminal import one_line_errors
 
     results, error = {}, None
     try:
+        if args.out:
+            check_output(args.out, PROBES)
         check_positive_integers('probe', batch_size=args.batch_size)
         cfg = read_config(args.config, args.cfg_options)
         probes = chosen_probes(cfg, args)
@@ -124,9 +127,9 @@ def main():
             settings = dict(shown, checkpoints=checkpoints, probes=probes)
             args.out.write_text(json.dumps(dict(settings=settings, results=results), indent=1))
             print(f'probes: {args.out}')
-    if error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+    with one_line_errors():
+        if error:
+            raise error
 
 
 def chosen_probes(cfg, args) -> list[dict]:

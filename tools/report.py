@@ -4,7 +4,6 @@ mim run plrc_plugin report WORK_DIR [WORK_DIR ...]
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -23,17 +22,16 @@ def main():
     """Writes the page and names it; what cannot work ends in one line, exit code 2."""
     args = parse_args()
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
-    from plrc_plugin.errors import SettingsError
-    from plrc_plugin.images.decoding import DecodingError
+    from plrc_plugin.outputs import PAGE, check_output
+    from plrc_plugin.terminal import one_line_errors
     from plrc_plugin.visualization.report import write_report
 
     out = args.out or args.work_dirs[0] / 'report.html'
-    try:
+    with one_line_errors():
+        if args.out:
+            check_output(out, PAGE)
         write_report(out, args.work_dirs, args.images)
-    except (SettingsError, DecodingError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
-    print(f'report: {out}')
+        print(f'report: {out}')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ call is repeated, and several machines may share a folder.
 
 import argparse
 import os
-import sys
 import time
 
 import numpy as np
@@ -91,15 +90,12 @@ def main():
     """A setting that cannot work ends in one line, exit code 2."""
     args = parse_args()
     import plrc_plugin  # noqa: F401
-    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.terminal import one_line_errors
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    try:
+    with one_line_errors():
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
         segment_all(cfg, args.workers)
-    except SettingsError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == '__main__':

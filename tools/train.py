@@ -83,16 +83,15 @@ def load_config(args):
     return cfg
 
 
-def what_remains(args) -> str:
+def what_remains(folders) -> str:
     """For a run that was interrupted: what is there, and how it goes on."""
     from plrc_plugin.checkpoints.claim import checkpoints_in
 
-    cfg_name = osp.splitext(osp.basename(args.config))[0]
-    work_dir = args.work_dir or osp.join('work_dirs', cfg_name)
-    found = checkpoints_in(work_dir)
-    if not found:
-        return f'{work_dir} holds no checkpoint yet; the same command starts anew.'
-    return f'The newest checkpoint is {osp.join(work_dir, found[0])}: go on with --resume.'
+    for folder in reversed(folders):  # the one for checkpoints alone comes last
+        found = checkpoints_in(folder)
+        if found:
+            return f'The newest checkpoint is {osp.join(folder, found[0])}: go on with --resume.'
+    return 'There is no checkpoint yet: the same command starts anew.'
 
 
 def main():
@@ -105,11 +104,13 @@ def main():
     from plrc_plugin.checkpoints.mmengine_loader import read_without_running
     from plrc_plugin.terminal import one_line_errors
 
-    with one_line_errors(lambda: what_remains(args)):
+    folders = []
+    with one_line_errors(lambda: what_remains(folders)):
         read_without_running()
         cfg = load_config(args)
+        folders += folders_of(cfg)
         if not cfg.get('resume') and not cfg.get('overwrite'):
-            check_unused(folders_of(cfg))  # before anything is written there
+            check_unused(folders)  # before anything is written there
         cfg.setdefault('runner_type', 'plrc_plugin.PretrainRunner')
         RUNNERS.build(cfg).train()
 

@@ -232,6 +232,14 @@ def draw_bars(rows, path):
 
 def main():
     args = parse_args()
+    from plrc_plugin.terminal import one_line_errors
+
+    with one_line_errors():
+        compare(args)
+
+
+def compare(args):
+    """Trains what is not there yet, and writes the table."""
     work_dir = Path(args.work_dir)
     for config in args.configs:
         if not os.path.isfile(config):

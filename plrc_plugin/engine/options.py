@@ -28,7 +28,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.registry import REGIONS
+from plrc_plugin.registry import REGIONS, SCOPE
 
 # What mmengine takes from a dict before it builds, or adds to it.
 _ALWAYS = {'type', '_scope_', '_delete_'}
@@ -101,7 +101,7 @@ def takes(builder: Callable) -> Optional[set]:
     """The names of the options of a class or function; None where any might be taken.
 
     ``**kwargs`` are followed to the constructor of the base class, if that is the only use made of
-    them.
+    them, and to the function that a class names as its ``kwargs_of``.
     """
     if not inspect.isclass(builder):
         names, is_open = _names(builder)
@@ -115,8 +115,8 @@ def takes(builder: Callable) -> Optional[set]:
         names |= own
         if not is_open:
             return names - _GIVEN
-        if cls in _HANDED_ON:
-            function, given = _HANDED_ON[cls]
+        function, given = _HANDED_ON.get(cls, (getattr(cls, 'kwargs_of', None), set()))
+        if function is not None:
             return (names | _names(function)[0] - given) - _GIVEN
         if not _only_for_the_base(cls):
             return None
@@ -216,7 +216,7 @@ def _check_optim_wrapper(wrapper: Any) -> None:
     if 'constructor' in wrapper:
         constructor = _resolve(wrapper['constructor'], registry.OPTIM_WRAPPER_CONSTRUCTORS)
     ours = inspect.isclass(constructor) and issubclass(constructor, DefaultOptimWrapperConstructor)
-    if not ours and constructor is not None:
+    if not ours:
         return  # one that builds several wrappers takes what it likes
     builder = _resolve(wrapper.get('type', 'OptimWrapper'), registry.OPTIM_WRAPPERS)
     _check(wrapper, 'optim_wrapper', builder, {'optimizer', 'constructor', 'paramwise_cfg'})
@@ -298,6 +298,8 @@ def _resolve(kind: Any, root: Optional[Registry] = None) -> Optional[Callable]:
     names = [kind]
     if scope is not None and '.' not in kind and scope.scope_name != 'mmengine':
         names.insert(0, f'{scope.scope_name}.{kind}')
+    if '.' not in kind:
+        names.append(f'{SCOPE}.{kind}')
     found: list = []
     for entry in [root] if root is not None else _roots():
         for name in names:

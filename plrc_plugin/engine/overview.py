@@ -18,8 +18,8 @@ def first_screen(runner) -> str:
     processes, batch = get_world_size(), loader.batch_size
     lines = [f'images      {len(loader.dataset)}']
     if batch is not None:
-        together = f', {batch * processes} together' if processes > 1 else ''
-        lines.append(f'batch       {batch} in each of {processes} process(es){together}')
+        each = f' in each of {processes} processes, {batch * processes} together'
+        lines.append(f'batch       {batch}{each if processes > 1 else ""}')
     if isinstance(loop, IterBasedTrainLoop):
         lines.append(f'length      {runner.max_iters} iterations')
     else:

@@ -8,6 +8,7 @@ from typing import Optional, Union
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from plrc_plugin.errors import InputError
 from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
 from plrc_plugin.images.orientation import TRANSPOSED
 
@@ -21,7 +22,7 @@ _EXIF_ORIENTATION = 0x0112
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)
 
 
-class DecodingError(Exception):
+class DecodingError(InputError):
     """An image file that cannot be read; ``reason`` says why in one line."""
 
     def __init__(self, path: str, reason: object):

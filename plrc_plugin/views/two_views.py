@@ -14,7 +14,7 @@ from plrc_plugin.registry import TRANSFORMS
 from plrc_plugin.views import augmentation as aug
 from plrc_plugin.views.device_augmentation import DeviceAugmentation
 from plrc_plugin.views.geometry import crop_affine
-from plrc_plugin.views.photometric import Step, build_steps, runs_on_device
+from plrc_plugin.views.photometric import Step, build_steps, moco_v2, runs_on_device
 
 # One image is one worker's job: OpenCV's own threads would only fight the other workers.
 cv2.setNumThreads(0)
@@ -64,6 +64,8 @@ class TwoViews:
         SettingsError: if a setting cannot work and, from the loader, if a step returns what is no
             image of a view.
     """
+
+    kwargs_of = staticmethod(moco_v2)  # for the check of options
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.runner import Runner
 from torch import nn
 
 from plrc_plugin.engine import PretrainRunner
@@ -86,7 +87,16 @@ CONFIG = dict(
 
 
 def run(
-    work_dir, length=4, schedules=(), batch=4, wrapper=SGD, model=Line, loop=None, images=16, **more
+    work_dir,
+    length=4,
+    schedules=(),
+    batch=4,
+    wrapper=SGD,
+    model=Line,
+    loop=None,
+    images=16,
+    runner=PretrainRunner,
+    **more,
 ):
     """Trains; the options of each iteration, and the warnings."""
     RECORDS.clear()
@@ -110,7 +120,7 @@ def run(
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: warned.append(record.getMessage())
     built = cfg.pop('model')
-    runner = PretrainRunner(model=built, **cfg, cfg=Config(dict(overwrite=False)))
+    runner = runner(model=built, **cfg, cfg=Config(dict(overwrite=False)))
     runner.logger.addHandler(handler)
     runner.train()
     return dict(RECORDS), ' '.join(warned), runner
@@ -310,3 +320,36 @@ def test_several_optimisers_are_saved_resumed_and_followed(tmp_path):
     whole, *_ = run(tmp_path / 'longer', 6, **options)
     resumed, *_ = run(tmp_path / 'a', 6, resume=True, **options)
     assert resumed == {i: whole[i] for i in range(16, 24)}
+
+
+PLATEAU = dict(type='ReduceOnPlateauLR', monitor='loss', rule='less', patience=1)
+
+
+def test_a_schedule_that_follows_a_metric_keeps_what_it_has_seen(tmp_path):
+    run(tmp_path / 'a', 2, [PLATEAU])
+    path = tmp_path / 'a' / 'epoch_2.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['param_schedulers'][0].update(best=0.125, num_bad_epochs=1)
+    torch.save(checkpoint, path)
+    _, _, made = run(tmp_path / 'a', 4, [PLATEAU], resume=True)
+    schedule = made.param_schedulers[0]
+    assert (schedule.best, schedule.num_bad_epochs, schedule.end) == (0.125, 1, 4)
+    with pytest.raises(SettingsError, match='ReduceOnPlateau follows metrics of the past.*load_f'):
+        run(tmp_path / 'a', 6, [PLATEAU], wrapper=_sgd(lr=0.01), resume=True)
+    run(tmp_path / 'b', 2, [PLATEAU, COSINE])
+    with pytest.raises(SettingsError, match='ReduceOnPlateau.*T_max 2 -> 4'):
+        run(tmp_path / 'b', 4, [PLATEAU, COSINE], resume=True)
+
+
+def _sgd(**options):
+    return dict(type='OptimWrapper', optimizer=dict(type='SGD', momentum=0.9, **options))
+
+
+def test_the_hook_guards_runs_of_mmengines_own_runner(tmp_path):
+    run(tmp_path / 'a', 1, runner=Runner)
+    before = (tmp_path / 'a' / 'epoch_1.pth').read_bytes()
+    with pytest.raises(SettingsError, match='holds 1 checkpoints.*--overwrite'):
+        run(tmp_path / 'a', 1, runner=Runner)
+    assert (tmp_path / 'a' / 'epoch_1.pth').read_bytes() == before
+    resumed, *_ = run(tmp_path / 'a', 2, runner=Runner, resume=True)
+    assert set(resumed) == set(range(4, 8))

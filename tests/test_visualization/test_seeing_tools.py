@@ -215,7 +215,7 @@ def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
         (['scenes/val', '--points', 'middle'], 'invalid point value'),
         (
             ['scenes/val', '--out', 'nowhere/maps.png'],
-            'No such file or directory.*nowhere/maps.png',
+            'nowhere/maps.png cannot be written: there is no folder',
         ),
         (['scenes/val', '--out', 'maps.gif'], 'end in .png or .pdf'),
         (['--data', 'voc'], 'VOCMasks: there is no list'),

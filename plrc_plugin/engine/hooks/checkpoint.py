@@ -26,6 +26,7 @@ from plrc_plugin.checkpoints.work_dir import (
 )
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import HOOKS
+from plrc_plugin.terminal import only_in_files
 from plrc_plugin.wrapped_models import bare_model
 
 
@@ -88,7 +89,8 @@ class AtomicCheckpointHook(CheckpointHook):
         runner._resume, runner._load_from = found[0] is not None, found[0]
 
     def before_train(self, runner) -> None:
-        super().before_train(runner)
+        with only_in_files(runner.logger):  # of its own, and mmengine's about mmengine
+            super().before_train(runner)
         if is_main_process():
             check_folder(self.out_dir, 'default_hooks.checkpoint.out_dir')
         # PretrainRunner has claimed both already; another runner has not.

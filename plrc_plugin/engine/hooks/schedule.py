@@ -71,11 +71,12 @@ class ScheduleHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
         owner, _, name = self.attribute.rpartition('.')
-        value = self.value_at(runner.iter / len(runner.train_dataloader), runner.max_epochs)
+        length = len(runner.train_dataloader)  # loops that count iterations have no max_epochs
+        value = self.value_at(runner.iter / length, runner.max_iters / length)
         setattr(bare_model(runner.model).get_submodule(owner), name, value)
         runner.message_hub.update_scalar(f'train/{name}', value)
 
-    def value_at(self, epoch: float, max_epochs: int) -> float:
+    def value_at(self, epoch: float, max_epochs: float) -> float:
         """The number after this many epochs, fractions included."""
         last = max_epochs if self.end_epoch is None else self.end_epoch
         passed = (epoch - self.begin_epoch) / max(last - self.begin_epoch, 1e-9)

@@ -106,3 +106,17 @@ def test_schedule_of_a_resumed_run_is_that_of_the_whole(image_folder, tmp_path, 
     assert parts == whole and len(whole) == 9
     for iteration, (value, logged) in whole.items():
         assert value == logged == pytest.approx(min(0.04 + 0.03 * iteration / 6, 0.07))
+
+
+def test_a_loop_that_counts_iterations_has_a_length_too():
+    """Its max_epochs is 1: numbers would have arrived after the first epoch."""
+    model = SimpleNamespace(momentum=0.0)
+    model.get_submodule = lambda name: model
+    hub = SimpleNamespace(update_scalar=lambda name, value: None)
+    runner = SimpleNamespace(
+        model=model, message_hub=hub, train_dataloader=[0] * 10, max_epochs=1, max_iters=40
+    )
+    for iteration, value in [(0, 0.0), (10, 0.25), (40, 1.0)]:
+        runner.iter = iteration
+        ScheduleHook('momentum', 0.0, 1.0).before_train_iter(runner, 0)
+        assert model.momentum == value

@@ -1,0 +1,87 @@
+"""Jobs do not meet each other, and who was started wrongly is told the command."""
+
+import os
+
+import pytest
+
+from plrc_plugin.engine.launching import port_of_the_job, prepare_launcher
+from plrc_plugin.engine.runner import readable_meeting
+from plrc_plugin.errors import SettingsError
+
+NAMES = [
+    'RANK',
+    'WORLD_SIZE',
+    'LOCAL_RANK',
+    'MASTER_ADDR',
+    'MASTER_PORT',
+    'SLURM_JOB_ID',
+    'PMIX_NAMESPACE',
+]
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch):
+    for name in [*NAMES, *(n for n in os.environ if n.startswith(('SLURM_', 'OMPI_', 'PMI')))]:
+        monkeypatch.setenv(name, '')  # restored afterwards
+        monkeypatch.delenv(name)
+
+
+def test_two_slurm_jobs_and_two_steps_of_one_have_ports_of_their_own():
+    ports = {
+        port_of_the_job(dict(SLURM_JOB_ID=str(job), SLURM_STEP_ID=str(step)))
+        for job in range(70000, 70200)
+        for step in range(8)
+    }
+    assert len(ports) == 1600
+    assert min(ports) >= 15000 and max(ports) < 30000
+
+
+def test_all_processes_of_a_job_compute_the_same_port(monkeypatch):
+    found = set()
+    for rank in range(3):
+        for name, value in dict(PROCID=rank, NTASKS=3, LOCALID=rank, JOB_ID=71, STEP_ID=1).items():
+            monkeypatch.setenv(f'SLURM_{name}', str(value))
+        monkeypatch.setenv('MASTER_PORT', '')
+        monkeypatch.delenv('MASTER_PORT')
+        prepare_launcher('slurm')
+        found.add(os.environ['MASTER_PORT'])
+    assert found == {str(15000 + 8 * 71 + 1)}
+
+
+def test_a_port_that_was_given_stays(monkeypatch):
+    for name, value in dict(PROCID=0, NTASKS=1, LOCALID=0, JOB_ID=71).items():
+        monkeypatch.setenv(f'SLURM_{name}', str(value))
+    monkeypatch.setenv('MASTER_PORT', '12345')
+    monkeypatch.setenv('MASTER_ADDR', 'n1')
+    prepare_launcher('slurm')
+    assert os.environ['MASTER_PORT'] == '12345' and os.environ['MASTER_ADDR'] == 'n1'
+
+
+def test_torchrun_is_left_alone(monkeypatch):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, '0')
+    prepare_launcher('pytorch')
+    assert 'MASTER_PORT' not in os.environ and 'MASTER_ADDR' not in os.environ
+
+
+def test_mpi_jobs_differ_by_their_name():
+    a, b = (port_of_the_job(dict(PMIX_NAMESPACE=f'prterun-n-{i}@1')) for i in range(2))
+    assert a != b
+
+
+@pytest.mark.parametrize(
+    'launcher, command', [('pytorch', 'torchrun'), ('slurm', 'srun'), ('mpi', 'mpirun')]
+)
+def test_a_launcher_that_did_not_start_the_run(launcher, command):
+    with pytest.raises(SettingsError, match=f'--launcher {launcher} .* is not set: {command}'):
+        prepare_launcher(launcher)
+
+
+def test_a_port_in_use_is_named_and_not_the_config(monkeypatch):
+    monkeypatch.setenv('MASTER_ADDR', 'n1')
+    monkeypatch.setenv('MASTER_PORT', '29500')
+    with (
+        pytest.raises(SettingsError, match='cannot meet at n1:29500: .*EADDRINUSE.*MASTER_PORT'),
+        readable_meeting(),
+    ):
+        raise RuntimeError('The server socket has failed to listen. (errno: 98 - EADDRINUSE)')
