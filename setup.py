@@ -17,6 +17,7 @@ setup(
         'tensorboard>=2.13',
         'torch>=2.1',
         'torchvision>=0.16',
+        'tqdm>=4.62',
     ],
     extras_require={
         'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mim>=0.5'],

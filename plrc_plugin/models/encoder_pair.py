@@ -33,9 +33,9 @@ from plrc_plugin.registry import MODELS
 class EncoderPair(BaseModel):
     """Encoder f^E, momentum encoder f^M, and when the latter moves. Subclasses define the loss.
 
-    An optimiser step is noticed by what it does: the weights of the projector's last layer change,
-    see :class:`~plrc_plugin.models.step_watch.StepWatch`. The first forward or ``state_dict`` after
-    a step moves the momentum encoder and the queues, once. This holds in every training loop.
+    An optimiser step is noticed by what it does: weights of the encoder's last layers change, see
+    :class:`~plrc_plugin.models.step_watch.StepWatch`. The first forward or ``state_dict`` after a
+    step moves the momentum encoder and the queues, once. This holds in every training loop.
 
     Args:
         backbone (dict): config of the trunk, of any registry scope; of its outputs the last map is
@@ -131,7 +131,7 @@ class EncoderPair(BaseModel):
         if mode == 'loss':
             query, key = ViewBatch.of(query), ViewBatch.of(key)
             self.epoch = _epoch_of_the_loop() if epoch is None else epoch
-            self._steps.before_forward(self._last_layer())
+            self._steps.before_forward(self._watched())
             self._finish_last_step()
             losses = self.loss(query, key)
             if self.symmetric:
@@ -202,7 +202,7 @@ class EncoderPair(BaseModel):
         call. The host does not learn whether it has, until ``parse_losses`` fetches it."""
         if len(self._steps.unsettled) >= MOST_UNSETTLED:
             self._settle(torch.stack(self._steps.unsettled).tolist())
-        stepped = self._steps.look(self._last_layer())
+        stepped = self._steps.look(self._watched())
         weight = (1 - self.momentum) * stepped
         for name in self._averaged:
             average = list(getattr(self, f'momentum_{name}').parameters())
@@ -218,15 +218,14 @@ class EncoderPair(BaseModel):
             for queue in self._queues():
                 queue.settle(step)
 
-    def _last_layer(self) -> list[nn.Parameter]:
-        """Weight and bias of the last layer of the encoder that learns."""
-        learning = [
-            parameter
-            for module in (self.backbone, self.projector)
-            for parameter in module.parameters()
-            if parameter.requires_grad
-        ]
-        return learning[-2:]
+    def _watched(self) -> list[nn.Parameter]:
+        """The last two parameters that learn, mostly weight and bias, of the trunk and of every
+        projector: an objective need not train them all."""
+        watched: list[nn.Parameter] = []
+        for name in self._averaged:
+            parameters = getattr(self, name).parameters()
+            watched += [parameter for parameter in parameters if parameter.requires_grad][-2:]
+        return watched
 
     def _queues(self) -> Iterator[KeyQueue]:
         return (child for child in self.children() if isinstance(child, KeyQueue))

@@ -84,7 +84,7 @@ class StepWatch:
             self._went_backward = False
         if self._unnoticed > UNNOTICED_STEPS:
             raise SettingsError(
-                f'{UNNOTICED_STEPS} iterations have not changed the weights of the projector, so '
+                f'{UNNOTICED_STEPS} iterations have not changed the last layers of the encoder, so '
                 'that the momentum encoder and the queue stand still: give the optimiser the '
                 'parameters of this model, and a learning rate above 0'
             )

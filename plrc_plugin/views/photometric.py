@@ -16,6 +16,8 @@ where it can run on the device:
 """
 
 from collections.abc import Sequence
+from math import inf
+from numbers import Real
 from typing import Optional, Protocol, Union
 
 import numpy as np
@@ -61,8 +63,8 @@ class ColorJitter:
     ):
         strengths = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
         for name, strength in strengths.items():
-            most = 0.5 if name == 'hue' else float('inf')
-            if not isinstance(strength, (int, float)) or not 0 <= strength <= most:
+            most = 0.5 if name == 'hue' else inf
+            if not isinstance(strength, Real) or not 0 <= strength <= most or strength == inf:
                 raise SettingsError(
                     f'ColorJitter: {name} must be a number of at least 0'
                     f'{" and at most 0.5" * (name == "hue")}, got {strength!r}'
@@ -203,10 +205,10 @@ def build_steps(photometric: Union[str, Sequence[dict]], **recipe) -> dict[str, 
         steps = {}
         for config in configs:
             step = _build_step(config)
-            number = sum(type(other) is type(step) for other in steps.values())
             name = type(step).__name__
+            number = sum(type(other).__name__ == name for other in steps.values())
             steps[f'{name} {number + 1}' if number else name] = step
-    except SettingsError as error:
+    except (SettingsError, TypeError) as error:  # TypeError: of an unknown setting of a step
         raise SettingsError(f'{owner}: {error}') from None
     return steps
 

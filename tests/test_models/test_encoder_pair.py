@@ -188,6 +188,21 @@ def test_parts_of_the_encoder_may_be_frozen(frozen):
     assert int(net.queue.bank_ptr) == 6
 
 
+def test_an_objective_need_not_train_the_projector():
+    """One that learns by the trunk alone moves its momentum encoder all the same."""
+    net = model(momentum=0.5)
+    net.loss = lambda query, key: dict(loss=net.backbone(query.image)[-1].square().mean())
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for step in range(3):
+        before = net.momentum_backbone.layer4[1].bn2.bias.clone()
+        losses = losses_of(net)
+        moved = not torch.equal(net.momentum_backbone.layer4[1].bn2.bias, before)
+        assert moved == (step > 0)
+        net.parse_losses(losses)[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 @pytest.mark.slow
 def test_compiled_trunks():
     plain = model(momentum=0.5).eval()

@@ -96,3 +96,21 @@ def test_what_is_no_image_is_refused(path, monkeypatch):
     monkeypatch.setitem(AUGMENTATIONS.module_dict, 'Wrong', Wrong)
     with pytest.raises(SettingsError, match=r'Wrong.apply must return a \(32, 32, 3\) uint8 image'):
         views(path, photometric=[dict(type='Wrong', prob=1)])
+
+
+def test_two_classes_of_one_name_are_two_steps(monkeypatch):
+    other = type('Invert', (Invert,), {})
+    monkeypatch.setitem(AUGMENTATIONS.module_dict, 'Other', other)
+    assert list(build_steps([dict(type='Invert'), dict(type='Other')])) == ['Invert', 'Invert 2']
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(photometric=[dict(type='ColorJitter', brightness=float('inf'))]), 'brightness must'),
+        (dict(photometric=[dict(type='ColorJitter', strength=1)]), "photometric: .*'strength'"),
+    ],
+)
+def test_strengths_without_bound_and_unknown_settings(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        TwoViews(**settings)
