@@ -20,12 +20,14 @@ setup(
         'tqdm>=4.62',
     ],
     extras_require={
-        'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mim>=0.5'],
+        # mim's Slurm launcher stops with an AttributeError under click 8.3.1 and later.
+        'onedl': ['click<8.3.1', 'onedl-mmengine>=0.10.8', 'onedl-mim>=0.5'],
         'onedl-det': ['onedl-mmcv>=2.3', 'onedl-mmdetection>=3.5'],
         'onedl-seg': ['onedl-mmcv>=2.3', 'onedl-mmsegmentation>=1.4'],
         # torch 2.1 and 2.2, mmcv 2.1 and mmdet 3.3 are of before numpy 2, and openmim imports
         # pkg_resources. onedl asks for Python 3.10 and torch 2.3, openmmlab for neither.
         'openmmlab': [
+            'click<8.3.1',
             'mmengine>=0.10.4',
             "numpy<2; python_version<'3.13'",
             'openmim>=0.3.9',
