@@ -1,10 +1,13 @@
 """Configs and the modules that they name, read for the tools: a mistake there is one line."""
 
-from collections.abc import Sequence
+import ast
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
 from plrc_plugin.errors import SettingsError
@@ -27,7 +30,7 @@ def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Confi
     if not file.is_file():
         raise SettingsError(f'there is no config {file}: give a config file or a work dir')
     try:
-        cfg = Config.fromfile(file, import_custom_modules=False)
+        cfg = config_from_file(file, import_custom_modules=False)
         if options:
             cfg.merge_from_dict(options)
     except Exception as error:  # a config is a program: it may raise whatever it likes
@@ -37,6 +40,70 @@ def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Confi
         ) from error
     import_modules(**cfg.get('custom_imports', {}))
     return cfg
+
+
+def config_from_file(file: Union[str, Path], **kwargs) -> Config:
+    """``Config.fromfile``, with environment variables taken as they are.
+
+    mmengine writes their values into the text of the config, where a quote would end a string and
+    a backslash would begin an escape.
+    """
+    with _variables_for_a_text():
+        return Config.fromfile(file, **kwargs)
+
+
+def parse_options(texts: Optional[Sequence[str]]) -> dict:
+    """The settings of ``--cfg-options``, each KEY=VALUE.
+
+    Values are read as mmengine reads them, but for paths and quoted strings, which it would split
+    at commas and rob of their spaces: a text in quotes or brackets that Python can read is what
+    Python reads, and a path that exists, or whose folder exists, is one string.
+
+    Raises:
+        SettingsError: if one is not KEY=VALUE, or its brackets do not match.
+    """
+    options = {}
+    for text in texts or ():
+        key, equals, value = text.partition('=')
+        if not key or not equals:
+            raise SettingsError(f'--cfg-options takes KEY=VALUE, got {text!r}')
+        try:
+            options[key] = _parse(value)
+        except AssertionError as error:  # mmengine's way to say it
+            raise SettingsError(f'--cfg-options {text}: {error}') from error
+    return options
+
+
+def _parse(value: str) -> Any:
+    if value[:1] in ('"', "'", '[', '(', '{'):
+        try:
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            return DictAction._parse_iterable(value)  # brackets around names without quotes
+    if _is_a_path(value) or (' ' in value and ',' not in value):
+        return value
+    return DictAction._parse_iterable(value)
+
+
+def _is_a_path(value: str) -> bool:
+    if not set(value) & {' ', ',', "'", '"'}:
+        return False  # it is read as one string anyway
+    folder = os.path.dirname(value)
+    return os.path.exists(value) or (bool(folder) and os.path.isdir(folder))
+
+
+@contextmanager
+def _variables_for_a_text() -> Iterator[None]:
+    """Escapes what would not stand for itself, twice: mmengine's values are re.sub's templates."""
+    kept = {name: value for name, value in os.environ.items() if set(value) & set('\\\'"')}
+    for name, value in kept.items():
+        for character in '\\\'"':
+            value = value.replace(character, '\\' + character)
+        os.environ[name] = value.replace('\\', '\\\\')
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def import_modules(

@@ -108,10 +108,8 @@ def one_line_errors(what_remains=lambda: ''):
         before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except Terminated:
-        end(f'ended by SIGTERM. {what_remains()}'.strip(), 143)
-    except KeyboardInterrupt:
-        end(f'interrupted. {what_remains()}'.strip(), 130)
+    except KeyboardInterrupt as interruption:
+        _end_interrupted(interruption, what_remains())
     except SystemExit as done:
         if isinstance(done.code, str):  # Python will print it
             _say_after_mim(done.code)
@@ -123,8 +121,9 @@ def one_line_errors(what_remains=lambda: ''):
         _keep(error)
         end(f'error: {error}', 2, error)
     except Exception as error:
-        if _was_interrupted(error):
-            end(f'interrupted. {what_remains()}'.strip(), 130)
+        interruption = _interruption_behind(error)
+        if interruption is not None:
+            _end_interrupted(interruption, what_remains())
         missing = explain_missing(error)
         if missing is None:
             traceback.print_exc()
@@ -189,13 +188,21 @@ def explain_missing(error: BaseException) -> Optional[str]:
     return None
 
 
-def _was_interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error: libraries catch it and raise something else."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+def _interruption_behind(error: Optional[BaseException]) -> Optional[KeyboardInterrupt]:
+    """The Ctrl-C or SIGTERM that libraries caught before they raised something else."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
-    return False
+    return error
+
+
+def _end_interrupted(interruption: KeyboardInterrupt, what_remains: str) -> None:
+    # A library may catch the first signal and be interrupted by the second.
+    seen = interruption
+    while seen is not None and not isinstance(seen, Terminated):
+        seen = seen.__cause__ or seen.__context__
+    if seen is None:
+        end(f'interrupted. {what_remains}'.strip(), 130)
+    end(f'ended by SIGTERM. {what_remains}'.strip(), 143)
 
 
 def _keep(error: BaseException) -> None:

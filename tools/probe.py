@@ -14,7 +14,6 @@ import json
 import time
 from pathlib import Path
 
-from mmengine.config import DictAction
 
 USUAL_PROBES = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'probes.py'
 
@@ -71,7 +70,6 @@ def parse_args():
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
         default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config, as for training',
@@ -88,7 +86,7 @@ def main():
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
     from plrc_plugin.checkpoints.encoder import RANDOM, load_encoder
     from plrc_plugin.checkpoints.work_dir import checkpoint_of
-    from plrc_plugin.config_files import read_config
+    from plrc_plugin.config_files import parse_options, read_config
     from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.evaluation.probes import evaluate_encoder
     from plrc_plugin.images.decoding import DecodingError
@@ -100,7 +98,7 @@ def main():
         if args.out:
             check_output(args.out, PROBES)
         check_positive_integers('probe', batch_size=args.batch_size)
-        cfg = read_config(args.config, args.cfg_options)
+        cfg = read_config(args.config, parse_options(args.cfg_options))
         probes = chosen_probes(cfg, args)
         data = chosen_data(cfg, args)
         given = args.checkpoints or [RANDOM, *[args.config] * Path(args.config).is_dir()]
@@ -138,7 +136,7 @@ def chosen_probes(cfg, args) -> list[dict]:
     Raises:
         SettingsError: if one is not registered or has no such setting.
     """
-    from plrc_plugin.config_files import read_config
+    from plrc_plugin.config_files import parse_options, read_config
     from plrc_plugin.engine.runner import readable_errors
     from plrc_plugin.errors import SettingsError
     from plrc_plugin.registry import METRICS

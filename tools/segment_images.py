@@ -12,7 +12,7 @@ import os
 import time
 
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset
 
 
@@ -24,7 +24,6 @@ def parse_args():
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
         metavar='KEY=VALUE',
         help='settings that replace those of the config, as for training',
     )
@@ -90,12 +89,11 @@ def main():
     """A setting that cannot work ends in one line, exit code 2."""
     args = parse_args()
     import plrc_plugin  # noqa: F401
+    from plrc_plugin.config_files import parse_options, read_config
     from plrc_plugin.terminal import one_line_errors
 
     with one_line_errors():
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        segment_all(cfg, args.workers)
+        segment_all(read_config(args.config, parse_options(args.cfg_options)), args.workers)
 
 
 if __name__ == '__main__':

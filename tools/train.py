@@ -4,7 +4,6 @@ import argparse
 import os
 import os.path as osp
 
-from mmengine.config import Config, DictAction
 
 
 def parse_args():
@@ -32,7 +31,6 @@ def parse_args():
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. train_cfg.max_epochs=100',
     )
@@ -47,11 +45,11 @@ def parse_args():
 
 def load_config(args):
     """Reads the config and lays the command line over it."""
+    from plrc_plugin.config_files import config_from_file, parse_options
     from plrc_plugin.errors import SettingsError
 
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = config_from_file(args.config)
+    cfg.merge_from_dict(parse_options(args.cfg_options))
     cfg.launcher = args.launcher
 
     name = osp.splitext(osp.basename(args.config))[0]

@@ -6,7 +6,8 @@ import random
 import shutil
 import signal
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import numpy as np
@@ -83,22 +84,42 @@ def bytes_of_a_batch(loader: DataLoader) -> int:
         torch.set_rng_state(states[2])
 
 
+class LoaderError(RuntimeError):
+    """Batches do not come any more; the message says why and what to do."""
+
+
+def readable_loader_errors(where: str) -> ExitStack:
+    """A context that gives the errors of torch's loader, which say what and not why, their remedy.
+
+    torch tells the death of a worker from a signal handler, which may run while another error of
+    the same death leaves the inner block: the outer block is for that.
+    """
+    blocks = ExitStack()
+    blocks.enter_context(_reworded(where))
+    blocks.enter_context(_reworded(where))
+    return blocks
+
+
 @contextmanager
-def readable_loader_errors(where: str):
-    """Gives the errors of torch's loader, which say what and not why, their remedy."""
+def _reworded(where: str):
     try:
         yield
+    except LoaderError:
+        raise
+    except (EOFError, ConnectionError):
+        time.sleep(1)  # if a worker has died, torch's signal handler says so meanwhile
+        raise
     except RuntimeError as error:
         text = str(error)
         if 'DataLoader timed out' in text:
-            raise RuntimeError(
+            raise LoaderError(
                 f'the workers of {where} were silent for the time limit ({where}.timeout seconds): '
                 'the storage of the images does not answer, or an image takes that long. '
                 f'{_memory_now()} Raise {where}.timeout, set fewer {where}.num_workers, and start '
                 'again with --resume.'
             ) from error
         if 'DataLoader worker' in text and ('exited unexpectedly' in text or 'killed' in text):
-            raise RuntimeError(
+            raise LoaderError(
                 f'a worker of {where} has died ({" ".join(text.split())[:200]}). Mostly its memory '
                 f'was full: {_memory_now()} Start the container with a larger --shm-size (or '
                 f'--ipc=host) and more memory, or set fewer {where}.num_workers, and start again '
