@@ -46,14 +46,19 @@ def test_the_last_line_says_what_to_do(error, code, line, capsys):
     assert shows_traceback or len(said) == 1
 
 
-def test_an_interruption_that_a_library_turned_into_an_error(capsys):
-    """mmengine's formatting of a config does that to Ctrl-C."""
+@pytest.mark.parametrize(
+    'signal, code, said',
+    [(KeyboardInterrupt, 130, 'interrupted.'), (Terminated, 143, 'ended by SIGTERM.')],
+)
+@pytest.mark.parametrize('raised', [SyntaxError('Failed to format'), KeyboardInterrupt()])
+def test_an_interruption_that_a_library_turned_into_an_error(signal, code, said, raised, capsys):
+    """mmengine's formatting of a config does that to Ctrl-C; others raise an interruption anew."""
     with pytest.raises(SystemExit) as done, one_line_errors():
         try:
-            raise KeyboardInterrupt
+            raise signal
         except KeyboardInterrupt:
-            raise SyntaxError('Failed to format the config file')  # noqa: B904
-    assert done.value.code == 130 and capsys.readouterr().err == 'interrupted.\n'
+            raise raised  # noqa: B904
+    assert done.value.code == code and capsys.readouterr().err == f'{said}\n'
 
 
 PROGRAM = """

@@ -14,6 +14,7 @@ import json
 import time
 from pathlib import Path
 
+from mmengine.device import get_device
 
 USUAL_PROBES = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'probes.py'
 
@@ -58,6 +59,21 @@ def parse_args():
         help="the trunk's last map, or what the projector makes of it",
     )
     parser.add_argument('--momentum', action='store_true', help='of the momentum encoder')
+    parser.add_argument(
+        '--statistics',
+        type=int,
+        metavar='N',
+        help='estimate batch-norm statistics anew on N whole photographs (those of the checkpoint)',
+    )
+    parser.add_argument(
+        '--statistics-size', type=int, default=224, help='side to which they are resized'
+    )
+    parser.add_argument(
+        '--photographs',
+        type=Path,
+        metavar='FOLDER',
+        help='of these photographs (the images that the config trains on)',
+    )
     parser.add_argument('--size', type=int, help='side of the network input (224)')
     parser.add_argument('--cells', type=int, help='per side, of features and masks (14)')
     parser.add_argument('--batch-size', type=int, default=32)
@@ -88,6 +104,11 @@ def main():
     from plrc_plugin.checkpoints.work_dir import checkpoint_of
     from plrc_plugin.config_files import parse_options, read_config
     from plrc_plugin.errors import SettingsError, check_positive_integers
+    from plrc_plugin.evaluation.clean_statistics import (
+        OF_CHECKPOINT,
+        CleanStatistics,
+        renew_statistics,
+    )
     from plrc_plugin.evaluation.probes import evaluate_encoder
     from plrc_plugin.images.decoding import DecodingError
     from plrc_plugin.outputs import PROBES, check_output
@@ -101,6 +122,9 @@ def main():
         cfg = read_config(args.config, parse_options(args.cfg_options))
         probes = chosen_probes(cfg, args)
         data = chosen_data(cfg, args)
+        images = CleanStatistics(args.statistics, args.statistics_size, args.photographs).images(
+            cfg
+        )
         given = args.checkpoints or [RANDOM, *[args.config] * Path(args.config).is_dir()]
         checkpoints = [c if c == RANDOM else checkpoint_of(c) for c in given]
         projected = args.features == 'projected'
@@ -111,7 +135,11 @@ def main():
         )
         for checkpoint in checkpoints:
             start = time.monotonic()
-            model = load_encoder(cfg, checkpoint, args.momentum, projected)
+            model = load_encoder(cfg, checkpoint, args.momentum, projected).to(get_device())
+            statistics = OF_CHECKPOINT
+            if images is not None:
+                statistics = renew_statistics(model, images)
+            print(f'{checkpoint}: {statistics}', flush=True)
             numbers = evaluate_encoder(
                 model, data, probes, projected, args.batch_size, progress=True
             )

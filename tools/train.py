@@ -5,7 +5,6 @@ import os
 import os.path as osp
 
 
-
 def parse_args():
     """Reads the command line; mim's launchers pass the local rank in either spelling."""
     parser = argparse.ArgumentParser(description='Train what a config describes')

@@ -11,6 +11,7 @@ from plrc_plugin.views.geometry import (
     view_to_view,
 )
 from plrc_plugin.views.two_views import TwoViews, View
+from plrc_plugin.views.whole_image import WholeImage
 
 __all__ = [
     'DecodingError',
@@ -19,6 +20,7 @@ __all__ = [
     'SampleKey',
     'TwoViews',
     'View',
+    'WholeImage',
     'augment',
     'crop_affine',
     'image_to_view',

@@ -84,6 +84,20 @@ def test_a_batch_that_does_not_come_ends_the_run(third, message):
         list(loader(third, timeout=5))
 
 
+def test_a_death_that_is_told_while_another_error_of_it_ends_the_block(monkeypatch):
+    """The pipe of a dead worker breaks first; then torch's signal handler may run anywhere."""
+
+    def told(seconds):
+        raise RuntimeError('DataLoader worker (pid 7) exited unexpectedly with exit code 1.')
+
+    monkeypatch.setattr(loading.time, 'sleep', told)
+    with (
+        pytest.raises(RuntimeError, match=r'^a worker of x has died .*--resume'),
+        readable_loader_errors('x'),
+    ):
+        raise EOFError
+
+
 def test_other_errors_stay_as_they_are():
     with pytest.raises(RuntimeError, match='^mine$'), readable_loader_errors('x'):
         raise RuntimeError('mine')

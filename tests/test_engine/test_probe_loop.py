@@ -15,6 +15,7 @@ from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.engine.hooks.checkpoint import AtomicCheckpointHook
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.evaluation.clean_statistics import CleanStatistics, renew_statistics
 from plrc_plugin.evaluation.probes import evaluate_encoder
 
 PROBES = Config.fromfile(ROOT / 'configs/_base_/probes.py').val_evaluator
@@ -191,9 +192,44 @@ def test_two_processes_share_the_images(images, cells, tmp_path):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
+def test_statistics_of_photographs_are_those_of_the_validation_alone(images, cells, runs, tmp_path):
+    loop = dict(statistics=6, statistics_size=64)
+    runner = run(
+        images, tmp_path, cells, loop, **{'default_hooks.checkpoint.save_best': 'affinity/auc'}
+    )
+    assert_same_run(tmp_path, runs[0])
+    (best,) = tmp_path.glob('best_*')
+    epoch = torch.load(tmp_path / f'{best.stem.split("_", 3)[-1]}.pth', weights_only=False)
+    of_best = torch.load(best, weights_only=False)['state_dict']
+    assert all(torch.equal(v, epoch['state_dict'][k]) for k, v in of_best.items())
+    photographs = CleanStatistics(photographs=6, size=64).images(runner.cfg)
+    told = renew_statistics(runner.model, photographs)
+    assert told == 'batch-norm statistics: of 6 photographs of 64 x 64 pixels'
+    assert told in next(tmp_path.glob('*/*.log')).read_text()
+    expected = evaluate_encoder(runner.model, ProbeCells(**cells), PROBES, batch_size=4)
+    assert {name: validations(tmp_path)[-1][name] for name in expected} == pytest.approx(expected)
+    assert expected['affinity/auc'] != validations(runs[1])[-1]['affinity/auc']
+
+
+def test_too_few_photographs_end_the_run_before_training(images, cells, tmp_path):
+    cfg = probed(tiny_config(images, tmp_path), cells, statistics=9)
+    with pytest.raises(SettingsError, match='9 photographs: there are 8'):
+        train(cfg)
+    assert not (tmp_path / 'losses_0.txt').exists()
+
+
 def test_another_data_set_ends_the_run_before_training(images, cells, tmp_path):
     cfg = probed(tiny_config(images, tmp_path), cells)
     cfg.val_dataloader.dataset = dict(type='plrc_plugin.ImageFolder', data_root=str(images))
     with pytest.raises(SettingsError, match='must be plrc_plugin.ProbeCells'):
         train(cfg)
     assert not (tmp_path / 'losses_0.txt').exists()
+
+
+def test_half_precision_is_used(runs, cells, images, tmp_path):
+    """Rounding moves the numbers a little; the weights are those of the run with float32."""
+    run(images, tmp_path, cells, dict(fp16=True))
+    exact, rounded = validations(runs[1])[-1], validations(tmp_path)[-1]
+    assert rounded['affinity/auc'] != exact['affinity/auc']
+    assert rounded['affinity/auc'] == pytest.approx(exact['affinity/auc'], abs=0.02)
+    assert_same_run(tmp_path, runs[1])

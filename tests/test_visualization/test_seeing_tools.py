@@ -16,9 +16,11 @@ from PIL import Image
 from runs import tiny_config, train
 
 from plrc_plugin.checkpoints.encoder import load_encoder
+from plrc_plugin.config_files import read_config
 from plrc_plugin.datasets.masked_images import COCOMasks, VOCMasks, masked_images
 from plrc_plugin.datasets.scenes.writing import make_scenes
 from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.evaluation.clean_statistics import CleanStatistics, renew_statistics
 from plrc_plugin.evaluation.probes import evaluate_encoder
 from plrc_plugin.models.reading import read_points
 from plrc_plugin.registry import MASK_LAYOUTS, METRICS, MODELS
@@ -403,6 +405,73 @@ def test_a_mistake_in_probes_or_images(arguments, message, work_dir, monkeypatch
         call('probe.py', monkeypatch, work_dir, *arguments)
     assert end.value.code == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def statistics_options(folder, *arguments):
+    return ('--statistics', 4, '--statistics-size', 32, '--photographs', folder, *arguments)
+
+
+def test_probe_with_statistics_of_photographs(work_dir, folder, tmp_path, monkeypatch, capsys):
+    asked = statistics_options(folder / 'scenes/train', '--probes', 'KNNSegmentationProbe')
+    found = []
+    for number, options in enumerate([(), asked, (*asked, '--batch-size', 3)]):
+        out = tmp_path / f'{number}.json'
+        call('probe.py', monkeypatch, work_dir, '--checkpoints', work_dir, *options, '--out', out)
+        found.append(json.loads(out.read_text()))
+    text = capsys.readouterr().out
+    assert 'epoch_2.pth: batch-norm statistics: those of the checkpoint' in text
+    assert 'epoch_2.pth: batch-norm statistics: of 4 photographs of 32 x 32 pixels' in text
+    own, renewed, otherwise = (next(iter(f['results'].values())) for f in found)
+    assert own['knn_seg/mIoU'] != renewed['knn_seg/mIoU'] == otherwise['knn_seg/mIoU']
+    settings = found[1]['settings']
+    assert (settings['statistics'], settings['statistics_size']) == (4, 32)
+
+
+def test_export_with_statistics_of_photographs(work_dir, folder, tmp_path, monkeypatch, capsys):
+    checkpoint = work_dir / 'epoch_2.pth'
+    call(
+        'export_checkpoint.py',
+        monkeypatch,
+        *(checkpoint, tmp_path / 'out.pth', '--to', 'mmdet', '--prefix', 'momentum_backbone.'),
+        *statistics_options(folder / 'scenes/train'),
+    )
+    told = 'batch-norm statistics: of 4 photographs of 32 x 32 pixels'
+    assert told in capsys.readouterr().out
+    written = torch.load(tmp_path / 'out.pth')
+    assert written['meta']['source'] == f'{checkpoint}:momentum_backbone.; {told}'
+    state = torch.load(checkpoint)['state_dict']
+    model = load_encoder(read_config(work_dir), str(checkpoint), momentum=True)
+    images = CleanStatistics(4, 32, folder / 'scenes/train').images({})
+    renew_statistics(model, images)
+    changed = set()
+    for name, value in written['state_dict'].items():
+        assert torch.equal(value, model.backbone.state_dict()[name])
+        if not torch.equal(value, state[f'momentum_backbone.{name}']):
+            changed.add(name.rpartition('.')[2])
+    assert changed == {'running_mean', 'running_var'}
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--statistics', 4], 'no train_dataloader.dataset: give the folder'),
+        (['--statistics', 4, '--photographs', 'nowhere'], 'does not exist'),
+        (['--statistics', 7, '--photographs', 'scenes/train'], '7 photographs: there are 6'),
+        (['--photographs', 'scenes/train'], 'say of how many|belong to --statistics'),
+    ],
+)
+@pytest.mark.parametrize('tool', ['probe.py', 'export_checkpoint.py'])
+def test_a_mistake_in_statistics(tool, arguments, message, folder, work_dir, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    checkpoint = work_dir / 'epoch_2.pth'
+    first = {
+        'probe.py': [work_dir, '--checkpoints', checkpoint],
+        'export_checkpoint.py': [checkpoint, work_dir / 'out.pth', '--to', 'mmdet'],
+    }[tool]
+    with pytest.raises(SystemExit) as end:
+        call(tool, monkeypatch, *first, *arguments)
+    assert end.value.code == 2
+    assert re.search(message, capsys.readouterr().err.strip().splitlines()[-1])
 
 
 def test_a_later_mistake_costs_no_earlier_numbers(work_dir, folder, monkeypatch, capsys):

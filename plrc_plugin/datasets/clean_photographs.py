@@ -1,0 +1,68 @@
+"""Some of the images that a run trains on, whole and without augmentation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plrc_plugin.datasets.keys import KeyedDataset, takes_keys
+from plrc_plugin.errors import SettingsError, check_positive_integers
+from plrc_plugin.randomness import SampleKey
+from plrc_plugin.registry import DATASETS
+
+# Images at a time. The split is the same whatever batches the caller's own loaders have.
+_GROUP = 32
+
+
+class CleanPhotographs:
+    """``count`` images of a data set, evenly spread over it, as squares.
+
+    Args:
+        dataset (dict): config of an ``ImageFolder``, or of data sets around it, such as
+            ``train_dataloader.dataset``. Its pipeline plays no part but for the ``window`` of
+            ``TwoViews``.
+        count (int): 2 or more.
+        size (int): side in pixels. Defaults to 224.
+
+    Attributes:
+        replaced (int): images that could not be decoded, so far; others took their places.
+
+    Raises:
+        SettingsError: if there are fewer images, or a setting cannot work.
+    """
+
+    def __init__(self, dataset: dict, count: int, size: int = 224):
+        check_positive_integers('batch-norm statistics', photographs=count, size=size)
+        if count < 2:
+            raise SettingsError('batch-norm statistics need 2 photographs or more, got 1')
+        dataset = DATASETS.build(_with_pipeline(dataset, size))
+        self.dataset = dataset if takes_keys(dataset) else KeyedDataset(dataset)
+        if count > len(self.dataset):
+            raise SettingsError(
+                f'batch-norm statistics of {count} photographs: there are {len(self.dataset)}; '
+                'ask for fewer, or give another folder'
+            )
+        self.count, self.size, self.replaced = count, size, 0
+
+    def groups(self) -> Iterator[Tensor]:
+        """(B, size, size, 3) uint8 RGB, in groups of nearly equal numbers."""
+        places = torch.arange(self.count) * len(self.dataset) // self.count
+        for part in places.tensor_split(-(-self.count // _GROUP)):
+            samples = [self.dataset[SampleKey(0, 0, int(place))] for place in part]
+            self.replaced += sum(len(sample.get('skipped', ())) for sample in samples)
+            yield torch.stack([torch.from_numpy(sample['pixels']) for sample in samples])
+
+
+def _with_pipeline(config: Any, size: int) -> Any:
+    """A copy of a config in which every data set of images gives them whole."""
+    if isinstance(config, (list, tuple)):
+        return [_with_pipeline(part, size) for part in config]
+    if not isinstance(config, dict):
+        return config
+    changed = {name: _with_pipeline(value, size) for name, value in config.items()}
+    if 'type' in config and not {'dataset', 'datasets'} & config.keys():
+        windows = [step.get('window') for step in config.get('pipeline') or ()]
+        window = next(filter(None, windows), None)
+        changed['pipeline'] = [dict(type='plrc_plugin.WholeImage', size=size, window=window)]
+    return changed

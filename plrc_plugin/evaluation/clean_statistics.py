@@ -1,0 +1,83 @@
+"""Whose batch-norm statistics a frozen trunk is read with: its checkpoint's, or new ones.
+
+A checkpoint of pre-training holds running means over small, jittered crops. Probes and detectors
+show the trunk whole photographs, whose statistics are others.
+"""
+
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+from mmengine.config import Config
+from torch import nn
+
+from plrc_plugin.datasets.clean_photographs import CleanPhotographs
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.models.norm_statistics import estimate_statistics, norms_with_statistics
+
+OF_CHECKPOINT = 'batch-norm statistics: those of the checkpoint'
+
+
+class CleanStatistics(NamedTuple):
+    """Photographs from which statistics are estimated.
+
+    Attributes:
+        photographs: how many; None to keep the checkpoint's statistics.
+        size: side in pixels to which they are resized.
+        folder: where they are; None for the images that the config trains on.
+    """
+
+    photographs: Optional[int] = None
+    size: int = 224
+    folder: Optional[Union[str, Path]] = None
+
+    def images(self, cfg: Config) -> Optional[CleanPhotographs]:
+        """The photographs, of the folder or of a config of pre-training.
+
+        Raises:
+            SettingsError: if they cannot be used, or only part of the settings is given.
+        """
+        if self.photographs is None:
+            if self.folder is not None:
+                raise SettingsError(
+                    f'batch-norm statistics of {self.folder}: say of how many photographs'
+                )
+            return None
+        dataset = cfg.get('train_dataloader', {}).get('dataset')
+        if self.folder is not None:
+            dataset = dict(type='plrc_plugin.ImageFolder', data_root=str(self.folder), pipeline=[])
+        if dataset is None:
+            raise SettingsError(
+                'batch-norm statistics: the config has no train_dataloader.dataset: give the '
+                'folder of the photographs'
+            )
+        return CleanPhotographs(dataset, self.photographs, self.size)
+
+
+def renew_statistics(model: nn.Module, images: CleanPhotographs, momentum: bool = False) -> str:
+    """Gives the trunk's batch norms the statistics of photographs.
+
+    Args:
+        model: with ``data_preprocessor``, and ``backbone`` or ``momentum_backbone``.
+        images: see :meth:`CleanStatistics.images`.
+        momentum: of the momentum encoder.
+
+    Returns:
+        What the statistics are now.
+
+    Raises:
+        SettingsError: if the trunk has no batch norm with running statistics.
+    """
+    trunk = model.momentum_backbone if momentum else model.backbone
+    norms = norms_with_statistics(trunk)
+    if not norms:
+        raise SettingsError(
+            f'{type(trunk).__name__} has no batch norm with running statistics: leave the '
+            'photographs for them out'
+        )
+    device = norms[0].running_mean.device
+    normalise = model.data_preprocessor.normalise
+    estimate_statistics(trunk, (normalise(pixels.to(device)) for pixels in images.groups()))
+    return (
+        f'batch-norm statistics: of {images.count} photographs of {images.size} x {images.size} '
+        'pixels' + (f', {images.replaced} in place of broken ones' if images.replaced else '')
+    )
