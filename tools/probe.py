@@ -164,7 +164,7 @@ def chosen_probes(cfg, args) -> list[dict]:
     Raises:
         SettingsError: if one is not registered or has no such setting.
     """
-    from plrc_plugin.config_files import parse_options, read_config
+    from plrc_plugin.config_files import read_config
     from plrc_plugin.engine.runner import readable_errors
     from plrc_plugin.errors import SettingsError
     from plrc_plugin.registry import METRICS

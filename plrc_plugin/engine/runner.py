@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 from contextlib import contextmanager
+from typing import Optional
 
 import torch
 from mmengine.dist import is_distributed, is_main_process
@@ -36,7 +37,8 @@ from plrc_plugin.engine.resuming import (
     optimizer_settings,
 )
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.registry import RUNNERS
+from plrc_plugin.models.encoder_pair import EncoderPair
+from plrc_plugin.registry import MODELS, RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 from plrc_plugin.transfer.hooks import LoadTrunk
 from plrc_plugin.wrapped_models import bare_model
@@ -75,6 +77,7 @@ class PretrainRunner(Runner):
             raise SettingsError(f'randomness.seed must be an integer in [0, 2**32), got {seed!r}')
         model = cfg.get('model') or {}
         refuse_init_cfg(model.get('init_cfg'), model.get('backbone'))
+        _check_one_preprocessor(cfg.get('data_preprocessor'), model)
         check_options(cfg)
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
@@ -260,6 +263,18 @@ class PretrainRunner(Runner):
         if self._schedules_given is None:
             return self.param_schedulers
         return self.build_param_scheduler(self._schedules_given)
+
+
+def _check_one_preprocessor(beside: Optional[dict], model: dict) -> None:
+    """mmengine gives the model the one beside it only if it has none of its own."""
+    kind, inside = MODELS.get(model.get('type') or ''), model.get('data_preprocessor')
+    if not beside or not inside or not isinstance(kind, type) or not issubclass(kind, EncoderPair):
+        return
+    if any(inside.get(name) != value for name, value in beside.items()):
+        raise SettingsError(
+            'data_preprocessor and model.data_preprocessor differ, and only the second would be '
+            'used: set model.data_preprocessor and leave the other out'
+        )
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import os
 
 import pytest
+from runs import make_images, tiny_config
 from torch import distributed as dist
 
-from plrc_plugin.engine.runner import init_processes_without_gpu
+from plrc_plugin.engine.runner import PretrainRunner, init_processes_without_gpu
 from plrc_plugin.errors import SettingsError
 
 
@@ -66,3 +67,11 @@ def test_mpi_over_several_nodes_needs_an_address(monkeypatch):
         monkeypatch.setenv(name, '')  # to be restored
     with pytest.raises(SettingsError, match='--launcher mpi on several nodes.*MASTER_ADDR'):
         init_processes_without_gpu('mpi')
+
+
+def test_a_preprocessor_that_would_not_be_used_is_refused(tmp_path):
+    cfg = tiny_config(make_images(tmp_path / 'images', count=4), tmp_path / 'run')
+    cfg.data_preprocessor = dict(type='plrc_plugin.ViewsPreprocessor', mean=[0, 0, 0])
+    cfg.model.data_preprocessor = dict(type='plrc_plugin.ViewsPreprocessor', channels_last=True)
+    with pytest.raises(SettingsError, match='only the second would be used'):
+        PretrainRunner.from_cfg(cfg)
