@@ -5,7 +5,7 @@ show the trunk whole photographs, whose statistics are others.
 """
 
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from mmengine.config import Config
 from torch import nn
@@ -67,16 +67,17 @@ def renew_statistics(model: nn.Module, images: CleanPhotographs, momentum: bool 
     Raises:
         SettingsError: if the trunk has no batch norm with running statistics.
     """
-    trunk = model.momentum_backbone if momentum else model.backbone
-    norms = norms_with_statistics(trunk)
-    if not norms:
+    trunk: nn.Module = getattr(model, 'momentum_backbone' if momentum else 'backbone')
+    if not norms_with_statistics(trunk):
         raise SettingsError(
             f'{type(trunk).__name__} has no batch norm with running statistics: leave the '
             'photographs for them out'
         )
-    device = norms[0].running_mean.device
-    normalise = model.data_preprocessor.normalise
-    estimate_statistics(trunk, (normalise(pixels.to(device)) for pixels in images.groups()))
+    device = next(trunk.buffers()).device
+    preprocessor: Any = model.data_preprocessor
+    estimate_statistics(
+        trunk, (preprocessor.normalise(pixels.to(device)) for pixels in images.groups())
+    )
     return (
         f'batch-norm statistics: of {images.count} photographs of {images.size} x {images.size} '
         'pixels' + (f', {images.replaced} in place of broken ones' if images.replaced else '')
