@@ -40,7 +40,8 @@ def affinity_map(
         image (np.ndarray): (H, W, 3) uint8 RGB.
         point (tuple[float, float]): (x, y) in [0, 1].
         size (int): side to which the image is resized, in pixels. Defaults to 896.
-        resolution (int): to which the last stage's map is interpolated. Defaults to 56.
+        resolution (int): to which the cosines, taken at the cells of the last map, are enlarged.
+            Defaults to 56.
 
     Returns:
         Tensor: (resolution, resolution) in [-1, 1], on the CPU.
@@ -60,10 +61,10 @@ def affinity_map(
     if features[0, 0].numel() < 2:
         raise SettingsError(f'size={size} is too small: the network sees one cell of it; raise it')
     anchor = F.normalize(read_points(features, torch.tensor([[point]]))[0, 0], dim=0)
-    features = F.interpolate(
-        features, (resolution, resolution), mode='bilinear', align_corners=False
-    )
-    return torch.einsum('d,dhw->hw', anchor, F.normalize(features[0], dim=0))
+    # Features interpolated first would be shorter between cells, and show a lattice.
+    cosines = torch.einsum('d,dhw->hw', anchor, F.normalize(features[0], dim=0))
+    size = (resolution, resolution)
+    return F.interpolate(cosines[None, None], size, mode='bilinear', align_corners=False)[0, 0]
 
 
 def affinity_gallery(
