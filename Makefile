@@ -21,6 +21,7 @@ CONSTRAINTS := -c $(PINS)
 KEY := $(shell cat $(PINS) setup.py | sha256sum | cut -c1-12)
 BASE_STAMP := $(VENV)/.base-$(KEY)
 FULL_STAMP := $(VENV)/.full-$(KEY)
+DOCS_STAMP := $(VENV)/.docs-$(shell sha256sum requirements/docs.txt | cut -c1-12)
 LINT_STAMP := $(VENV)/.lint-$(shell sha256sum requirements/lint.txt | cut -c1-12)
 # A torch newer than 2.10 refuses mmcv's C++17, pip's build isolation would hide torch from mmcv's
 # build (it then goes without ops, silently), and -O1 -g0 halves the time of compiling.
@@ -54,6 +55,9 @@ lint: $(LINT_STAMP)  ## ruff and mypy, as .ci/run, pre-commit and GitHub run the
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --cache-dir $(VENV)/.mypy_cache
+
+docs: $(DOCS_STAMP)  ## the site, in docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 
 test: venv-full  ## run the tests with everything installed
 	$(BIN)/python -m pytest
@@ -119,6 +123,10 @@ $(LINT_STAMP): | $(BASE_STAMP)
 	$(PIP) install -q $(CONSTRAINTS) -r requirements/lint.txt
 	@touch $@
 
+$(DOCS_STAMP): | $(BASE_STAMP)
+	$(PIP) install -q -r requirements/docs.txt
+	@touch $@
+
 print-key:
 	@echo $(KEY)
 
@@ -126,4 +134,4 @@ clean:  ## remove what building, testing and training left (not data/)
 	rm -rf .venv .venv-openmmlab build dist work_dirs *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help lint bench test-faults demo demo-transfer test test-openmmlab test-openmmlab-quick test-quick check-install venv-demo venv-full venv-openmmlab print-key clean
+.PHONY: help docs lint bench test-faults demo demo-transfer test test-openmmlab test-openmmlab-quick test-quick check-install venv-demo venv-full venv-openmmlab print-key clean

@@ -22,7 +22,8 @@ def fit_linear(
         features: (N, C) float32.
         labels: (N,) in 0..num_classes - 1.
         num_classes: K.
-        weight_decay: lambda of lambda / 2 |W|^2, beside the weighted mean cross-entropy.
+        weight_decay: lambda of lambda / 2 times the squared norm of W, which is added to the
+            weighted mean cross-entropy.
         iterations: of L-BFGS, at most.
 
     Returns:
