@@ -132,7 +132,7 @@ def test_corloc():
         kept.append((features, truth))
     assert evaluated(ObjectDiscovery(), kept) == {'discovery/corloc': 100}
     for _, truth in kept[:3]:  # the object is said to be elsewhere
-        truth['instance_mask'] = truth['instance_mask'].flip(0)
+        truth['instance_mask'] = truth['instance_mask'].roll(16, 0)
     empty = (kept[0][0], dict(instance_mask=torch.zeros(32, 32), fit=False))
     for_fit = (kept[0][0], dict(kept[0][1], fit=True))
     assert evaluated(ObjectDiscovery(), [*kept, empty, for_fit]) == {'discovery/corloc': 50}
