@@ -14,6 +14,7 @@ setup(
         'pillow>=9.5',
         'safetensors>=0.4',
         'scikit-image>=0.21',
+        'scipy>=1.9',
         'tensorboard>=2.13',
         'torch>=2.1',
         'torchvision>=0.16',

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,13 +46,17 @@ class CleanPhotographs:
             )
         self.count, self.size, self.replaced = count, size, 0
 
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The pixels (size, size, 3) uint8 RGB of one."""
+        place = index * len(self.dataset) // self.count
+        sample = self.dataset[SampleKey(0, 0, place)]
+        self.replaced += len(sample.get('skipped', ()))
+        return sample['pixels']
+
     def groups(self) -> Iterator[Tensor]:
         """(B, size, size, 3) uint8 RGB, in groups of nearly equal numbers."""
-        places = torch.arange(self.count) * len(self.dataset) // self.count
-        for part in places.tensor_split(-(-self.count // _GROUP)):
-            samples = [self.dataset[SampleKey(0, 0, int(place))] for place in part]
-            self.replaced += sum(len(sample.get('skipped', ())) for sample in samples)
-            yield torch.stack([torch.from_numpy(sample['pixels']) for sample in samples])
+        for part in torch.arange(self.count).tensor_split(-(-self.count // _GROUP)):
+            yield torch.stack([torch.from_numpy(self[int(index)]) for index in part])
 
 
 def _with_pipeline(config: Any, size: int) -> Any:

@@ -9,7 +9,7 @@ from mmengine.runner.amp import autocast
 from torch import nn
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.evaluation.cells import ProbeCells
+from plrc_plugin.evaluation.cells import PhotographCells, ProbeCells
 from plrc_plugin.evaluation.clean_statistics import CleanStatistics, renew_statistics
 from plrc_plugin.models.norm_statistics import (
     read_statistics,
@@ -23,7 +23,8 @@ from plrc_plugin.wrapped_models import bare_model
 
 @LOOPS.register_module()
 class ProbeLoop(ValLoop):
-    """mmengine's ``ValLoop`` over ``plrc_plugin.ProbeCells``, whose metrics get frozen features.
+    """mmengine's ``ValLoop`` whose metrics get frozen features of ``plrc_plugin.ProbeCells`` or
+    ``PhotographCells``.
 
     Training does not notice: the weights, the running statistics and what each iteration draws
     stay the same bits.
@@ -55,10 +56,10 @@ class ProbeLoop(ValLoop):
         **kwargs,
     ) -> None:
         super().__init__(runner, dataloader, evaluator, **kwargs)
-        if not isinstance(self.dataloader.dataset, ProbeCells):
+        if not isinstance(self.dataloader.dataset, (ProbeCells, PhotographCells)):
             raise SettingsError(
-                'ProbeLoop: val_dataloader.dataset must be plrc_plugin.ProbeCells, '
-                f'got {type(self.dataloader.dataset).__name__}'
+                'ProbeLoop: val_dataloader.dataset must be plrc_plugin.ProbeCells or '
+                f'PhotographCells, got {type(self.dataloader.dataset).__name__}'
             )
         self.projected, self.momentum = projected, momentum
         asked = CleanStatistics(statistics, statistics_size, photographs)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
+from plrc_plugin.datasets.clean_photographs import CleanPhotographs
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.regions import VOID
 from plrc_plugin.registry import DATASETS
@@ -57,8 +58,9 @@ class ProbeCells(Dataset):
         return sum(map(len, self.parts))
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``pixels`` (S, S, 3) uint8, ``semantic`` and ``instances`` (cells, cells) int64 with
-        -1 = void, and whether the image is to ``fit`` on."""
+        """``pixels`` (S, S, 3) uint8; ``semantic`` and ``instances`` (cells, cells) int64, and
+        ``semantic_mask`` and ``instance_mask`` (S, S) int32, with -1 = void; whether the image is
+        to ``fit`` on."""
         fit = index < len(self.parts[0])
         item = self.parts[not fit][index if fit else index - len(self.parts[0])]
         square = (self.size, self.size)
@@ -69,5 +71,35 @@ class ProbeCells(Dataset):
             pixels=cv2.resize(item.image, square, interpolation=cv2.INTER_AREA),
             semantic=majority(semantic, self.cells),
             instances=majority(instances, self.cells),
+            semantic_mask=semantic,
+            instance_mask=instances,
             fit=fit,
         )
+
+
+@DATASETS.register_module()
+class PhotographCells(Dataset):
+    """Unlabelled images for probes that read no mask, evenly spread over a data set.
+
+    Args:
+        dataset: config of an ``ImageFolder``, or of data sets around it; its pipeline plays no
+            part.
+        images: how many. Defaults to 256.
+        size, cells: as of :class:`ProbeCells`.
+
+    Raises:
+        SettingsError: if there are fewer images, or the sizes do not fit.
+    """
+
+    def __init__(self, dataset: dict, images: int = 256, size: int = 224, cells: int = 14) -> None:
+        check_positive_integers('PhotographCells', size=size, cells=cells)
+        self.metainfo = dict(classes=())
+        self.photographs = CleanPhotographs(dataset, images, size)
+        self.size, self.cells = size, cells
+
+    def __len__(self) -> int:
+        return self.photographs.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """``pixels`` (S, S, 3) uint8."""
+        return dict(pixels=self.photographs[index])
