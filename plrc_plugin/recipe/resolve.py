@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
             *(f'budget {name} = {amount:.6g}' for name, amount in f.budget.items()),
         ]
         lines = [
-            (_short(row.setting), _shown(row.value), row.source, row.rule) for row in self.rows
+            (row.setting, _shown(row.value), row.source, row.rule) for row in self.rows
         ]
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
         return '\n'.join(
@@ -262,10 +262,6 @@ def _value(cfg: Any, path: str) -> Any:
 
 def _say(what: str) -> None:
     print(f'recipe: {what} ...', flush=True)
-
-
-def _short(path: str) -> str:
-    return path.replace('train_dataloader.', 'train_dataloader.', 1)
 
 
 def _shown(value: Any) -> str:

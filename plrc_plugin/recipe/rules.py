@@ -114,12 +114,11 @@ def batch_size(facts: Facts, size: int, fits: Optional[int] = None) -> Value:
     quarter = max(2, _power_below(facts.images / 4 / facts.processes))
     if quarter < value.value:
         value = Value(quarter, f'at least four steps in an epoch of {facts.images} images')
-    if fits is None and facts.memory is not None:
+    how = 'the most that fits the memory of the device, as measured'
+    if fits is None and not facts.gpu and facts.memory is not None:
         each = GB_PER_IMAGE * (size / 224) ** 2
         fits = max(2, _power_below(facts.memory / 2 / each))
-        how = f'of {facts.memory:.0f} GB of memory half, at {each:.2g} GB an image'
-    else:
-        how = 'the most that fits the memory of the device, as measured'
+        how = f'half of {facts.memory:.1f} GB of free memory, at {each:.2g} GB an image'
     if fits is not None and fits < value.value:
         value = Value(fits, how)
     return value
