@@ -15,7 +15,7 @@ from plrc_plugin.recipe.rules import Facts, Value
 
 RECORD = 'recipe.json'
 _MIXED = 'plrc_plugin.MixedPrecisionOptimWrapper'
-BY_RULE, BY_HAND, BY_RUN = 'rule', 'config', 'this run, earlier'
+BY_RULE, BY_HAND, BY_RUN = 'rule', 'by hand', 'as before'
 
 
 class Row(NamedTuple):
@@ -152,7 +152,7 @@ class _Resolver:
         log = self.set('default_hooks.logger.interval', lambda: rules.log_interval(steps, facts.gpu))
         self.set(
             'log_processor.window_size',
-            lambda: Value(log or rules.log_interval(steps, facts.gpu).value, 'as many as a line'),
+            lambda: Value(max(10, log or 0), 'means over what a line shows, at least 10 iterations'),
         )
         if self.cfg.get('budget'):
             self.cfg.budget = dict()  # it is spent: max_epochs has it
