@@ -78,11 +78,11 @@ def config_of(photos, backbone, weights, out, hours, epochs, options=None) -> Co
     if not Path(photos).is_dir():
         raise SettingsError(f'{photos} is not a folder of photographs')
     if weights is not None and str(weights) != SCRATCH and not Path(weights).is_file():
-        raise SettingsError(f'--weights: there is no file {weights}')
+        raise SettingsError(f'weights: there is no file {weights}')
     if hours is not None and epochs is not None:
-        raise SettingsError('--hours and --epochs both say how long the run is: give one')
+        raise SettingsError('hours and epochs both say how long the run is: give one')
     if Path(out).exists() and not Path(out).is_dir():
-        raise SettingsError(f'--out: {out} is a file: give the name of a folder')
+        raise SettingsError(f'out: {out} is a file: give the name of a folder')
     cfg = read_config(_configs() / 'plrc_photos.py')
     cfg.train_dataloader.dataset.data_root = str(Path(photos).resolve())
     cfg.model.backbone = backbone_config(backbone)
@@ -116,7 +116,7 @@ def backbone_config(name: str) -> dict:
             return cfg
         except Exception as error:  # whatever a library makes of a name that it does not know
             problems.append(' '.join(str(error).split())[:200])
-    raise SettingsError(f'--backbone {name}: {problems[1]}; {problems[2]}')
+    raise SettingsError(f'backbone {name}: {problems[1]}; {problems[2]}')
 
 
 def _configs() -> Path:

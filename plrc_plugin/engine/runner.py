@@ -90,7 +90,7 @@ class PretrainRunner(Runner):
         read_without_running()
         recipe = None
         with readable_errors('the config', cfg, shown=False):
-            if unresolved(cfg):
+            if unresolved(cfg) or cfg.get('budget'):
                 cfg = copy.deepcopy(cfg)
                 recipe = resolve_together(cfg)
                 check_options(cfg)

@@ -15,6 +15,12 @@ from plrc_plugin.recipe.rules import Facts, Value
 
 RECORD = 'recipe.json'
 _MIXED = 'plrc_plugin.MixedPrecisionOptimWrapper'
+# A resumed run may be on another machine: these change nothing that it computes.
+_OF_THE_MACHINE = (
+    'train_dataloader.num_workers',
+    'train_dataloader.persistent_workers',
+    'train_dataloader.pin_memory',
+)
 BY_RULE, BY_HAND, BY_RUN = 'rule', 'by hand', 'as before'
 
 
@@ -81,13 +87,14 @@ def resolve(cfg: Any, processes: int = 1, processes_here: int = 1, record: Any =
     Raises:
         SettingsError: if the images, the budget or a setting cannot be used.
     """
+    if cfg.get('budget') and _value(cfg, 'train_cfg.max_epochs') != AUTO:
+        raise SettingsError(
+            f'budget={dict(cfg.budget)} decides train_cfg.max_epochs where that is auto, and it is '
+            f'{_value(cfg, "train_cfg.max_epochs")}: set train_cfg.max_epochs=auto, or leave the '
+            'budget out'
+        )
     if not unresolved(cfg):
         return None
-    if cfg.get('budget') and _value(cfg, 'train_cfg.max_epochs') not in (AUTO, None):
-        raise SettingsError(
-            f'budget={dict(cfg.budget)} and train_cfg.max_epochs='
-            f'{cfg.train_cfg.max_epochs} both say how long the run is: leave one out'
-        )
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
         facts = gather(cfg, processes, processes_here)
         return _Resolver(cfg, facts, record).recipe()
@@ -119,7 +126,9 @@ class _Resolver:
         self.cfg, self.facts = cfg, facts
         self.rows: list[Row] = []
         self.before = {row['setting']: row for row in (record or {}).get('settings', [])}
-        if (record or {}).get('facts', {}).get('budget', facts.budget) != facts.budget:
+        facts_before = (record or {}).get('facts', {})
+        self.processes_before = facts_before.get('processes', facts.processes)
+        if facts_before.get('budget', facts.budget) != facts.budget:
             self.before.pop('train_cfg.max_epochs', None)
 
     def recipe(self) -> Recipe:
@@ -175,9 +184,12 @@ class _Resolver:
 
     def chosen(self, place: Place, compute) -> tuple[Value, str]:
         before = self.before.get(place.path)
-        if before is not None:
-            return Value(before['value'], before['rule']), BY_RUN
-        return compute(), BY_RULE
+        if before is None or place.name in _OF_THE_MACHINE:
+            return compute(), BY_RULE
+        value, rule = before['value'], before['rule']
+        if place.name == 'train_dataloader.batch_size':
+            value = max(2, value * self.processes_before // self.facts.processes)
+        return Value(value, rule), BY_RUN
 
     def precision(self) -> None:
         def compute() -> Value:

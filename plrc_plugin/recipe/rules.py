@@ -61,6 +61,8 @@ def view_size(facts: Facts) -> Value:
     if facts.side is None or facts.side >= usual:
         return Value(usual, where)
     size = max(64, facts.side // 32 * 32)
+    if size > facts.side:
+        return Value(size, f'the smallest; it enlarges images of mostly {facts.side} pixels')
     return Value(size, f'not more than the shorter sides of the images, mostly {facts.side}')
 
 
@@ -226,7 +228,10 @@ def lr_warmup(steps: int, weights: bool) -> Value:
     """Iterations over which the learning rate rises; 0 for none."""
     if not weights:
         return Value(0, 'from random weights none, as in the paper')
-    return Value(min(1000, steps // 20), '5% of the iterations from weights, at most 1000')
+    value = min(1000, steps // 20)
+    if value < 2:  # mmengine's LinearLR of one iteration stays at its first value for ever
+        return Value(0, f'none in a run of {steps} iterations')
+    return Value(value, '5% of the iterations from weights, at most 1000')
 
 
 def checkpoint_interval(epochs: int, per_epoch: int, gpu: bool) -> Value:
