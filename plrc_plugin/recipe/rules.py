@@ -208,7 +208,7 @@ def warmup_epochs(epochs: int, weights: bool) -> Value:
     """Epochs without L_a."""
     if weights:
         return Value(0, 'L_a from the start: weights know objects already')
-    value = min(30, round(0.15 * epochs))
+    value = min(30, -(-epochs * 3 // 20)) if epochs > 1 else 0
     rule = '30 epochs as in the paper' if value == 30 else f'15% of {epochs} epochs'
     return Value(value, f'L_a begins after {rule}')
 
