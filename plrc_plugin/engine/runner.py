@@ -43,7 +43,7 @@ from plrc_plugin.engine.resuming import (
     optimizer_settings,
 )
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.recipe.resolve import earlier_record, resolve
+from plrc_plugin.recipe.resolving import earlier_record, resolve
 from plrc_plugin.registry import RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 from plrc_plugin.transfer.hooks import LoadTrunk

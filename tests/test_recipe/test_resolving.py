@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -24,9 +25,9 @@ from runs import (
 
 from plrc_plugin.auto import AUTO, places, unresolved
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.recipe import resolve as resolving
-from plrc_plugin.recipe import trial
-from plrc_plugin.recipe.resolve import resolve
+from plrc_plugin.recipe import resolving, trial
+from plrc_plugin.recipe.resolving import resolve
+from plrc_plugin.registry import MODELS
 
 # Of TINY what 'auto' would decide is left to it.
 SMALL = {
@@ -48,6 +49,13 @@ def photos_config(images: Path, work_dir: Path, **options) -> Config:
     cfg.visualizer = dict(type='Visualizer')
     cfg.env_cfg.cudnn_benchmark = False
     cfg.custom_hooks.append(dict(type='RecordHook'))
+    return cfg
+
+
+def moco_config(images: Path, **options) -> Config:
+    cfg = Config.fromfile(ROOT / 'configs' / 'mocov2_in1k.py')
+    tiny = {k: v for k, v in TINY.items() if 'pipeline.1' not in k and 'warmup' not in k}
+    cfg.merge_from_dict({**tiny, 'train_dataloader.dataset.data_root': str(images), **options})
     return cfg
 
 
@@ -113,17 +121,8 @@ def test_a_resumed_run_keeps_its_values_and_a_new_budget_its_length(images, tmp_
 
 
 def test_auto_in_any_config_and_all_else_by_hand(images, tmp_path):
-    cfg = tiny_config(
-        images,
-        tmp_path,
-        config='mocov2_in1k.py',
-        **{
-            **{k: v for k, v in TINY.items() if 'pipeline.1' not in k and 'warmup' not in k},
-            'train_dataloader.dataset.data_root': str(images),
-            'model.queue_size': AUTO,
-            'optim_wrapper.optimizer.lr': AUTO,
-        },
-    )
+    cfg = moco_config(images, **{'model.queue_size': AUTO, 'optim_wrapper.optimizer.lr': AUTO})
+    cfg.work_dir = cfg.experiment_name = str(tmp_path)
     cfg.auto_scale_lr.enable = True
     runner = train(cfg)
     assert len(runner.model.queue.bank) == 16
@@ -159,12 +158,11 @@ def test_values_of_others_called_auto_are_left_alone(images, tmp_path):
 )
 @pytest.mark.stack
 def test_under_mmengines_own_runner_an_auto_is_one_line(path, config, images, tmp_path):
-    given = {k: v for k, v in TINY.items() if 'plrc' in config or 'pipeline.1' not in k}
-    if 'plrc' not in config:
-        given.pop('model.warmup_epochs')
-    cfg = Config.fromfile(ROOT / 'configs' / config)
-    cfg.merge_from_dict({**given, 'train_dataloader.dataset.data_root': str(images), path: AUTO})
-    cfg.work_dir = cfg.experiment_name = str(tmp_path)
+    if config.startswith('moco'):
+        cfg = moco_config(images, **{path: AUTO})
+    else:
+        cfg = tiny_config(images, tmp_path, **{path: AUTO})
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), tmp_path.name
     with pytest.raises(SettingsError) as caught:
         Runner.from_cfg(cfg).train()
     message = str(caught.value)
@@ -271,12 +269,6 @@ def test_the_rate_rises_and_falls_as_the_schedules_say(images, tmp_path, plrc_ch
     """From weights: 5% of the iterations to the full rate, then a cosine to 0."""
     cfg = photos_config(images, tmp_path / 'run', **{'train_cfg.max_epochs': 10})
     cfg.pretrained = str(tmp_path / 'start.pth')
-    model = Runner.build_model  # the weights are of the same small network
-    del model
-    from plrc_plugin.registry import MODELS
-
-    import torch
-
     torch.save(MODELS.build(cfg.model.backbone).state_dict(), cfg.pretrained)
     runner = train(cfg)
     assert runner.cfg.param_scheduler[0].end == 2 and runner.model.warmup_epochs == 0
