@@ -78,7 +78,14 @@ class StopBeforeTraining(Hook):
     'epochs, fits',
     [
         (None, ['model.queue_size=2048 fits']),
-        (10, ['model.queue_size=2048 fits', 'model.warmup_epochs=2 fits']),
+        (
+            10,
+            [
+                'model.queue_size=2048 fits',
+                'model.momentum=0.99 fits',
+                'model.warmup_epochs=2 fits',
+            ],
+        ),
     ],
 )
 def test_readmes_old_command_on_5000_photographs(epochs, fits, tmp_path):

@@ -71,7 +71,7 @@ def images(tmp_path_factory):
 def test_every_auto_is_resolved_printed_and_saved(images, tmp_path):
     cfg = photos_config(images, tmp_path / 'run')
     asked = {place.path for place in unresolved(cfg)}
-    assert len(asked) == 15
+    assert len(asked) == 14
     runner = train(cfg)
     assert unresolved(cfg), 'the config of the caller stays as it was'
     assert len(runner.model.queue.bank) == 16 and runner.model.momentum == 0.6667
