@@ -7,7 +7,8 @@ other config.
 Cost: that of the budget, a number of hours, epochs or images.
 
     export PLRC_DATA_ROOT=/path/to/photos
-    mim train plrc_plugin configs/plrc_photos.py --cfg-options pretrained=resnet50.pth budget.hours=2
+    mim train plrc_plugin configs/plrc_photos.py \
+        --cfg-options pretrained=resnet50.pth budget.hours=2
 """
 
 _base_ = './plrc_in1k.py'

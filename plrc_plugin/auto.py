@@ -1,4 +1,4 @@
-"""The word ``'auto'`` in a config: where it may stand, and what is said where nobody resolves it."""
+"""The word ``'auto'`` in a config: where it may stand, and an error where nobody resolves it."""
 
 import sys
 from collections.abc import Iterator

@@ -105,18 +105,26 @@ def backbone_config(name: str) -> dict:
     of_resnet = re.fullmatch(r'resnet(18|34|50|101|152)', name)
     if of_resnet:
         return dict(type='plrc_plugin.ResNet', depth=int(of_resnet[1]))
-    problems = []
-    for cfg in (
-        dict(type='plrc_plugin.TimmTrunk', name=name, output_stride=16),
-        dict(type='plrc_plugin.TimmTrunk', name=name),
-        dict(type='plrc_plugin.TorchvisionTrunk', name=name),
-    ):
-        try:
-            MODELS.build(cfg)
-            return cfg
-        except Exception as error:  # whatever a library makes of a name that it does not know
-            problems.append(' '.join(str(error).split())[:200])
-    raise SettingsError(f'backbone {name}: {problems[1]}; {problems[2]}')
+    fine = dict(type='plrc_plugin.TimmTrunk', name=name, output_stride=16)
+    of_timm = dict(type='plrc_plugin.TimmTrunk', name=name)
+    of_torchvision = dict(type='plrc_plugin.TorchvisionTrunk', name=name)
+    if _problem(fine) is None:
+        return fine
+    first, second = _problem(of_timm), _problem(of_torchvision)
+    if first is None:
+        return of_timm
+    if second is None:
+        return of_torchvision
+    raise SettingsError(f'backbone {name}: {first}; {second}')
+
+
+def _problem(backbone: dict) -> Optional[str]:
+    """Why a backbone cannot be built; None if it can."""
+    try:
+        MODELS.build(backbone)
+    except Exception as error:  # whatever a library makes of a name that it does not know
+        return ' '.join(str(error).split())[:200]
+    return None
 
 
 def _configs() -> Path:

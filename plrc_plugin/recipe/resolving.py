@@ -48,9 +48,7 @@ class Recipe(NamedTuple):
             'starts from weights' if f.weights else 'starts from random weights',
             *(f'budget {name} = {amount:.6g}' for name, amount in f.budget.items()),
         ]
-        lines = [
-            (row.setting, _shown(row.value), row.source, row.rule) for row in self.rows
-        ]
+        lines = [(row.setting, _shown(row.value), row.source, row.rule) for row in self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
         return '\n'.join(
             [
@@ -107,16 +105,15 @@ def earlier_record(cfg: Any) -> Optional[dict]:
     folders = [cfg.work_dir]
     if cfg.get('load_from'):
         folders.insert(0, str(Path(cfg.load_from).parent))
-    for folder in folders:
-        try:
-            return json.loads((Path(folder) / RECORD).read_text())
-        except OSError:
-            continue
-        except ValueError as error:
-            raise SettingsError(
-                f'{folder}/{RECORD} is damaged ({error}): resume with the *_resolved.py beside it'
-            ) from error
-    return None
+    path = next((p for f in folders if (p := Path(f) / RECORD).is_file()), None)
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise SettingsError(
+            f'{path} is damaged ({error}): resume with the *_resolved.py beside it'
+        ) from error
 
 
 class _Resolver:
@@ -158,10 +155,11 @@ class _Resolver:
         self.set('param_scheduler.end', lambda: rules.lr_warmup(steps, facts.weights))
         self.drop_empty_schedules()
         self.checkpoints(epochs, per_epoch)
-        log = self.set('default_hooks.logger.interval', lambda: rules.log_interval(steps, facts.gpu))
+        lines = rules.log_interval(steps, facts.gpu)
+        interval = self.set('default_hooks.logger.interval', lambda: lines) or 0
         self.set(
             'log_processor.window_size',
-            lambda: Value(max(10, log or 0), 'means over what a line shows, at least 10 iterations'),
+            lambda: Value(max(10, interval), 'the iterations of a line, at least 10'),
         )
         if self.cfg.get('budget'):
             self.cfg.budget = dict()  # it is spent: max_epochs has it

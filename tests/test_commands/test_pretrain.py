@@ -1,4 +1,4 @@
-"""``python -m plrc_plugin pretrain`` and ``plrc_plugin.pretrain``: a folder in, a checkpoint out."""
+"""``python -m plrc_plugin pretrain`` and ``plrc_plugin.pretrain``: photographs in, weights out."""
 
 import os
 import re
@@ -35,8 +35,9 @@ def photos(tmp_path_factory):
 
 def command(*arguments):
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    program = [sys.executable, '-W', 'ignore', '-m', 'plrc_plugin', 'pretrain']
     return dict(
-        args=[sys.executable, '-W', 'ignore', '-m', 'plrc_plugin', 'pretrain', *map(str, arguments)],
+        args=[*program, *map(str, arguments)],
         env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
         text=True,
         stdout=subprocess.PIPE,
@@ -56,7 +57,7 @@ def test_from_a_folder_and_weights_to_a_trunk(photos, tmp_path):
         options=SMALL,
     )
     assert last == str(tmp_path / 'run' / 'epoch_2.pth')
-    learned = read_trunk(last).tensors
+    learned, _ = read_trunk(last)
     assert set(learned) == set(trunk.state_dict())
     moved = [k for k, v in trunk.state_dict().items() if not torch.equal(v, learned[k])]
     assert 'layer4.0.conv1.weight' in moved
@@ -80,7 +81,8 @@ def test_nothing_is_written_over_and_a_run_goes_on_when_asked(photos, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_shows_its_progress_can_be_killed_and_goes_on(photos, tmp_path):
-    arguments = [photos, '--backbone', 'resnet18', '--out', tmp_path / 'run', '--epochs', 3]
+    run = ['--out', tmp_path / 'run', '--epochs', 3]
+    arguments = [photos, '--backbone', 'mobilenet_v3_small', *run]
     with subprocess.Popen(**command(*arguments)) as process:
         deadline = time.monotonic() + 200
         while not (tmp_path / 'run' / 'epoch_1.pth').exists() and time.monotonic() < deadline:

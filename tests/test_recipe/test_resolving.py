@@ -238,7 +238,8 @@ def test_images_of_32_pixels_and_jsons_of_labels_among_them(tmp_path):
     folder = make_images(tmp_path / 'images', count=12, side=32)
     for image in list(folder.iterdir()):
         image.with_suffix('.json').write_text('{"shapes": []}')
-    cfg = photos_config(folder, tmp_path / 'run', **{'train_dataloader.dataset.pipeline.0.size': AUTO})
+    cfg = photos_config(folder, tmp_path / 'run')
+    cfg.train_dataloader.dataset.pipeline[0].size = AUTO
     cfg.train_dataloader.batch_size = AUTO
     runner = train(cfg)
     assert len(runner.train_dataloader.dataset) == 12 and runner.train_dataloader.batch_size == 2
