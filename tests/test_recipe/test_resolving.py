@@ -74,7 +74,7 @@ def test_every_auto_is_resolved_printed_and_saved(images, tmp_path):
     assert len(asked) == 14
     runner = train(cfg)
     assert unresolved(cfg), 'the config of the caller stays as it was'
-    assert len(runner.model.queue.bank) == 16 and runner.model.momentum == 0.6667
+    assert len(runner.model.queue.bank) == 16 and runner.model.momentum == 0.7
     assert runner.model.mask_own_keys and runner.train_dataloader.batch_size == 8
     assert [g['initial_lr'] for g in runner.optim_wrapper.param_groups] == [0.03 * 8 / 256]
     log = log_of(tmp_path)
