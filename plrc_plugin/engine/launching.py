@@ -3,6 +3,7 @@
 import os
 import subprocess
 import zlib
+from typing import NamedTuple
 
 import torch
 from mmengine.dist import init_dist
@@ -50,13 +51,20 @@ def prepare_launcher(launcher: str) -> None:
         os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
 
 
-def place_of_this_process(launcher: str) -> tuple[int, int, int]:
-    """Rank, number of processes and number of those on this machine, before they have met."""
-    if launcher == 'none':
-        return 0, 1, 1
-    rank, size = (int(os.environ[name]) for name in _LAUNCHERS[launcher][:2])
+class ProcessPlace(NamedTuple):
+    """Of a process in its run; ``processes_here`` are those on its machine."""
+
+    rank: int
+    processes: int
+    local_rank: int
+    processes_here: int
+
+
+def place_of_this_process(launcher: str) -> ProcessPlace:
+    """What the launcher has told this process, before the processes have met."""
+    rank, size, local_rank = (int(os.environ[name]) for name in _LAUNCHERS[launcher])
     here = next((os.environ[name] for name in _HERE if os.environ.get(name, '').isdigit()), size)
-    return rank, size, int(here)
+    return ProcessPlace(rank, size, local_rank, int(here))
 
 
 def join_processes(launcher: str, env_cfg: dict) -> None:

@@ -286,20 +286,22 @@ class PretrainRunner(Runner):
 def resolve_together(cfg):
     """Resolves every ``'auto'`` of ``cfg``, in place and alike in every process of the run.
 
-    Process 0 does it, before the processes meet: what it tries out needs none of the others.
+    Each process does it before they meet, so that what is timed has the company that it will have;
+    then all take what process 0 has found.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or is_distributed():
         return resolve(cfg, record=earlier_record(cfg))
     prepare_launcher(launcher)
-    rank, processes, processes_here = place_of_this_process(launcher)
-    result = [None]
-    if rank == 0:
-        try:
-            recipe = resolve(cfg, processes, processes_here, earlier_record(cfg))
-            result = [(recipe, cfg.to_dict())]
-        except Exception as error:  # the others wait for it
-            result = [error]
+    place = place_of_this_process(launcher)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    try:
+        say = None if place.rank else print
+        recipe = resolve(cfg, place.processes, place.processes_here, earlier_record(cfg), say)
+        result = [(recipe, cfg.to_dict())]
+    except Exception as error:  # the others wait for it
+        result = [error]
     with readable_meeting():
         join_processes(launcher, cfg.get('env_cfg', {}))
         broadcast_object_list(result)

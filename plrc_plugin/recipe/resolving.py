@@ -68,7 +68,9 @@ class Recipe(NamedTuple):
         path.write_text(json.dumps(record, indent=1) + '\n')
 
 
-def resolve(cfg: Any, processes: int = 1, processes_here: int = 1, record: Any = None):
+def resolve(
+    cfg: Any, processes: int = 1, processes_here: int = 1, record: Any = None, say: Any = print
+):
     """Replaces every ``'auto'`` in ``cfg``, in place.
 
     Some steps are tried where a budget in hours or the memory of a GPU asks for it.
@@ -78,6 +80,7 @@ def resolve(cfg: Any, processes: int = 1, processes_here: int = 1, record: Any =
         processes (int): of the whole run.
         processes_here (int): on this machine.
         record (dict, optional): of :func:`earlier_record`, for a run that is resumed.
+        say (callable, optional): takes a line before something is tried. Defaults to ``print``.
 
     Returns:
         Recipe | None: None where nothing is ``'auto'``.
@@ -95,7 +98,7 @@ def resolve(cfg: Any, processes: int = 1, processes_here: int = 1, record: Any =
         return None
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
         facts = gather(cfg, processes, processes_here)
-        return _Resolver(cfg, facts, record).recipe()
+        return _Resolver(cfg, facts, record, say or (lambda line: None)).recipe()
 
 
 def earlier_record(cfg: Any) -> Optional[dict]:
@@ -119,8 +122,8 @@ def earlier_record(cfg: Any) -> Optional[dict]:
 class _Resolver:
     """Goes through the settings in the order in which one rule needs the value of another."""
 
-    def __init__(self, cfg: Any, facts: Facts, record: Optional[dict]):
-        self.cfg, self.facts = cfg, facts
+    def __init__(self, cfg: Any, facts: Facts, record: Optional[dict], say: Any):
+        self.cfg, self.facts, self.say = cfg, facts, say
         self.rows: list[Row] = []
         self.before = {row['setting']: row for row in (record or {}).get('settings', [])}
         facts_before = (record or {}).get('facts', {})
@@ -204,14 +207,14 @@ class _Resolver:
         value = rules.batch_size(self.facts, size)
         if not self.facts.gpu:
             return value
-        _say('trying whether a batch fits the memory of the GPU')
+        self.say('recipe: trying which batch fits the memory of the GPU')
         fits = trial.largest_batch(self.provisional(value.value))
         return rules.batch_size(self.facts, size, fits)
 
     def epochs(self, per_epoch: int) -> Value:
         seconds = None
         if 'hours' in self.facts.budget:
-            _say('timing some steps, to see how many epochs the budget pays for')
+            self.say('recipe: timing some steps, to see how many epochs the budget pays for')
             seconds = trial.try_steps(self.provisional()).seconds
         if not per_epoch:
             raise SettingsError(
@@ -268,10 +271,6 @@ class _Resolver:
 
 def _value(cfg: Any, path: str) -> Any:
     return next((place.value for place in places(cfg) if place.path == path), None)
-
-
-def _say(what: str) -> None:
-    print(f'recipe: {what} ...', flush=True)
 
 
 def _shown(value: Any) -> str:

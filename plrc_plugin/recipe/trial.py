@@ -52,7 +52,7 @@ def largest_batch(cfg: Any) -> int:
 def try_steps(cfg: Any, most: int = MOST_STEPS) -> Trial:
     """Trains for some steps, the first of which does not count.
 
-    One process alone, before the processes of a run have met.
+    Before the processes of a run have met: what they exchange takes no part.
 
     Args:
         cfg: config of the run in which nothing is left to resolve.
