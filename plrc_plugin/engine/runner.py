@@ -290,7 +290,7 @@ def resolve_together(cfg):
     then all take what process 0 has found.
     """
     launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' or is_distributed():
+    if launcher == 'none':
         return resolve(cfg, record=earlier_record(cfg))
     prepare_launcher(launcher)
     place = place_of_this_process(launcher)
@@ -303,7 +303,8 @@ def resolve_together(cfg):
     except Exception as error:  # the others wait for it
         result = [error]
     with readable_meeting():
-        join_processes(launcher, cfg.get('env_cfg', {}))
+        if not is_distributed():
+            join_processes(launcher, cfg.get('env_cfg', {}))
         broadcast_object_list(result)
     if isinstance(result[0], Exception):
         raise result[0]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.device import get_device
+from mmengine.dist import get_world_size
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
@@ -52,7 +53,7 @@ def largest_batch(cfg: Any) -> int:
 def try_steps(cfg: Any, most: int = MOST_STEPS) -> Trial:
     """Trains for some steps, the first of which does not count.
 
-    Before the processes of a run have met: what they exchange takes no part.
+    Mostly before the processes of a run have met: what they exchange takes no part then.
 
     Args:
         cfg: config of the run in which nothing is left to resolve.
@@ -67,6 +68,8 @@ def try_steps(cfg: Any, most: int = MOST_STEPS) -> Trial:
     model = MODELS.build(cfg.model).to(device).train()
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     loader = Runner.build_dataloader(keyed_loader(cfg.train_dataloader, 0), seed=0)
+    if get_world_size() > 1:  # they have met: none may stop before the others
+        most = LEAST_STEPS
     steps, begun = -1, time.monotonic()
     while True:
         for data in loader:
