@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple, Optional
 
 from mmengine.runner import Runner
 
@@ -68,7 +69,7 @@ def refuse_unresolved(model_settings: dict) -> None:
     whose config has it: nothing but ``PretrainRunner`` resolves it. Called by models, as a runner
     builds its model first."""
     paths = [f'model.{name}' for name, value in model_settings.items() if value == AUTO]
-    frame = sys._getframe()
+    frame: Optional[FrameType] = sys._getframe()
     while not paths and frame is not None:
         owner = frame.f_locals.get('self')
         if isinstance(owner, Runner):

@@ -149,7 +149,7 @@ def epochs(facts: Facts, per_epoch: int, seconds: Optional[float] = None) -> Val
         if unit == 'images':
             paid, cost = amount / facts.images, f'{facts.images} images'
             note = f'budget.images={amount} of {facts.images}'
-            least = facts.images
+            least: float = facts.images
         else:
             assert seconds is not None
             paid, cost = amount * 3600 / (seconds * per_epoch), _hours(seconds * per_epoch)

@@ -29,12 +29,12 @@ class Trial(NamedTuple):
 
 
 def largest_batch(cfg: Any) -> int:
-    """The batch of ``cfg``, halved until a step takes at most :data:`SHARE` of the GPU's memory.
+    """The batch of ``cfg``, halved until a step takes at most :data:`SHARE` of the GPU's memory;
+    ``cfg`` has the last one that was tried.
 
     Raises:
         SettingsError: if not even two images fit.
     """
-    cfg = cfg.copy()
     batch = cfg.train_dataloader.batch_size
     while batch >= 2:
         cfg.train_dataloader.batch_size = batch
