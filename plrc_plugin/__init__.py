@@ -23,6 +23,7 @@ try:
         transfer,
         views,
     )
+    from plrc_plugin.commands.pretrain import pretrain
 except ImportError as error:
     # While `python -m plrc_plugin` looks for its command, the doctor is to say what is missing.
     if sys.argv[0] != '-m' and error.name == 'mmengine':
@@ -35,4 +36,4 @@ except ImportError as error:
         raise
 
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'pretrain']

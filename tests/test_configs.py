@@ -12,6 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
 
+from plrc_plugin.auto import unresolved
+from plrc_plugin.engine.runner import PretrainRunner
+from plrc_plugin.recipe import resolve
 from plrc_plugin.registry import MODELS
 
 CONFIGS = sorted(
@@ -69,6 +72,9 @@ def test_base_names_are_unique_as_mim_finds_configs_by_them():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_loads_builds_and_says_how_to_run_it(path, data):
     cfg = Config.fromfile(path)
+    if unresolved(cfg):
+        cfg.train_dataloader.batch_size = 3
+        resolve(cfg)
     model = MODELS.build(cfg.model)
     assert model.embedding_dim in (128, 256) and model.stride in (16, 32)
     assert not any(p.requires_grad for p in model.momentum_backbone.parameters())
@@ -107,7 +113,7 @@ def test_runs_two_iterations(path, data, tmp_path):
     if cfg.train_dataloader.dataset.type == 'plrc_plugin.GeneratedScenes':
         cfg.train_dataloader.dataset.update(num_train=6, num_val=2)
     cfg.work_dir = cfg.experiment_name = str(tmp_path / 'work')
-    runner = Runner.from_cfg(cfg)
+    runner = (PretrainRunner if unresolved(cfg) else Runner).from_cfg(cfg)
     runner.train()
     assert runner.iter == 2
     lines = next((tmp_path / 'work').rglob('scalars.json')).read_text().splitlines()

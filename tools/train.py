@@ -60,7 +60,8 @@ def load_config(args):
         cfg.experiment_name = name
     # The runner saves the config under its own base name. In a checkout mim would then find that
     # name twice and refuse both, so the copy in the work dir gets another one.
-    object.__setattr__(cfg, '_filename', f'{name}_resolved.py')
+    resolved = f'{name.removesuffix("_resolved")}_resolved.py'
+    object.__setattr__(cfg, '_filename', resolved)
 
     if args.amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import zlib
+from typing import NamedTuple
 
 import torch
+from mmengine.dist import init_dist
 
 from plrc_plugin.errors import SettingsError
 
@@ -19,6 +21,7 @@ _STARTED_BY = dict(
     slurm='srun --ntasks N python tools/train.py ... --launcher slurm',
     mpi='mpirun -n N python tools/train.py ... --launcher mpi',
 )
+_HERE = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
 # Below the ports that Linux hands out to connections (32768 and above).
 _FIRST_PORT, _PORTS = 15000, 15000
 
@@ -46,6 +49,31 @@ def prepare_launcher(launcher: str) -> None:
                 'MASTER_ADDR to the name of the first node (mpirun -x MASTER_ADDR)'
             )
         os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
+
+
+class ProcessPlace(NamedTuple):
+    """Of a process in its run; ``processes_here`` are those on its machine."""
+
+    rank: int
+    processes: int
+    local_rank: int
+    processes_here: int
+
+
+def place_of_this_process(launcher: str) -> ProcessPlace:
+    """What the launcher has told this process, before the processes have met."""
+    rank, size, local_rank = (int(os.environ[name]) for name in _LAUNCHERS[launcher])
+    here = next((os.environ[name] for name in _HERE if os.environ.get(name, '').isdigit()), size)
+    return ProcessPlace(rank, size, local_rank, int(here))
+
+
+def join_processes(launcher: str, env_cfg: dict) -> None:
+    """Makes this process one of the group, with or without GPUs."""
+    if torch.cuda.is_available():
+        prepare_launcher(launcher)
+        init_dist(launcher, **env_cfg.get('dist_cfg', {}))
+    else:
+        init_processes_without_gpu(launcher)
 
 
 def port_of_the_job(environ) -> int:

@@ -1,5 +1,6 @@
 """The runner of pre-training: any launcher with or without GPUs, and readable config errors."""
 
+import copy
 import difflib
 import errno
 import inspect
@@ -11,10 +12,11 @@ from contextlib import contextmanager
 from typing import Optional
 
 import torch
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import Runner
 
+from plrc_plugin.auto import unresolved
 from plrc_plugin.checkpoints.claim import (
     claim_folders,
     folders_of,
@@ -26,7 +28,12 @@ from plrc_plugin.checkpoints.start import is_encoder_pair, refuse_init_cfg
 from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.engine.hooks.log_means import LogMeansHook
-from plrc_plugin.engine.launching import init_processes_without_gpu, prepare_launcher
+from plrc_plugin.engine.launching import (
+    init_processes_without_gpu,
+    join_processes,
+    place_of_this_process,
+    prepare_launcher,
+)
 from plrc_plugin.engine.loading import check_shared_memory, guard_workers
 from plrc_plugin.engine.options import check_options, explain_unexpected
 from plrc_plugin.engine.overview import first_screen, last_screen
@@ -38,6 +45,7 @@ from plrc_plugin.engine.resuming import (
 )
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.encoder_pair import EncoderPair
+from plrc_plugin.recipe.resolving import earlier_record, resolve
 from plrc_plugin.registry import MODELS, RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 from plrc_plugin.transfer.hooks import LoadTrunk
@@ -53,6 +61,8 @@ class PretrainRunner(Runner):
 
     - It runs many processes without GPU too.
     - Options are checked before anything is built.
+    - Settings that are ``'auto'`` get the values of the recipe, see :mod:`plrc_plugin.recipe`, and
+      a table says which and why. A resumed run keeps those that it began with.
     - It refuses to write over the checkpoints of an earlier run (unless the config says
       ``overwrite=True``) or into the work dir of another run.
     - A resumed run follows the settings of now, see :mod:`plrc_plugin.engine.resuming`.
@@ -62,7 +72,7 @@ class PretrainRunner(Runner):
     """
 
     optimizer_settings = fresh_options = None  # set once the optimiser is built
-    _schedules_given = _resumed = None
+    _schedules_given = _resumed = recipe = None
 
     def __init__(self, *args, **kwargs):
         self._overwrite = bool((kwargs.get('cfg') or {}).get('overwrite', False))
@@ -81,8 +91,17 @@ class PretrainRunner(Runner):
         check_options(cfg)
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
+        recipe = None
         with readable_errors('the config', cfg, shown=False):
-            return super().from_cfg(cfg)
+            if unresolved(cfg) or cfg.get('budget'):
+                cfg = copy.deepcopy(cfg)
+                recipe = resolve_together(cfg)
+                check_options(cfg)
+            runner = super().from_cfg(cfg)
+        runner.recipe = recipe
+        if recipe is not None:
+            runner.logger.info(recipe.table(), extra=dict(whole=True))
+        return runner
 
     def train(self):
         folders = folders_of(self.cfg, self.work_dir)
@@ -90,6 +109,8 @@ class PretrainRunner(Runner):
         start = time.monotonic()
         try:
             super().dump_config()
+            if self.recipe is not None and is_main_process():
+                self.recipe.write(self.work_dir)
             model = super().train()
             self.logger.info(
                 last_screen(self, time.monotonic() - start, self.iter - self._first),
@@ -275,6 +296,37 @@ def _check_one_preprocessor(beside: Optional[dict], model: dict) -> None:
             'data_preprocessor and model.data_preprocessor differ, and only the second would be '
             'used: set model.data_preprocessor and leave the other out'
         )
+
+
+def resolve_together(cfg):
+    """Resolves every ``'auto'`` of ``cfg``, in place and alike in every process of the run.
+
+    Each process does it before they meet, so that what is timed has the company that it will have;
+    then all take what process 0 has found.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none':
+        return resolve(cfg, record=earlier_record(cfg))
+    prepare_launcher(launcher)
+    place = place_of_this_process(launcher)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    try:
+        say = None if place.rank else print
+        recipe = resolve(cfg, place.processes, place.processes_here, earlier_record(cfg), say)
+        result = [(recipe, cfg.to_dict())]
+    except Exception as error:  # the others wait for it
+        result = [error]
+    with readable_meeting():
+        if not is_distributed():
+            join_processes(launcher, cfg.get('env_cfg', {}))
+        broadcast_object_list(result)
+    if isinstance(result[0], Exception):
+        raise result[0]
+    recipe, values = result[0]
+    for name, value in values.items():
+        cfg[name] = value
+    return recipe
 
 
 @contextmanager

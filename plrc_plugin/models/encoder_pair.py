@@ -13,6 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from plrc_plugin.auto import refuse_unresolved
 from plrc_plugin.checkpoints.start import ensure_start, refuse_init_cfg
 from plrc_plugin.errors import (
     NonFiniteLossError,
@@ -72,6 +73,7 @@ class EncoderPair(BaseModel):
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
+        refuse_unresolved(dict(momentum=momentum))
         check_positive_integers(type(self).__name__, embedding_dim=embedding_dim)
         refuse_init_cfg(init_cfg, backbone)
         check_shares(type(self).__name__, momentum=momentum)

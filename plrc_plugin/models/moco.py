@@ -5,6 +5,7 @@ from typing import Optional
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from plrc_plugin.auto import refuse_unresolved
 from plrc_plugin.errors import check_positive, check_positive_integers
 from plrc_plugin.losses.image_contrast import image_contrast
 from plrc_plugin.models.encoder_pair import EncoderPair, spread
@@ -41,6 +42,7 @@ class MomentumContrast(EncoderPair):
         mask_own_keys: bool = False,
         **kwargs,
     ):
+        refuse_unresolved(dict(queue_size=queue_size))
         super().__init__(*args, **kwargs)
         check_positive_integers(type(self).__name__, queue_size=queue_size)
         check_positive(type(self).__name__, temperature=temperature)

@@ -4,6 +4,7 @@ from typing import Optional, Union
 
 from torch import Tensor
 
+from plrc_plugin.auto import refuse_unresolved
 from plrc_plugin.errors import SettingsError, check_shares
 from plrc_plugin.models.embedding import embed_points
 from plrc_plugin.models.region_contrast import RegionContrastBase
@@ -37,6 +38,7 @@ class PLRC(RegionContrastBase):
         affinity_distillation: Optional[dict] = None,
         **kwargs,
     ):
+        refuse_unresolved(dict(warmup_epochs=warmup_epochs))
         super().__init__(*args, **kwargs)
         check_shares('PLRC', alpha=alpha)
         if type(warmup_epochs) is not int or warmup_epochs < 0:

@@ -2,12 +2,16 @@
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.optim import LinearLR
 from mmengine.runner import IterBasedTrainLoop
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
+from plrc_plugin.checkpoints.start import SCRATCH
 from plrc_plugin.engine.loading import batch_size_of
 from plrc_plugin.errors import SettingsError, check_positive_integers
+from plrc_plugin.models.encoder_pair import EncoderPair
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
+from plrc_plugin.recipe.misfits import Run, misfits
 from plrc_plugin.registry import HOOKS
 from plrc_plugin.views.two_views import TwoViews
 from plrc_plugin.wrapped_models import bare_model
@@ -15,7 +19,8 @@ from plrc_plugin.wrapped_models import bare_model
 
 @HOOKS.register_module()
 class CheckSettingsHook(Hook):
-    """Checks data and model against each other before the run.
+    """Checks data and model against each other before the run, and warns of settings that do not
+    fit the number of images or the length of the run (:mod:`plrc_plugin.recipe.misfits`).
 
     Raises:
         SettingsError: for views smaller than the network's stride or that nobody would augment, a
@@ -42,12 +47,6 @@ class CheckSettingsHook(Hook):
                 'train_cfg is a loop without any, so L_a would never start: use '
                 "train_cfg.type='plrc_plugin.ResumableTrainLoop', or "
                 'model.warmup_epochs=0'
-            )
-        if getattr(model, 'alpha', 1) < 1 and model.warmup_epochs >= runner.max_epochs:
-            runner.logger.warning(
-                f'model.warmup_epochs={model.warmup_epochs} of train_cfg.max_epochs='
-                f'{runner.max_epochs}: L_a never takes part. Lower the former, or set '
-                'model.alpha=1'
             )
         # OptimWrapperDict has no optimiser of its own.
         if isinstance(getattr(runner.optim_wrapper, 'optimizer', None), ZeroRedundancyOptimizer):
@@ -98,6 +97,10 @@ class CheckSettingsHook(Hook):
 
     def before_train(self, runner) -> None:
         model = bare_model(runner.model)
+        if not isinstance(model, EncoderPair):
+            return
+        for line in misfits(_run_of(runner, model)):
+            runner.logger.warning(f'{line} (docs/recipe.md)')
         if not hasattr(model, 'queue'):
             return
         keys = len(model.queue.bank)
@@ -106,3 +109,26 @@ class CheckSettingsHook(Hook):
             f'l_m rises before it falls: the queue starts with {keys} random vectors, easy '
             f'negatives, which real keys have replaced after {-(-keys // batch)} iterations'
         )
+
+
+def _run_of(runner, model) -> Run:
+    """The settings of a run, as they were built."""
+    counts_epochs = not isinstance(runner.train_loop, IterBasedTrainLoop)
+    loader = runner.train_dataloader
+    schedules = runner.param_schedulers or []
+    groups = schedules.values() if isinstance(schedules, dict) else [schedules]
+    rises = [s.end for group in groups for s in group if isinstance(s, LinearLR) and not s.by_epoch]
+    loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    return Run(
+        images=len(loader.dataset),
+        batch=batch_size_of(loader) * get_world_size(),
+        steps=runner.max_iters,
+        weights=getattr(runner, 'cfg', {}).get('pretrained') not in (None, SCRATCH),
+        epochs=runner.max_epochs if counts_epochs else None,
+        queue=len(model.queue.bank) if hasattr(model, 'queue') else None,
+        momentum=model.momentum,
+        warmup_epochs=model.warmup_epochs if getattr(model, 'alpha', 1) < 1 else None,
+        lr_warmup=max(rises, default=None),
+        log_interval=min((hook.interval for hook in loggers), default=None),
+        ends_are_logged=counts_epochs,
+    )
