@@ -92,7 +92,8 @@ class EncoderPair(BaseModel):
             self.data_preprocessor.follow(self.backbone)
         self.channels, self.stride = _probe(self.backbone)
         self.keep = _keep_of(self.backbone, keep)
-        self._seen_by_anchor: Optional[list[tuple[Tensor, Tensor]]] = None  # images and their maps
+        # Images and maps of the online trunk's passes, while a loss is computed that needs them.
+        self._passes: Optional[list[tuple[Tensor, Tensor]]] = None
         self.projector = self.make_projector()
         self.add_momentum_copy('backbone')
         self.add_momentum_copy('projector')
@@ -159,11 +160,9 @@ class EncoderPair(BaseModel):
             self.epoch = _epoch_of_the_loop() if epoch is None else epoch
             self._steps.before_forward(self._watched())
             self._finish_last_step()
-            if self.keep is not None:
-                self.keep.set_learning(self.backbone, self.epoch)
-            losses = self._anchored_loss(query, key)
+            losses = self._kept_loss(query, key)
             if self.symmetric:
-                exchanged = self._anchored_loss(key, query)
+                exchanged = self._kept_loss(key, query)
                 losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
             self._steps.after_forward(losses['loss'])
             return losses
@@ -177,20 +176,27 @@ class EncoderPair(BaseModel):
         """Scalars to log, and the total under ``loss``."""
         raise NotImplementedError
 
-    def _anchored_loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """:meth:`loss`, and the distance to the start where the model is to keep near it."""
+    def _kept_loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
+        """:meth:`loss` with what ``keep`` makes of it: a trunk that does not learn yet, or the
+        distance to the start."""
         keep = self.keep
-        if keep is None or not keep.distillation or self.epoch < keep.projector_epochs:
+        first_phase = keep is not None and keep.is_first_phase(self.epoch)
+        if keep is None or not (first_phase or keep.distillation):
             return self.loss(query, key)
-        self._seen_by_anchor = []
-        losses, seen, self._seen_by_anchor = self.loss(query, key), self._seen_by_anchor, None
-        if not seen:
+        self._passes = []
+        try:
+            losses, passes = self.loss(query, key), self._passes
+        finally:
+            self._passes = None
+        if not passes:
             raise SettingsError(
-                f'model.keep.anchor: the loss of {type(self).__name__} calls neither encode nor '
-                'trunk_map, so that there are no features to compare with those of the start'
+                f'model.keep: the loss of {type(self).__name__} calls neither encode nor '
+                'trunk_map, so that its trunk can neither be left as it is nor held near its start'
             )
+        if first_phase:
+            return losses
         distances = []
-        for images, features in seen:
+        for images, features in passes:
             with torch.no_grad():
                 start = last_map(self.anchor_backbone(images))
             distances.append(anchor_distance(features, start))
@@ -200,9 +206,12 @@ class EncoderPair(BaseModel):
 
     def trunk_map(self, images: Tensor) -> Tensor:
         """The online trunk's last map (B, C, h, w) of images (B, 3, H, W)."""
-        features = last_map(self.backbone(images))
-        if self._seen_by_anchor is not None:
-            self._seen_by_anchor.append((images, features))
+        if self._passes is None:
+            return last_map(self.backbone(images))
+        learns = self.keep is None or not self.keep.is_first_phase(self.epoch)
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            features = last_map(self.backbone(images))
+        self._passes.append((images, features))
         return features
 
     def encode(self, images: Tensor) -> Tensor:
@@ -283,10 +292,7 @@ class EncoderPair(BaseModel):
         watched: list[nn.Parameter] = []
         for name in self._averaged:
             module = getattr(self, name)
-            if name == 'backbone' and self.keep is not None and self.keep.projector_epochs:
-                watched += self.keep.learning(module)[-2:]  # in some epochs
-            else:
-                watched += [p for p in module.parameters() if p.requires_grad][-2:]
+            watched += [p for p in module.parameters() if p.requires_grad][-2:]
         return watched
 
     def _queues(self) -> Iterator[KeyQueue]:

@@ -95,14 +95,12 @@ class Keep:
         """Whether it would keep random weights where there is no start."""
         return bool(self.frozen or self.norm_eval or self.projector_epochs or self.has_anchor)
 
-    def set_learning(self, trunk: nn.Module, epoch: int) -> None:
-        """Lets the online trunk learn, or not in its first epochs."""
-        if self.projector_epochs:
-            for parameter in self.learning(trunk):
-                parameter.requires_grad_(epoch >= self.projector_epochs)
+    def is_first_phase(self, epoch: int) -> bool:
+        """Whether the trunk does not learn in this epoch."""
+        return epoch < self.projector_epochs
 
     def learning(self, trunk: nn.Module) -> list[nn.Parameter]:
-        """The parameters of the online trunk that learn in any epoch."""
+        """The parameters of the online trunk that learn."""
         return [trunk.get_parameter(name) for name in self._learning]
 
     def set_modes(self, trunk: nn.Module) -> None:
