@@ -24,7 +24,9 @@ def model(backbone, **kwargs):
 def rates(net, wrapper):
     """Learning rate by parameter name."""
     names = {parameter: name for name, parameter in net.named_parameters()}
-    return {names[p]: group['lr'] for group in wrapper.param_groups for p in group['params']}
+    return {
+        names[p]: group['lr'] for group in wrapper.optimizer.param_groups for p in group['params']
+    }
 
 
 TRUNKS = [
@@ -50,7 +52,7 @@ def test_each_stage_learns_more_slowly_than_the_one_after_it(backbone, kind):
         for name in names:
             assert found[f'backbone.{name}'] == pytest.approx(0.1 * 0.5 ** (len(stages) - place))
     assert all(rate == 0.1 for name, rate in found.items() if name.startswith('projector'))
-    assert len(wrapper.param_groups) == len(stages) + 1
+    assert len(wrapper.optimizer.param_groups) == len(stages) + 1
     assert isinstance(wrapper.optimizer, getattr(torch.optim, kind))
 
 
@@ -66,7 +68,11 @@ def test_other_options_hold_and_frozen_stages_are_left_out():
     parts = {name.split('.')[1] for name in found if name.startswith('backbone')}
     assert parts == {'layer2', 'layer3', 'layer4'}
     assert found['projector.0.weight'] == pytest.approx(1.0)
-    decay = {p: group['weight_decay'] for group in wrapper.param_groups for p in group['params']}
+    decay = {
+        p: group['weight_decay']
+        for group in wrapper.optimizer.param_groups
+        for p in group['params']
+    }
     assert decay[net.backbone.layer4[0].bn1.weight] == 0
     assert decay[net.backbone.layer4[0].conv1.weight] == 1e-4
 
