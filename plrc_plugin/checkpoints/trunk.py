@@ -113,6 +113,9 @@ def _ordered(candidate: Candidate, like: Mapping[str, Tensor]) -> Candidate:
         return candidate
     ours = [key for key in candidate.tensors if not is_counter(key)]
     theirs = [key for key in like if not is_counter(key)]
+    ours, behind = ours[: len(theirs)], ours[len(theirs) :]
+    if not all(re.match(candidate.layout.behind, key) for key in behind):
+        return candidate
     fits = len(ours) == len(theirs) and all(
         candidate.tensors[a].shape == like[b].shape and a.split('.')[-1] == b.split('.')[-1]
         for a, b in zip(ours, theirs)
@@ -188,7 +191,9 @@ def fill_model(
             lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
             own = getattr(modules[name], 'input_style', InputStyle())
             input_line = check_style(path, style or found.style, own, model)
-            tensors = found.tensors
+            tensors, behind = _without_heads(modules[name], found.tensors)
+            if behind:
+                lines[0] += f' left out, as the trunk has not: {", ".join(behind)}'
         else:
             tensors = {
                 key[len(name) + 1 :]: value
@@ -232,8 +237,18 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}
     # BN step counters are of no use to these models, and old checkpoints lack them.
     trunk = {key: value for key, value in trunk.items() if not is_counter(key)}
+    trunk, _ = _without_heads(modules[TRUNK], trunk)
     check_fit('the checkpoint', places, trunk)
     return [_copy(name, state, trunk) for name, state in places.items()]
+
+
+def _without_heads(
+    module: nn.Module, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors without those of parts which a trunk says that it has not, and these parts."""
+    parts = [f'{part}.' for part in getattr(module, 'left_out', ())]
+    kept = {k: v for k, v in tensors.items() if not k.startswith(tuple(parts))}
+    return kept, [part[:-1] for part in parts if any(k.startswith(part) for k in tensors)]
 
 
 def _copy(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:

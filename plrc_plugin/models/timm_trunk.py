@@ -18,9 +18,10 @@ def TimmTrunk(
 ) -> nn.Module:
     """A model of timm up to its last map, under timm's parameter names.
 
-    Convolutional and hierarchical models give the map of ``forward_features``. Plain vision
-    transformers give their normalised patch tokens as a map; class and register tokens take part
-    in the attention and are left out of it. What only classification uses is removed.
+    Convolutional and hierarchical models give the map of their last stage. The convolution that
+    some have behind it, wide for their classifier, is left out. Plain vision transformers give
+    their normalised patch tokens as a map; class and register tokens take part in the attention and
+    are left out of it. What only classification uses is removed.
 
     Args:
         name: as ``timm.list_models()`` has it, e.g. 'convnext_tiny', 'vit_small_patch16_224',
@@ -32,7 +33,8 @@ def TimmTrunk(
 
     Returns:
         A module from images (B, 3, H, W) to a tuple of one map (B, C, h, w), with ``input_style``,
-        what the model's weights expect of images, and ``probe_size``, a side that it takes.
+        what the model's weights expect of images; ``probe_size``, a side that it takes; and
+        ``left_out``, names of timm's parts that it has not.
 
     Raises:
         SettingsError: if timm is missing, has no such model, or the model gives no map.
@@ -58,8 +60,9 @@ def TimmTrunk(
         options, draft = _draft(timm, name, kwargs)
         plan = _plan(name, draft)
     model = timm.create_model(name, **options)
-    for child in plan.unused:
-        setattr(model, child, nn.Identity())
+    for path in plan.unused:
+        _remove(model, path)
+    model.left_out = plan.unused
     model.map_options = plan.map_options
     model.input_style = _input_style(model.pretrained_cfg)
     model.probe_size = plan.size
@@ -102,7 +105,7 @@ class _Plan(NamedTuple):
 
     Attributes:
         map_options: of timm's ``forward_intermediates``; None for ``forward_features``.
-        unused: children that the map does not need.
+        unused: paths of modules that the map does not need.
         size: a side of images that the model takes.
     """
 
@@ -141,11 +144,44 @@ def _plan(name: str, draft: nn.Module) -> _Plan:
                     for child, module in draft.named_children()
                     if child not in called and any(True for _ in module.parameters())
                 ]
-                return _Plan(options, unused, size)
+                heads = _head_convolutions(draft, size) if options is None else []
+                return _Plan(options, unused + heads, size)
     raise SettingsError(
         f'TimmTrunk: {name} gives no last map: choose a convolutional or hierarchical model, or a '
         'vision transformer'
     )
+
+
+def _head_convolutions(draft: nn.Module, size: int) -> list[str]:
+    """Paths of what stands between the last stage and the classifier of a convolutional model,
+    by timm's record of stages and by the name that timm gives to such a convolution."""
+    children = dict(draft.named_children())
+    found = [name for name in ('conv_head', 'final_conv') if name in children]
+    if 'conv_head' in children and 'bn2' in children:
+        found.append('bn2')
+    stages = getattr(draft, 'feature_info', None)
+    last = stages[-1] if isinstance(stages, list) and stages else {}
+    container, _, number = str(last.get('module')).rpartition('.')
+    if number.isdigit() and container in children and 'num_chs_norm' not in last:
+        final = len(children[container]) - 1  # further blocks of the last stage may be before it
+        found += [f'{container}.{final}'] if final > int(number) else []
+    modules = dict(draft.named_modules())
+    found = [path for path in found if any(True for _ in modules[path].parameters())]
+    for path in found:
+        _remove(draft, path)
+    try:
+        with torch.no_grad():
+            (features,) = _last_map(draft, torch.zeros(1, 3, size, size))
+    except Exception:  # the model cannot do without
+        return []
+    if last.get('module') in found or 'num_chs' not in last:
+        return found
+    return found if features.shape[1] == last['num_chs'] else []
+
+
+def _remove(model: nn.Module, path: str) -> None:
+    parent, _, name = path.rpartition('.')
+    setattr(model.get_submodule(parent), name, nn.Identity())
 
 
 def _last_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
