@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.channels import adapt_channels
 from plrc_plugin.checkpoints.input_style import InputStyle, check_style, style_told
 from plrc_plugin.checkpoints.layouts import (
     LAYOUTS,
@@ -151,6 +152,7 @@ def fill_model(
     path: str,
     parts: Union[str, Sequence[str]] = (TRUNK,),
     style: Optional[InputStyle] = None,
+    channels: Optional[str] = None,
 ) -> list[str]:
     """Fills a model of pre-training from a checkpoint: nothing is filled unless all of it fits.
 
@@ -163,6 +165,8 @@ def fill_model(
         parts: names of the model's modules to fill. All but ``backbone`` are looked for under the
             same names, as checkpoints of PLRC have them; 'all' stands for every one of them.
         style: what the weights expect of images, of a file that does not tell.
+        channels: 'mean' or 'repeat', how weights of RGB become those of a trunk of other channels,
+            see :func:`~plrc_plugin.checkpoints.channels.adapt`.
 
     Returns:
         Where the trunk was found, then one line per module: how many tensors it got; and what the
@@ -189,11 +193,12 @@ def fill_model(
         if name == TRUNK:
             found = find_trunk(file, like)
             lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
-            own = getattr(modules[name], 'input_style', InputStyle())
-            input_line = check_style(path, style or found.style, own, model)
             tensors, behind = _without_heads(modules[name], found.tensors)
             if behind:
                 lines[0] += f' left out, as the trunk has not: {", ".join(behind)}'
+            lines += adapt_channels(path, modules[name], tensors, channels)
+            own = getattr(modules[name], 'input_style', InputStyle())
+            input_line = check_style(path, style or found.style, own, model)
         else:
             tensors = {
                 key[len(name) + 1 :]: value

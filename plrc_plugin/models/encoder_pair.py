@@ -20,6 +20,7 @@ from plrc_plugin.errors import (
     check_positive_integers,
     check_shares,
 )
+from plrc_plugin.models.input_channels import channels_of
 from plrc_plugin.models.keep import Keep, anchor_distance
 from plrc_plugin.models.key_queue import KeyQueue
 from plrc_plugin.models.projector import conv_projector
@@ -346,7 +347,7 @@ def _probe(backbone: nn.Module) -> tuple[int, int]:
     """Channels and stride of a backbone's last map."""
     training, size = backbone.training, getattr(backbone, 'probe_size', 128)
     backbone.eval()  # mmdet's returns None
-    features = last_map(backbone(torch.zeros(1, 3, size, size)))
+    features = last_map(backbone(torch.zeros(1, channels_of(backbone), size, size)))
     backbone.train(training)
     if not isinstance(features, Tensor) or features.dim() != 4:
         raise SettingsError(

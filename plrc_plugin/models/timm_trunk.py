@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from plrc_plugin.checkpoints.input_style import InputStyle
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.models.input_channels import check_channels
 from plrc_plugin.registry import MODELS
 
 
 @MODELS.register_module()
 def TimmTrunk(
-    name: str, output_stride: Optional[int] = None, drop_path: float = 0.0, **kwargs: Any
+    name: str,
+    output_stride: Optional[int] = None,
+    drop_path: float = 0.0,
+    in_channels: int = 3,
+    **kwargs: Any,
 ) -> nn.Module:
     """A model of timm up to its last map, under timm's parameter names.
 
@@ -29,6 +34,7 @@ def TimmTrunk(
         output_stride: 8 or 16 for a finer last map, of models whose stages timm can dilate.
             Defaults to the model's own, mostly 32.
         drop_path: rate of stochastic depth. Defaults to 0.
+        in_channels: of the images, 1 to 16. Defaults to 3.
         **kwargs: of timm's builder, e.g. ``img_size`` of a model of one size; not ``pretrained``.
 
     Returns:
@@ -40,6 +46,8 @@ def TimmTrunk(
         SettingsError: if timm is missing, has no such model, or the model gives no map.
     """
     timm = _timm()
+    if 'in_chans' in kwargs:
+        raise SettingsError('TimmTrunk: say in_channels for in_chans, as for other trunks')
     for refused in ('pretrained', 'checkpoint_path', 'features_only'):
         if refused in kwargs:
             raise SettingsError(
@@ -52,19 +60,24 @@ def TimmTrunk(
             f'TimmTrunk: timm {timm.__version__} has no model {name!r}'
             + (f'; it has {", ".join(near)}, ...' if near else '')
         )
+    check_channels('TimmTrunk', in_channels)
+    if in_channels != 3:
+        kwargs['in_chans'] = in_channels
     if output_stride is not None:
         kwargs['output_stride'] = output_stride
     if drop_path:
         kwargs['drop_path_rate'] = drop_path
     with torch.device('meta'):
         options, draft = _draft(timm, name, kwargs)
-        plan = _plan(name, draft)
+        plan = _plan(name, draft, in_channels)
     model = timm.create_model(name, **options)
     for path in plan.unused:
         _remove(model, path)
     model.left_out = plan.unused
     model.map_options = plan.map_options
-    model.input_style = _input_style(model.pretrained_cfg)
+    model.in_channels = in_channels
+    if in_channels == 3:
+        model.input_style = _input_style(model.pretrained_cfg)
     model.probe_size = plan.size
     model.is_init = True  # mmengine would call timm's init_weights once more
     model.forward = MethodType(_checked_map, model)
@@ -117,7 +130,7 @@ class _Plan(NamedTuple):
 _TOKENS_AS_MAP = dict(indices=1, stop_early=False, output_fmt='NCHW', intermediates_only=True)
 
 
-def _plan(name: str, draft: nn.Module) -> _Plan:
+def _plan(name: str, draft: nn.Module, channels: int) -> _Plan:
     """Tries the ways in which timm's models give maps."""
     own = draft.pretrained_cfg['input_size'][-1]
     own = getattr(getattr(draft, 'patch_embed', None), 'img_size', None) or own
@@ -133,7 +146,7 @@ def _plan(name: str, draft: nn.Module) -> _Plan:
             called.clear()
             try:
                 with torch.no_grad():
-                    (features,) = _last_map(draft, torch.zeros(2, 3, size, size))
+                    (features,) = _last_map(draft, torch.zeros(2, channels, size, size))
             except Exception:  # this way is not the model's
                 continue
             if isinstance(features, Tensor) and features.dim() == 4:
@@ -144,15 +157,15 @@ def _plan(name: str, draft: nn.Module) -> _Plan:
                     for child, module in draft.named_children()
                     if child not in called and any(True for _ in module.parameters())
                 ]
-                heads = _head_convolutions(draft, size) if options is None else []
-                return _Plan(options, unused + heads, size)
+                heads = _head_convolutions(draft, channels, size) if options is None else []
+                return _Plan(options, list(dict.fromkeys(unused + heads)), size)
     raise SettingsError(
         f'TimmTrunk: {name} gives no last map: choose a convolutional or hierarchical model, or a '
         'vision transformer'
     )
 
 
-def _head_convolutions(draft: nn.Module, size: int) -> list[str]:
+def _head_convolutions(draft: nn.Module, channels: int, size: int) -> list[str]:
     """Paths of what stands between the last stage and the classifier of a convolutional model,
     by timm's record of stages and by the name that timm gives to such a convolution."""
     children = dict(draft.named_children())
@@ -171,7 +184,7 @@ def _head_convolutions(draft: nn.Module, size: int) -> list[str]:
         _remove(draft, path)
     try:
         with torch.no_grad():
-            (features,) = _last_map(draft, torch.zeros(1, 3, size, size))
+            (features,) = _last_map(draft, torch.zeros(1, channels, size, size))
     except Exception:  # the model cannot do without
         return []
     if last.get('module') in found or 'num_chs' not in last:

@@ -17,6 +17,7 @@ from plrc_plugin.checkpoints.input_style import (
 )
 from plrc_plugin.checkpoints.safe_reading import damage_of
 from plrc_plugin.checkpoints.start import (
+    FURTHER,
     SCRATCH,
     check_whole,
     is_encoder_pair,
@@ -78,7 +79,7 @@ class LoadTrunk(Hook):
                     f'pretrained={path} not read: a checkpoint of this run is loaded', 'current'
                 )
         elif is_encoder_pair(model):
-            further = [runner.cfg.get(f'pretrained_{name}') for name in ('parts', 'input')]
+            further = [runner.cfg.get(f'pretrained_{name}') for name in FURTHER]
             start_encoders(model, path, *further)
         elif not path:
             raise SettingsError(
