@@ -2,6 +2,8 @@
 
 python tools/export_checkpoint.py plrc.pth r50.pkl --to detectron2
 python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
+python tools/export_checkpoint.py plrc.pth plrc.onnx --to onnx --config configs/plrc_in1k.py
+python tools/export_checkpoint.py plrc.pth go_on.pth --to plrc --parts projector queue
 
 --import takes a module that registers further targets, see docs/extending.md.
 """
@@ -9,8 +11,8 @@ python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
 import argparse
 import os.path as osp
 
-from plrc_plugin.checkpoints.export import TARGETS, export_trunk
-from plrc_plugin.checkpoints.trunk import read_trunk
+from plrc_plugin.checkpoints.export import TARGETS, export_parts, export_trunk
+from plrc_plugin.checkpoints.trunk import find_trunk, read_file
 from plrc_plugin.config_files import import_modules
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.outputs import check_output
@@ -28,7 +30,7 @@ def parse_args():
         '--to',
         required=True,
         metavar='TARGET',
-        help=f'one of {", ".join(TARGETS)}, or one that --import registers',
+        help=f'one of {", ".join(TARGETS)}, onnx, or one that --import registers',
     )
     parser.add_argument(
         '--import',
@@ -38,11 +40,39 @@ def parse_args():
         metavar='MODULE',
         help='Python modules that register further targets',
     )
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        metavar='PART',
+        help='with --to plrc: the modules of pre-training to keep beside the trunk, e.g. projector '
+        "momentum_backbone queue, or all of them by 'all'",
+    )
+    parser.add_argument(
+        '--float32', action='store_true', help='accept weights that are rounded to half precision'
+    )
+    parser.add_argument('--config', help='with --to onnx: of the pre-training run')
+    parser.add_argument(
+        '--size', type=int, default=224, help='with --to onnx: side of the images (224)'
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace OUTPUT where it exists')
     parser.add_argument(
         '--prefix', help='where the trunk lives, e.g. momentum_backbone. (found by itself)'
     )
     return parser.parse_args()
+
+
+def write_onnx(args):
+    from mmengine.config import Config
+
+    from plrc_plugin.checkpoints.encoder import load_encoder
+    from plrc_plugin.checkpoints.onnx_export import export_onnx
+    from plrc_plugin.models.input_channels import channels_of
+
+    if not args.config:
+        raise SettingsError('--to onnx needs --config, the config of the pre-training run')
+    trunk = load_encoder(Config.fromfile(args.config), args.checkpoint).backbone
+    export_onnx(trunk, args.output, args.size, channels_of(trunk))
+    print(f'{args.output}: the trunk of {args.checkpoint} for images of {args.size} pixels')
 
 
 def main():
@@ -52,7 +82,19 @@ def main():
         if osp.exists(args.output) and osp.realpath(args.output) == osp.realpath(args.checkpoint):
             raise SettingsError(f'{args.output} is the checkpoint itself: give another name')
         import_modules(args.imports)
-        trunk, prefix = read_trunk(args.checkpoint, args.prefix)
+        if args.parts:
+            if args.to != 'plrc':
+                raise SettingsError('--parts are for --to plrc: no other framework has them')
+            names = export_parts(args.output, args.checkpoint, args.parts)
+            print(f'{args.output}: {len(names)} tensors of {args.checkpoint}')
+            return
+        if args.to == 'onnx':
+            write_onnx(args)
+            return
+        if args.config:
+            raise SettingsError('--config is for --to onnx: other targets are read off the tensors')
+        found = find_trunk(read_file(args.checkpoint, half=args.float32), prefix=args.prefix)
+        trunk, prefix = found.tensors, found.prefix
         names = export_trunk(trunk, args.output, args.to, source=f'{args.checkpoint}:{prefix}')
         print(
             f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for '

@@ -11,14 +11,13 @@ from plrc_plugin.registry import MODELS
 TRUNKS = {
     'ours': dict(type='plrc_plugin.ResNet', depth=18, base_channels=4),
     'torchvision': dict(type='plrc_plugin.TorchvisionTrunk', name='regnet_y_400mf'),
-    'torchvision, swin': dict(type='plrc_plugin.TorchvisionTrunk', name='swin_t'),
     'timm': dict(type='plrc_plugin.TimmTrunk', name='tf_efficientnet_lite0'),
     'timm, vit': dict(type='plrc_plugin.TimmTrunk', name='vit_tiny_patch16_224'),
 }
 
 
 @pytest.mark.parametrize('name', TRUNKS)
-@pytest.mark.parametrize('channels', [1, 5, 16])
+@pytest.mark.parametrize('channels', [1, 5])
 @pytest.mark.parametrize('way', ['mean', 'repeat'])
 def test_weights_of_rgb_fill_other_channels(name, channels, way, tmp_path):
     if 'timm' in name:
