@@ -23,8 +23,9 @@ def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str =
 
     ResNets go everywhere. Plain vision transformers of timm go to timm, torchvision, mmpretrain and
     mmseg; trunks of torchvision and of timm to their own library. mmdet, plrc and safetensors take
-    any trunk under its own names. A further target is one function in the form of :mod:`~plrc_plugin.checkpoints.writers`,
-    registered in :data:`~plrc_plugin.registry.EXPORTS`.
+    any trunk under its own names. A further target is one function in the form of
+    :mod:`~plrc_plugin.checkpoints.writers`, registered in
+    :data:`~plrc_plugin.registry.EXPORTS`.
 
     Args:
         trunk: tensors by name. A ResNet is completed with the BN step counters that it lacks.

@@ -16,14 +16,15 @@ def is_resnet(trunk: dict[str, Tensor]) -> bool:
     variant = r'conv1\.\d|stem\.|layer1\.\d+\.(se|bn2|conv2)\.\w+\.|layer\d\.0\.downsample\.[2-9]'
     if any(re.match(variant, key) for key in trunk):
         return False
-    return any(re.match(r'(conv1|bn1|layer[1-4])\.', key) for key in trunk)
+    return any(re.match(r'(conv1|layer[1-4])\.', key) for key in trunk)
 
 
 def require_resnet(trunk: dict[str, Tensor], target: str) -> None:
     """Raises SettingsError, in the name of ``target``, for another kind of trunk."""
     if not is_resnet(trunk):
         raise SettingsError(
-            f'{target} takes only ResNets with the stem of torchvision; this trunk starts with {list(trunk)[:5]}'
+            f"{target} takes only ResNets with torchvision's stem; this trunk starts with "
+            f'{list(trunk)[:5]}'
         )
 
 
