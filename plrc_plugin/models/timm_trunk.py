@@ -1,6 +1,7 @@
 """Trunks of timm, which is an extra: nothing here imports it before a config asks for one."""
 
 import re
+from collections.abc import Sequence
 from types import MethodType, ModuleType
 from typing import Any, NamedTuple, Optional
 
@@ -19,6 +20,7 @@ def TimmTrunk(
     output_stride: Optional[int] = None,
     drop_path: float = 0.0,
     in_channels: int = 3,
+    out_indices: Optional[Sequence[int]] = None,
     **kwargs: Any,
 ) -> nn.Module:
     """A model of timm up to its last map, under timm's parameter names.
@@ -35,10 +37,13 @@ def TimmTrunk(
             Defaults to the model's own, mostly 32.
         drop_path: rate of stochastic depth. Defaults to 0.
         in_channels: of the images, 1 to 16. Defaults to 3.
+        out_indices: stages whose maps a detector takes, e.g. (0, 1, 2, 3), counted as timm's
+            ``forward_intermediates`` does. Defaults to the last map alone, as pre-training has it.
         **kwargs: of timm's builder, e.g. ``img_size`` of a model of one size; not ``pretrained``.
 
     Returns:
-        A module from images (B, 3, H, W) to a tuple of one map (B, C, h, w), with ``input_style``,
+        A module from images (B, 3, H, W) to a tuple of maps (B, C, h, w), one of them unless
+        ``out_indices`` names more, with ``input_style``,
         what the model's weights expect of images; ``probe_size``, a side that it takes; and
         ``left_out``, names of timm's parts that it has not.
 
@@ -69,7 +74,7 @@ def TimmTrunk(
         kwargs['drop_path_rate'] = drop_path
     with torch.device('meta'):
         options, draft = _draft(timm, name, kwargs)
-        plan = _plan(name, draft, in_channels)
+        plan = _plan(name, draft, in_channels, out_indices)
     model = timm.create_model(name, **options)
     for path in plan.unused:
         _remove(model, path)
@@ -130,7 +135,9 @@ class _Plan(NamedTuple):
 _TOKENS_AS_MAP = dict(indices=1, stop_early=False, output_fmt='NCHW', intermediates_only=True)
 
 
-def _plan(name: str, draft: nn.Module, channels: int) -> _Plan:
+def _plan(
+    name: str, draft: nn.Module, channels: int, out_indices: Optional[Sequence[int]]
+) -> _Plan:
     """Tries the ways in which timm's models give maps."""
     own = draft.pretrained_cfg['input_size'][-1]
     own = getattr(getattr(draft, 'patch_embed', None), 'img_size', None) or own
@@ -141,12 +148,15 @@ def _plan(name: str, draft: nn.Module, channels: int) -> _Plan:
         for path, module in draft.named_modules()
     ]
     for size in (128, 112, own):
-        for options in (None, dict(_TOKENS_AS_MAP, norm=True), dict(_TOKENS_AS_MAP, norm=False)):
+        ways = (None, dict(_TOKENS_AS_MAP, norm=True), dict(_TOKENS_AS_MAP, norm=False))
+        if out_indices is not None:
+            ways = tuple({**way, 'indices': list(out_indices)} for way in ways[:0:-1])
+        for options in ways:
             draft.map_options = options
             called.clear()
             try:
                 with torch.no_grad():
-                    (features,) = _last_map(draft, torch.zeros(2, channels, size, size))
+                    features = _maps(draft, torch.zeros(2, channels, size, size))[-1]
             except Exception:  # this way is not the model's
                 continue
             if isinstance(features, Tensor) and features.dim() == 4:
@@ -184,7 +194,7 @@ def _head_convolutions(draft: nn.Module, channels: int, size: int) -> list[str]:
         _remove(draft, path)
     try:
         with torch.no_grad():
-            (features,) = _last_map(draft, torch.zeros(1, channels, size, size))
+            (features,) = _maps(draft, torch.zeros(1, channels, size, size))
     except Exception:  # the model cannot do without
         return []
     if last.get('module') in found or 'num_chs' not in last:
@@ -197,10 +207,10 @@ def _remove(model: nn.Module, path: str) -> None:
     setattr(model.get_submodule(parent), name, nn.Identity())
 
 
-def _last_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
-    """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w)."""
+def _maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w), or to those asked for."""
     if model.map_options is not None:
-        return (model.forward_intermediates(images, **model.map_options)[-1],)
+        return tuple(model.forward_intermediates(images, **model.map_options))
     features = model.forward_features(images)
     if features.dim() != 4:
         raise ValueError('tokens, or several outputs')
@@ -209,10 +219,10 @@ def _last_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
     return (features,)
 
 
-def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
-    """:func:`_last_map`; a size of images that the model cannot take is named."""
+def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """:func:`_maps`; a size of images that the model cannot take is named."""
     try:
-        return _last_map(model, images)
+        return _maps(model, images)
     except (AssertionError, RuntimeError) as error:
         sides, known = tuple(images.shape[2:]), (model.probe_size,) * 2
         of_sizes = isinstance(error, AssertionError) or re.search('shape|size of', str(error))

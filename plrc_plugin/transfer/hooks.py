@@ -94,10 +94,11 @@ class LoadTrunk(Hook):
             trunk = find_trunk(file, model.backbone.state_dict())
             stated = runner.cfg.get('pretrained_input')
             style = trunk.style if stated is None else as_style('pretrained_input', stated)
+            assumed = getattr(model.backbone, 'input_style', InputStyle())
             lines = [
                 f'trunk of {path} ({trunk.layout}; under {trunk.prefix!r}):',
                 *load_trunk(model, trunk.tensors),
-                check_style(path, style, InputStyle(), model),
+                check_style(path, style, assumed, model),
                 *check_frozen(model.backbone, trunk.tensors),
             ]
             print_log('\n  '.join(lines), 'current')

@@ -32,7 +32,7 @@ def config(name, images, work_dir, **more):
         'default_hooks.checkpoint.by_epoch': False,
         'default_hooks.checkpoint.interval': 1,
     }
-    cfg = tiny_config(images, work_dir, name, **sizes, **SMALL[name], **more)
+    cfg = tiny_config(images, work_dir, name, **{**sizes, **SMALL[name], **more})
     given = {key.rpartition('.')[2] for key in SMALL[name]} | {'type', 'name', 'output_stride'}
     for option in set(cfg.model.backbone) - given:  # of the tiny ResNet
         cfg.model.backbone.pop(option)
