@@ -37,6 +37,7 @@ setup(
         'openmmlab-det': ['mmcv>=2.0.0,<2.2', 'mmdet>=3.3'],
         'openmmlab-seg': ['ftfy', 'mmcv>=2.0.0,<2.2', 'mmsegmentation>=1.2', 'regex'],
         'openmmlab-pretrain': ['mmcv>=2.0.0,<2.2', 'mmpretrain>=1.2'],
+        'onnx': ['onnx>=1.16', 'onnxscript>=0.1'],
         'timm': ['timm>=1.0'],
         'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=1.0', 'websocket-client>=1.6'],
     },

@@ -2,6 +2,8 @@
 
 python tools/export_checkpoint.py plrc.pth r50.pkl --to detectron2
 python tools/export_checkpoint.py moco_v2.pth.tar moco.pth --to plrc
+python tools/export_checkpoint.py plrc.pth plrc.onnx --to onnx --config configs/plrc_in1k.py
+python tools/export_checkpoint.py plrc.pth go_on.pth --to plrc --parts projector queue
 
 --statistics 400 estimates batch-norm statistics anew on 400 whole photographs: those that
 pre-training leaves are of small, jittered crops, and detectors may keep them (norm_eval=True).
@@ -13,9 +15,9 @@ import argparse
 import os.path as osp
 from pathlib import Path
 
-from plrc_plugin.checkpoints.export import TARGETS, export_trunk
-from plrc_plugin.checkpoints.trunk import read_trunk
-from plrc_plugin.config_files import import_modules
+from plrc_plugin.checkpoints.export import TARGETS, export_parts, export_trunk
+from plrc_plugin.checkpoints.trunk import find_trunk, read_file
+from plrc_plugin.config_files import import_modules, read_config
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.outputs import check_output
 from plrc_plugin.terminal import one_line_errors
@@ -32,7 +34,7 @@ def parse_args():
         '--to',
         required=True,
         metavar='TARGET',
-        help=f'one of {", ".join(TARGETS)}, or one that --import registers',
+        help=f'one of {", ".join(TARGETS)}, onnx, or one that --import registers',
     )
     parser.add_argument(
         '--import',
@@ -41,6 +43,19 @@ def parse_args():
         dest='imports',
         metavar='MODULE',
         help='Python modules that register further targets',
+    )
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        metavar='PART',
+        help='with --to plrc: the modules of pre-training to keep beside the trunk, e.g. projector '
+        "momentum_backbone queue, or all of them by 'all'",
+    )
+    parser.add_argument(
+        '--float32', action='store_true', help='accept weights that are rounded to half precision'
+    )
+    parser.add_argument(
+        '--size', type=int, default=224, help='with --to onnx: side of the images (224)'
     )
     parser.add_argument('--overwrite', action='store_true', help='replace OUTPUT where it exists')
     parser.add_argument(
@@ -65,8 +80,8 @@ def parse_args():
     )
     parser.add_argument(
         '--config',
-        help='with --statistics: config of the pre-training run, or its work dir (the folder of '
-        'CHECKPOINT)',
+        help='with --statistics and --to onnx: config of the pre-training run, or its work dir '
+        '(with --statistics: the folder of CHECKPOINT)',
     )
     return parser.parse_args()
 
@@ -76,7 +91,6 @@ def renewed_trunk(args) -> tuple[dict, str, str]:
     from mmengine.device import get_device
 
     from plrc_plugin.checkpoints.encoder import load_encoder
-    from plrc_plugin.config_files import read_config
     from plrc_plugin.evaluation.clean_statistics import CleanStatistics, renew_statistics
 
     cfg = read_config(args.config or Path(args.checkpoint).absolute().parent)
@@ -93,6 +107,18 @@ def renewed_trunk(args) -> tuple[dict, str, str]:
     return trunk, args.prefix or 'backbone.', told
 
 
+def write_onnx(args):
+    from plrc_plugin.checkpoints.encoder import load_encoder
+    from plrc_plugin.checkpoints.onnx_export import export_onnx
+    from plrc_plugin.models.input_channels import channels_of
+
+    if not args.config:
+        raise SettingsError('--to onnx needs --config, the config of the pre-training run')
+    trunk = load_encoder(read_config(args.config), args.checkpoint).backbone
+    export_onnx(trunk, args.output, args.size, channels_of(trunk))
+    print(f'{args.output}: the trunk of {args.checkpoint} for images of {args.size} pixels')
+
+
 def main():
     args = parse_args()
     with one_line_errors():
@@ -101,13 +127,25 @@ def main():
             raise SettingsError(f'{args.output} is the checkpoint itself: give another name')
         import_modules(args.imports)
         told = ''
+        if args.parts:
+            if args.to != 'plrc':
+                raise SettingsError('--parts are for --to plrc: no other framework has them')
+            names = export_parts(args.output, args.checkpoint, args.parts)
+            print(f'{args.output}: {len(names)} tensors of {args.checkpoint}')
+            return
+        if args.to == 'onnx':
+            write_onnx(args)
+            return
         if args.statistics is not None:
             trunk, prefix, told = renewed_trunk(args)
             print(told)
         elif args.photographs or args.config:
-            raise SettingsError('--photographs and --config belong to --statistics N: add it')
+            raise SettingsError(
+                '--photographs and --config belong to --statistics N, and --config to --to onnx'
+            )
         else:
-            trunk, prefix = read_trunk(args.checkpoint, args.prefix)
+            found = find_trunk(read_file(args.checkpoint, half=args.float32), prefix=args.prefix)
+            trunk, prefix = found.tensors, found.prefix
         source = '; '.join(part for part in (f'{args.checkpoint}:{prefix}', told) if part)
         names = export_trunk(trunk, args.output, args.to, source=source)
         print(

@@ -1,12 +1,16 @@
 """A trunk in the layouts of other frameworks."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from plrc_plugin.checkpoints import writers  # noqa: F401  registers the targets
+from plrc_plugin.checkpoints.input_style import META_KEY
 from plrc_plugin.checkpoints.resnet import complete_resnet, is_resnet, listed
+from plrc_plugin.checkpoints.trunk import read_file
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import EXPORTS
 
@@ -17,9 +21,11 @@ TARGETS = EXPORTS.module_dict.keys()
 def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str = '') -> list[str]:
     """Write ``trunk`` (see :func:`plrc_plugin.checkpoints.read_trunk`) for one of ``TARGETS``.
 
-    Only ResNets go to torchvision, timm and detectron2; mm* and safetensors take any trunk. A
-    further target is one function in the form of :mod:`~plrc_plugin.checkpoints.writers`,
-    registered in :data:`~plrc_plugin.registry.EXPORTS`.
+    ResNets go everywhere. Plain vision transformers of timm go to timm, torchvision, mmpretrain and
+    mmseg; trunks of torchvision and of timm to their own library. mmdet, plrc and safetensors take
+    any trunk under its own names. A further target is one function in the form of
+    :mod:`~plrc_plugin.checkpoints.writers`, registered in
+    :data:`~plrc_plugin.registry.EXPORTS`.
 
     Args:
         trunk: tensors by name. A ResNet is completed with the BN step counters that it lacks.
@@ -42,6 +48,39 @@ def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str =
     if is_resnet(trunk):
         trunk = complete_resnet(trunk)
     return EXPORTS.module_dict[target](trunk, path, source)
+
+
+def export_parts(path: str, source: str, parts: Sequence[str]) -> list[str]:
+    """Writes the trunk of a checkpoint of this package with further parts of its model, for those
+    who continue the pre-training.
+
+    Args:
+        path: the file to write.
+        source: the checkpoint.
+        parts: names of modules, such as 'projector', 'momentum_backbone' or 'queue'; 'all' stands
+            for every one.
+
+    Returns:
+        The names written, as ``pretrained_parts`` finds them.
+
+    Raises:
+        SettingsError: if the checkpoint has no such part.
+    """
+    file = read_file(source)
+    known = list(dict.fromkeys(key.partition('.')[0] for key in file.state))
+    wanted = known if list(parts) == ['all'] else ['backbone', *parts]
+    lacking = [part for part in wanted if part not in known]
+    if lacking or not Path(path).parent.is_dir():
+        raise SettingsError(
+            f'{source} has no part {lacking[0]!r}; it has {", ".join(known)}'
+            if lacking
+            else f'{path} cannot be written: there is no folder {Path(path).parent}'
+        )
+    state = {k: v for k, v in file.state.items() if k.partition('.')[0] in wanted}
+    meta = file.content.get('meta')
+    kept = {META_KEY: meta[META_KEY]} if isinstance(meta, dict) and META_KEY in meta else {}
+    torch.save(dict(meta=dict(source=source, **kept), state_dict=state), path)
+    return list(state)
 
 
 def _check_names(trunk: dict[str, Tensor]) -> None:

@@ -184,6 +184,11 @@ def check_style(
     known = 'the file says' if told else 'assumed, as the file does not say'
     if given is None:
         return f'input of the weights: {expected} ({known}); not compared with data_preprocessor'
+    if len(expected.mean) != len(given.mean):
+        return (
+            f'input of the weights: {expected} ({known}); not compared with data_preprocessor, '
+            f'which normalises {len(given.mean)} channels'
+        )
     if not _alike(expected, given):
         raise SettingsError(
             f'{path} expects {expected} ({known}), and model.data_preprocessor gives {given}: set '

@@ -28,6 +28,7 @@ class Layout(NamedTuple):
         rename: from a name below the place to the trunk's own.
         in_order: the names have nothing in common with the trunk's, and the tensors come in its
             order.
+        behind: with ``in_order``, pattern of parts behind the last stage, which a trunk may lack.
         style: the input that trunks of these files expect, by its name in
             :data:`~plrc_plugin.checkpoints.input_style.STYLES`; '' if the layout does not tell.
     """
@@ -37,6 +38,7 @@ class Layout(NamedTuple):
     is_mark: Callable[[str], bool] = bool
     rename: Callable[[str], str] = _as_it_is
     in_order: bool = False
+    behind: str = '$'
     style: str = ''
 
 
@@ -235,7 +237,13 @@ for _layout in (
     Layout('BYOL', r'online_(encoder|network|backbone)\.'),
     Layout('PixPro, SimSiam, solo-learn', r'encoder\.', _is_first_of_a_trunk),
     Layout("timm's training, its average", r'(state_dict|model)_ema\.'),
-    Layout('efficientnet_pytorch', '', lambda key: key.startswith('_conv_stem.'), in_order=True),
+    Layout(
+        'efficientnet_pytorch',
+        '',
+        lambda key: key.startswith('_conv_stem.'),
+        in_order=True,
+        behind=r'_conv_head\.|_bn1\.',
+    ),
     Layout('bare (torchvision, timm, mmdet, SwAV, DINO, ...)', ''),
 ):
     register_layout(_layout)

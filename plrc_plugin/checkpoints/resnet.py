@@ -11,15 +11,20 @@ from plrc_plugin.errors import SettingsError
 
 
 def is_resnet(trunk: dict[str, Tensor]) -> bool:
-    """Whether any name is a ResNet's; a part of one is to be listed as such."""
-    return any(re.match(r'(conv1|bn1|layer[1-4])\.', key) for key in trunk)
+    """Whether any name is a ResNet's; a part of one is to be listed as such. Those of another stem
+    or with further modules in their blocks, as timm and mmdet have them, are none here."""
+    variant = r'conv1\.\d|stem\.|layer1\.\d+\.(se|bn2|conv2)\.\w+\.|layer\d\.0\.downsample\.[2-9]'
+    if any(re.match(variant, key) for key in trunk):
+        return False
+    return any(re.match(r'(conv1|layer[1-4])\.', key) for key in trunk)
 
 
 def require_resnet(trunk: dict[str, Tensor], target: str) -> None:
     """Raises SettingsError, in the name of ``target``, for another kind of trunk."""
     if not is_resnet(trunk):
         raise SettingsError(
-            f'{target} takes only ResNets; this trunk starts with {list(trunk)[:5]}'
+            f"{target} takes only ResNets with torchvision's stem; this trunk starts with "
+            f'{list(trunk)[:5]}'
         )
 
 
@@ -45,9 +50,14 @@ def complete_resnet(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
 def check_torchvision_shapes(trunk: dict[str, Tensor]) -> None:
     """Raises SettingsError, with the list, unless torchvision (and so timm) builds these shapes."""
     block, counts = _blocks(trunk)
-    width = trunk['layer1.0.conv1.weight'].shape[0] if block is Bottleneck else 64
+    width, groups = 64, 1
+    if block is Bottleneck:  # those of ResNeXt have groups, wide ones more channels
+        width = trunk['layer1.0.conv1.weight'].shape[0]
+        groups = width // trunk['layer1.0.conv2.weight'].shape[1]
     with torch.device('meta'):
-        model = torchvision.models.ResNet(block, counts, width_per_group=width)
+        model = torchvision.models.ResNet(
+            block, counts, groups=groups, width_per_group=width // groups
+        )
     problems = [
         f'{key}: {tuple(trunk[key].shape)}, there {tuple(value.shape)}'
         for key, value in model.state_dict().items()

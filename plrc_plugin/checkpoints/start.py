@@ -14,6 +14,8 @@ from plrc_plugin.checkpoints.trunk import TRUNK, fill_model
 from plrc_plugin.errors import SettingsError
 
 SCRATCH = 'scratch'
+# Settings beside pretrained, pretrained_<name>, in the order of start_encoders.
+FURTHER = ('parts', 'input', 'channels')
 
 
 def is_encoder_pair(model: nn.Module) -> bool:
@@ -26,6 +28,7 @@ def start_encoders(
     pretrained: Optional[str],
     parts: Union[str, Sequence[str], None] = None,
     stated: Union[str, dict, None] = None,
+    channels: Optional[str] = None,
 ) -> None:
     """Fills a model of pre-training from the setting ``pretrained`` and says so in the log.
 
@@ -35,16 +38,22 @@ def start_encoders(
         parts: of :func:`~plrc_plugin.checkpoints.trunk.fill_model`; the trunk if None.
         stated: what the weights expect of images, for files that do not tell: a name or the fields
             of :class:`~plrc_plugin.checkpoints.input_style.InputStyle`.
+        channels: of :func:`~plrc_plugin.checkpoints.trunk.fill_model`.
     """
     if pretrained in (None, SCRATCH):
         if parts:
             raise SettingsError(
                 f'pretrained_parts={parts} needs the checkpoint that has them: set pretrained'
             )
+        if getattr(getattr(model, 'keep', None), 'needs_start', False):
+            raise SettingsError(
+                'model.keep keeps the weights of a start, and there is none: set '
+                'pretrained=<file>, or leave model.keep out'
+            )
         print_log('pretrained: scratch, the encoders start from random weights', 'current')
     else:
         style = None if stated is None else as_style('pretrained_input', stated)
-        lines = fill_model(model, pretrained, parts or (TRUNK,), style)
+        lines = fill_model(model, pretrained, parts or (TRUNK,), style, channels)
         print_log('pretrained: ' + '\n  '.join(lines), 'current')
     model.started_from = pretrained or SCRATCH
 
@@ -63,7 +72,7 @@ def ensure_start(model: nn.Module) -> None:
             text = settings.get_info('cfg', '')
             pretrained = _setting(text, 'pretrained')
             if pretrained is not None:
-                further = [_setting(text, f'pretrained_{name}') for name in ('parts', 'input')]
+                further = [_setting(text, f'pretrained_{name}') for name in FURTHER]
                 start_encoders(module, pretrained, *further)
 
     handle = model.register_forward_pre_hook(start)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.channels import adapt_channels
 from plrc_plugin.checkpoints.input_style import InputStyle, check_style, style_told
 from plrc_plugin.checkpoints.layouts import (
     LAYOUTS,
@@ -20,6 +21,7 @@ from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.errors import SettingsError
 
 TRUNK = 'backbone'
+ANCHOR = 'anchor_backbone'  # the trunk of the start, in a model that keeps near it
 # Every place of a detector or segmenter that continues the trunk.
 PLACES = (TRUNK, 'roi_head.shared_head')
 
@@ -112,6 +114,9 @@ def _ordered(candidate: Candidate, like: Mapping[str, Tensor]) -> Candidate:
         return candidate
     ours = [key for key in candidate.tensors if not is_counter(key)]
     theirs = [key for key in like if not is_counter(key)]
+    ours, behind = ours[: len(theirs)], ours[len(theirs) :]
+    if not all(re.match(candidate.layout.behind, key) for key in behind):
+        return candidate
     fits = len(ours) == len(theirs) and all(
         candidate.tensors[a].shape == like[b].shape and a.split('.')[-1] == b.split('.')[-1]
         for a, b in zip(ours, theirs)
@@ -147,10 +152,12 @@ def fill_model(
     path: str,
     parts: Union[str, Sequence[str]] = (TRUNK,),
     style: Optional[InputStyle] = None,
+    channels: Optional[str] = None,
 ) -> list[str]:
     """Fills a model of pre-training from a checkpoint: nothing is filled unless all of it fits.
 
-    Every part that has a momentum twin, ``momentum_<part>``, fills that too.
+    Every part that has a momentum twin, ``momentum_<part>``, fills that too, and the trunk fills
+    the anchor of a model that keeps one.
 
     Args:
         model: with a ``backbone``.
@@ -158,6 +165,8 @@ def fill_model(
         parts: names of the model's modules to fill. All but ``backbone`` are looked for under the
             same names, as checkpoints of PLRC have them; 'all' stands for every one of them.
         style: what the weights expect of images, of a file that does not tell.
+        channels: 'mean' or 'repeat', how weights of RGB become those of a trunk of other channels,
+            see :func:`~plrc_plugin.checkpoints.channels.adapt`.
 
     Returns:
         Where the trunk was found, then one line per module: how many tensors it got; and what the
@@ -168,6 +177,7 @@ def fill_model(
     """
     file = read_file(path)
     modules = {name: module for name, module in model.named_children() if module.state_dict()}
+    anchor = modules.pop(ANCHOR, None)
     if parts == 'all':
         parts = list(modules)
     parts = [parts] if isinstance(parts, str) else list(parts)
@@ -183,9 +193,12 @@ def fill_model(
         if name == TRUNK:
             found = find_trunk(file, like)
             lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
+            tensors, behind = _without_heads(modules[name], found.tensors)
+            if behind:
+                lines[0] += f' left out, as the trunk has not: {", ".join(behind)}'
+            lines += adapt_channels(path, modules[name], tensors, channels)
             own = getattr(modules[name], 'input_style', InputStyle())
             input_line = check_style(path, style or found.style, own, model)
-            tensors = found.tensors
         else:
             tensors = {
                 key[len(name) + 1 :]: value
@@ -203,6 +216,8 @@ def fill_model(
         twin = f'momentum_{name}'
         if twin in modules and twin not in filled:
             filled[twin] = filled[name]
+    if anchor is not None and TRUNK in filled:
+        modules[ANCHOR], filled[ANCHOR] = anchor, filled[TRUNK]
     for name, tensors in filled.items():
         lines.append(_copy(name, modules[name].state_dict(), tensors))
     return [*lines, input_line] if input_line else lines
@@ -227,8 +242,18 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}
     # BN step counters are of no use to these models, and old checkpoints lack them.
     trunk = {key: value for key, value in trunk.items() if not is_counter(key)}
+    trunk, _ = _without_heads(modules[TRUNK], trunk)
     check_fit('the checkpoint', places, trunk)
     return [_copy(name, state, trunk) for name, state in places.items()]
+
+
+def _without_heads(
+    module: nn.Module, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors without those of parts which a trunk says that it has not, and these parts."""
+    parts = [f'{part}.' for part in getattr(module, 'left_out', ())]
+    kept = {k: v for k, v in tensors.items() if not k.startswith(tuple(parts))}
+    return kept, [part[:-1] for part in parts if any(k.startswith(part) for k in tensors)]
 
 
 def _copy(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:

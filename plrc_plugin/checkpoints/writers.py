@@ -13,12 +13,28 @@ from torch import Tensor
 from plrc_plugin.checkpoints.resnet import (
     check_torchvision_shapes,
     detectron2_name,
+    is_resnet,
     require_resnet,
 )
+from plrc_plugin.checkpoints.vit import is_vit, vit_for
+from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import EXPORTS
 
 
-@EXPORTS.register_module(['mmdet', 'mmseg', 'mmpretrain'])
+@EXPORTS.register_module('mmpretrain')
+def write_mmpretrain(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
+    """As :func:`write_openmmlab`; a vision transformer under the names of mmpretrain's."""
+    return write_openmmlab(vit_for(trunk, 'mmpretrain') if is_vit(trunk) else trunk, path, source)
+
+
+@EXPORTS.register_module('mmseg')
+def write_mmseg(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
+    """As :func:`write_openmmlab`; a vision transformer under the names of mmseg's, which is to be
+    built with ``patch_bias=True, final_norm=True, norm_cfg=dict(type='LN', eps=1e-6)``."""
+    return write_openmmlab(vit_for(trunk, 'mmseg') if is_vit(trunk) else trunk, path, source)
+
+
+@EXPORTS.register_module('mmdet')
 def write_openmmlab(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
     """A checkpoint for ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of a backbone."""
     torch.save(dict(meta=dict(source=source), state_dict=trunk), path)
@@ -31,11 +47,29 @@ def write_plrc(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
     return write_openmmlab({f'backbone.{key}': v for key, v in trunk.items()}, path, source)
 
 
-@EXPORTS.register_module(['torchvision', 'timm'])
+@EXPORTS.register_module('torchvision')
 def write_torchvision(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
-    """A bare state dict, in which ``source`` has no place."""
-    require_resnet(trunk, 'torchvision or timm')
-    check_torchvision_shapes(trunk)
+    """A bare state dict, in which ``source`` has no place: of a ResNet, of another model of
+    torchvision under its own names, or of a vision transformer under those of torchvision's."""
+    if is_vit(trunk):
+        trunk = vit_for(trunk, 'torchvision')
+    elif not any(key.startswith(('features.', 'trunk_output.')) for key in trunk):
+        require_resnet(trunk, 'torchvision')
+        check_torchvision_shapes(trunk)
+    torch.save(trunk, path)
+    return list(trunk)
+
+
+@EXPORTS.register_module('timm')
+def write_timm(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
+    """A bare state dict under timm's names, which are those of a trunk of timm."""
+    if is_resnet(trunk):
+        check_torchvision_shapes(trunk)
+    elif any(key.startswith(('features.0.', 'trunk_output.')) for key in trunk):
+        raise SettingsError(
+            'this is a trunk of torchvision, whose names timm does not know: its first is '
+            f'{next(iter(trunk))}. Export it to torchvision, or to safetensors'
+        )
     torch.save(trunk, path)
     return list(trunk)
 

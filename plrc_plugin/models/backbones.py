@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.models.input_channels import check_channels, set_channels
 from plrc_plugin.registry import MODELS
 
 _ARCHITECTURES = {
@@ -28,13 +29,18 @@ class ResNet(nn.Module):
         base_channels (int): channels of the stem; the stages follow. Defaults to 64.
         strides (Sequence[int]): of the four stages. (1, 2, 2, 1) ends at stride 16. Defaults to
             (1, 2, 2, 2), stride 32.
+        in_channels (int): of the images, 1 to 16. Defaults to 3.
 
     Raises:
         SettingsError: if there is no such architecture.
     """
 
     def __init__(
-        self, depth: int = 50, base_channels: int = 64, strides: Sequence[int] = (1, 2, 2, 2)
+        self,
+        depth: int = 50,
+        base_channels: int = 64,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        in_channels: int = 3,
     ):
         super().__init__()
         if depth not in list(_ARCHITECTURES):
@@ -47,8 +53,10 @@ class ResNet(nn.Module):
             )
         if len(strides) != 4 or any(s not in (1, 2) for s in strides):
             raise SettingsError(f'ResNet: strides must be four of 1 or 2, got {strides!r}')
+        check_channels('ResNet', in_channels)
+        self.in_channels = in_channels
         block, counts = _ARCHITECTURES[depth]
-        self.conv1 = nn.Conv2d(3, base_channels, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, base_channels, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(base_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -101,13 +109,14 @@ class TorchvisionTrunk(nn.Module):
 
     Args:
         name (str): e.g. 'convnext_tiny', 'swin_t', 'regnet_y_400mf', 'efficientnet_b0'.
+        in_channels (int): of the images, 1 to 16. Defaults to 3.
         **kwargs: of torchvision's builder, e.g. ``stochastic_depth_prob``; not ``weights``.
 
     Raises:
         SettingsError: if there is no such model, or it has no map (a plain ViT).
     """
 
-    def __init__(self, name: str, **kwargs):
+    def __init__(self, name: str, in_channels: int = 3, **kwargs):
         super().__init__()
         if name not in torchvision.models.list_models(module=torchvision.models):
             raise SettingsError(
@@ -126,6 +135,10 @@ class TorchvisionTrunk(nn.Module):
                 f'TorchvisionTrunk: {name} has no last map known here: choose a '
                 'hierarchical model, e.g. a ResNet, ConvNeXt, Swin or RegNet'
             )
+        check_channels('TorchvisionTrunk', in_channels)
+        self.in_channels = in_channels
+        if in_channels != 3:
+            set_channels(model, in_channels)
         self._parts = parts
         for part in parts:
             self.add_module(part, getattr(model, part))

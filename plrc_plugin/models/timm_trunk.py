@@ -1,6 +1,7 @@
 """Trunks of timm, which is an extra: nothing here imports it before a config asks for one."""
 
 import re
+from collections.abc import Sequence
 from types import MethodType, ModuleType
 from typing import Any, NamedTuple, Optional
 
@@ -9,18 +10,25 @@ from torch import Tensor, nn
 
 from plrc_plugin.checkpoints.input_style import InputStyle
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.models.input_channels import check_channels
 from plrc_plugin.registry import MODELS
 
 
 @MODELS.register_module()
 def TimmTrunk(
-    name: str, output_stride: Optional[int] = None, drop_path: float = 0.0, **kwargs: Any
+    name: str,
+    output_stride: Optional[int] = None,
+    drop_path: float = 0.0,
+    in_channels: int = 3,
+    out_indices: Optional[Sequence[int]] = None,
+    **kwargs: Any,
 ) -> nn.Module:
     """A model of timm up to its last map, under timm's parameter names.
 
-    Convolutional and hierarchical models give the map of ``forward_features``. Plain vision
-    transformers give their normalised patch tokens as a map; class and register tokens take part
-    in the attention and are left out of it. What only classification uses is removed.
+    Convolutional and hierarchical models give the map of their last stage. The convolution that
+    some have behind it, wide for their classifier, is left out. Plain vision transformers give
+    their normalised patch tokens as a map; class and register tokens take part in the attention and
+    are left out of it. What only classification uses is removed.
 
     Args:
         name: as ``timm.list_models()`` has it, e.g. 'convnext_tiny', 'vit_small_patch16_224',
@@ -28,16 +36,23 @@ def TimmTrunk(
         output_stride: 8 or 16 for a finer last map, of models whose stages timm can dilate.
             Defaults to the model's own, mostly 32.
         drop_path: rate of stochastic depth. Defaults to 0.
+        in_channels: of the images, 1 to 16. Defaults to 3.
+        out_indices: stages whose maps a detector takes, e.g. (0, 1, 2, 3), counted as timm's
+            ``forward_intermediates`` does. Defaults to the last map alone, as pre-training has it.
         **kwargs: of timm's builder, e.g. ``img_size`` of a model of one size; not ``pretrained``.
 
     Returns:
-        A module from images (B, 3, H, W) to a tuple of one map (B, C, h, w), with ``input_style``,
-        what the model's weights expect of images, and ``probe_size``, a side that it takes.
+        A module from images (B, 3, H, W) to a tuple of maps (B, C, h, w), one of them unless
+        ``out_indices`` names more, with ``input_style``,
+        what the model's weights expect of images; ``probe_size``, a side that it takes; and
+        ``left_out``, names of timm's parts that it has not.
 
     Raises:
         SettingsError: if timm is missing, has no such model, or the model gives no map.
     """
     timm = _timm()
+    if 'in_chans' in kwargs:
+        raise SettingsError('TimmTrunk: say in_channels for in_chans, as for other trunks')
     for refused in ('pretrained', 'checkpoint_path', 'features_only'):
         if refused in kwargs:
             raise SettingsError(
@@ -50,18 +65,24 @@ def TimmTrunk(
             f'TimmTrunk: timm {timm.__version__} has no model {name!r}'
             + (f'; it has {", ".join(near)}, ...' if near else '')
         )
+    check_channels('TimmTrunk', in_channels)
+    if in_channels != 3:
+        kwargs['in_chans'] = in_channels
     if output_stride is not None:
         kwargs['output_stride'] = output_stride
     if drop_path:
         kwargs['drop_path_rate'] = drop_path
     with torch.device('meta'):
         options, draft = _draft(timm, name, kwargs)
-        plan = _plan(name, draft)
+        plan = _plan(name, draft, in_channels, out_indices)
     model = timm.create_model(name, **options)
-    for child in plan.unused:
-        setattr(model, child, nn.Identity())
+    for path in plan.unused:
+        _remove(model, path)
+    model.left_out = plan.unused
     model.map_options = plan.map_options
-    model.input_style = _input_style(model.pretrained_cfg)
+    model.in_channels = in_channels
+    if in_channels == 3:
+        model.input_style = _input_style(model.pretrained_cfg)
     model.probe_size = plan.size
     model.is_init = True  # mmengine would call timm's init_weights once more
     model.forward = MethodType(_checked_map, model)
@@ -102,7 +123,7 @@ class _Plan(NamedTuple):
 
     Attributes:
         map_options: of timm's ``forward_intermediates``; None for ``forward_features``.
-        unused: children that the map does not need.
+        unused: paths of modules that the map does not need.
         size: a side of images that the model takes.
     """
 
@@ -114,7 +135,9 @@ class _Plan(NamedTuple):
 _TOKENS_AS_MAP = dict(indices=1, stop_early=False, output_fmt='NCHW', intermediates_only=True)
 
 
-def _plan(name: str, draft: nn.Module) -> _Plan:
+def _plan(
+    name: str, draft: nn.Module, channels: int, out_indices: Optional[Sequence[int]]
+) -> _Plan:
     """Tries the ways in which timm's models give maps."""
     own = draft.pretrained_cfg['input_size'][-1]
     own = getattr(getattr(draft, 'patch_embed', None), 'img_size', None) or own
@@ -125,12 +148,15 @@ def _plan(name: str, draft: nn.Module) -> _Plan:
         for path, module in draft.named_modules()
     ]
     for size in (128, 112, own):
-        for options in (None, dict(_TOKENS_AS_MAP, norm=True), dict(_TOKENS_AS_MAP, norm=False)):
+        ways = (None, dict(_TOKENS_AS_MAP, norm=True), dict(_TOKENS_AS_MAP, norm=False))
+        if out_indices is not None:
+            ways = tuple({**way, 'indices': list(out_indices)} for way in ways[:0:-1])
+        for options in ways:
             draft.map_options = options
             called.clear()
             try:
                 with torch.no_grad():
-                    (features,) = _last_map(draft, torch.zeros(2, 3, size, size))
+                    features = _maps(draft, torch.zeros(2, channels, size, size))[-1]
             except Exception:  # this way is not the model's
                 continue
             if isinstance(features, Tensor) and features.dim() == 4:
@@ -141,17 +167,50 @@ def _plan(name: str, draft: nn.Module) -> _Plan:
                     for child, module in draft.named_children()
                     if child not in called and any(True for _ in module.parameters())
                 ]
-                return _Plan(options, unused, size)
+                heads = _head_convolutions(draft, channels, size) if options is None else []
+                return _Plan(options, list(dict.fromkeys(unused + heads)), size)
     raise SettingsError(
         f'TimmTrunk: {name} gives no last map: choose a convolutional or hierarchical model, or a '
         'vision transformer'
     )
 
 
-def _last_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
-    """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w)."""
+def _head_convolutions(draft: nn.Module, channels: int, size: int) -> list[str]:
+    """Paths of what stands between the last stage and the classifier of a convolutional model,
+    by timm's record of stages and by the name that timm gives to such a convolution."""
+    children = dict(draft.named_children())
+    found = [name for name in ('conv_head', 'final_conv') if name in children]
+    if 'conv_head' in children and 'bn2' in children:
+        found.append('bn2')
+    stages = getattr(draft, 'feature_info', None)
+    last = stages[-1] if isinstance(stages, list) and stages else {}
+    container, _, number = str(last.get('module')).rpartition('.')
+    if number.isdigit() and container in children and 'num_chs_norm' not in last:
+        final = len(children[container]) - 1  # further blocks of the last stage may be before it
+        found += [f'{container}.{final}'] if final > int(number) else []
+    modules = dict(draft.named_modules())
+    found = [path for path in found if any(True for _ in modules[path].parameters())]
+    for path in found:
+        _remove(draft, path)
+    try:
+        with torch.no_grad():
+            (features,) = _maps(draft, torch.zeros(1, channels, size, size))
+    except Exception:  # the model cannot do without
+        return []
+    if last.get('module') in found or 'num_chs' not in last:
+        return found
+    return found if features.shape[1] == last['num_chs'] else []
+
+
+def _remove(model: nn.Module, path: str) -> None:
+    parent, _, name = path.rpartition('.')
+    setattr(model.get_submodule(parent), name, nn.Identity())
+
+
+def _maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w), or to those asked for."""
     if model.map_options is not None:
-        return (model.forward_intermediates(images, **model.map_options)[-1],)
+        return tuple(model.forward_intermediates(images, **model.map_options))
     features = model.forward_features(images)
     if features.dim() != 4:
         raise ValueError('tokens, or several outputs')
@@ -160,10 +219,10 @@ def _last_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
     return (features,)
 
 
-def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor]:
-    """:func:`_last_map`; a size of images that the model cannot take is named."""
+def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """:func:`_maps`; a size of images that the model cannot take is named."""
     try:
-        return _last_map(model, images)
+        return _maps(model, images)
     except (AssertionError, RuntimeError) as error:
         sides, known = tuple(images.shape[2:]), (model.probe_size,) * 2
         of_sizes = isinstance(error, AssertionError) or re.search('shape|size of', str(error))

@@ -17,6 +17,7 @@ from plrc_plugin.checkpoints.input_style import (
 )
 from plrc_plugin.checkpoints.safe_reading import damage_of
 from plrc_plugin.checkpoints.start import (
+    FURTHER,
     SCRATCH,
     check_whole,
     is_encoder_pair,
@@ -78,7 +79,7 @@ class LoadTrunk(Hook):
                     f'pretrained={path} not read: a checkpoint of this run is loaded', 'current'
                 )
         elif is_encoder_pair(model):
-            further = [runner.cfg.get(f'pretrained_{name}') for name in ('parts', 'input')]
+            further = [runner.cfg.get(f'pretrained_{name}') for name in FURTHER]
             start_encoders(model, path, *further)
         elif not path:
             raise SettingsError(
@@ -93,10 +94,11 @@ class LoadTrunk(Hook):
             trunk = find_trunk(file, model.backbone.state_dict())
             stated = runner.cfg.get('pretrained_input')
             style = trunk.style if stated is None else as_style('pretrained_input', stated)
+            assumed = getattr(model.backbone, 'input_style', InputStyle())
             lines = [
                 f'trunk of {path} ({trunk.layout}; under {trunk.prefix!r}):',
                 *load_trunk(model, trunk.tensors),
-                check_style(path, style, InputStyle(), model),
+                check_style(path, style, assumed, model),
                 *check_frozen(model.backbone, trunk.tensors),
             ]
             print_log('\n  '.join(lines), 'current')

@@ -203,7 +203,7 @@ def test_other_trunks_go_where_they_can(tmp_path):
     trunk = {'patch_embed.weight': torch.ones(2)}
     export_trunk(trunk, tmp_path / 'out.pth', 'mmpretrain')
     assert read_trunk(tmp_path / 'out.pth')[0].keys() == trunk.keys()
-    with pytest.raises(ValueError, match='takes only ResNets'):
+    with pytest.raises(ValueError, match='takes only ResNets with'):
         export_trunk(trunk, tmp_path / 'out.pkl', 'detectron2')
 
 

@@ -1,0 +1,39 @@
+"""Trunks of images that have other channels than red, green and blue."""
+
+from torch import nn
+
+from plrc_plugin.errors import SettingsError
+
+MOST_CHANNELS = 16
+
+
+def check_channels(owner: str, channels: int) -> None:
+    """Raises SettingsError, naming ``owner``, unless it is a number of channels."""
+    if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
+        raise SettingsError(
+            f'{owner}: in_channels must be an integer from 1 to {MOST_CHANNELS}, got {channels!r}'
+        )
+
+
+def channels_of(trunk: nn.Module) -> int:
+    """The channels of the images that a trunk takes, as its first convolution has them."""
+    first = next((m for m in trunk.modules() if isinstance(m, nn.Conv2d)), None)
+    return getattr(trunk, 'in_channels', 3 if first is None else first.in_channels)
+
+
+def set_channels(model: nn.Module, channels: int) -> None:
+    """Replaces the first convolution of a model by one of so many channels, initialised as torch
+    does."""
+    path, first = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    parent, _, name = path.rpartition('.')
+    other = nn.Conv2d(
+        channels,
+        first.out_channels,
+        first.kernel_size,
+        first.stride,
+        first.padding,
+        first.dilation,
+        bias=first.bias is not None,
+    )
+    nn.init.kaiming_normal_(other.weight, mode='fan_out', nonlinearity='relu')
+    setattr(model.get_submodule(parent), name, other)
