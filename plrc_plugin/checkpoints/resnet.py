@@ -11,8 +11,9 @@ from plrc_plugin.errors import SettingsError
 
 
 def is_resnet(trunk: dict[str, Tensor]) -> bool:
-    """Whether any name is a ResNet's; a part of one is to be listed as such."""
-    return any(re.match(r'(conv1|bn1|layer[1-4])\.', key) for key in trunk)
+    """Whether any name is a ResNet's; a part of one is to be listed as such. EfficientNets have a
+    ``bn1`` too."""
+    return any(re.match(r'(conv1|layer[1-4])\.', key) for key in trunk)
 
 
 def require_resnet(trunk: dict[str, Tensor], target: str) -> None:
