@@ -12,7 +12,8 @@ from plrc_plugin.errors import SettingsError
 
 def is_resnet(trunk: dict[str, Tensor]) -> bool:
     """Whether any name is a ResNet's; a part of one is to be listed as such. Those of another stem
-    or with further modules in their blocks, as timm and mmdet have them, are none here."""
+    or with further modules in their blocks, as timm and mmdet have them, are none here, nor are
+    EfficientNets, which have a ``bn1`` too."""
     variant = r'conv1\.\d|stem\.|layer1\.\d+\.(se|bn2|conv2)\.\w+\.|layer\d\.0\.downsample\.[2-9]'
     if any(re.match(variant, key) for key in trunk):
         return False

@@ -252,3 +252,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         runpy.run_path(str(TOOL), run_name='__main__')
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.startswith('error: ') and message in error
+
+
+@pytest.mark.parametrize('target', ['mmdet', 'safetensors'])
+def test_an_efficientnet_is_no_resnet_though_it_has_a_bn1(target, tmp_path):
+    trunk = {'conv_stem.weight': torch.ones(2, 3, 3, 3), 'bn1.weight': torch.ones(2)}
+    assert set(export_trunk(trunk, str(tmp_path / 'trunk'), target)) == set(trunk)
