@@ -24,6 +24,7 @@ def _child(parent: Registry) -> Registry:
 
 RUNNERS = _child(registry.RUNNERS)
 OPTIM_WRAPPERS = _child(registry.OPTIM_WRAPPERS)
+OPTIM_WRAPPER_CONSTRUCTORS = _child(registry.OPTIM_WRAPPER_CONSTRUCTORS)
 MODELS = _child(MMENGINE_MODELS)
 DATASETS = _child(MMENGINE_DATASETS)
 TRANSFORMS = _child(MMENGINE_TRANSFORMS)
@@ -48,7 +49,6 @@ _CHILDREN = [
         registry.MODEL_WRAPPERS,
         registry.WEIGHT_INITIALIZERS,
         registry.OPTIMIZERS,
-        registry.OPTIM_WRAPPER_CONSTRUCTORS,
         registry.PARAM_SCHEDULERS,
         registry.EVALUATOR,
         registry.TASK_UTILS,

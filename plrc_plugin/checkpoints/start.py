@@ -41,6 +41,11 @@ def start_encoders(
             raise SettingsError(
                 f'pretrained_parts={parts} needs the checkpoint that has them: set pretrained'
             )
+        if getattr(getattr(model, 'keep', None), 'needs_start', False):
+            raise SettingsError(
+                'model.keep keeps the weights of a start, and there is none: set '
+                'pretrained=<file>, or leave model.keep out'
+            )
         print_log('pretrained: scratch, the encoders start from random weights', 'current')
     else:
         style = None if stated is None else as_style('pretrained_input', stated)

@@ -20,6 +20,7 @@ from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.errors import SettingsError
 
 TRUNK = 'backbone'
+ANCHOR = 'anchor_backbone'  # the trunk of the start, in a model that keeps near it
 # Every place of a detector or segmenter that continues the trunk.
 PLACES = (TRUNK, 'roi_head.shared_head')
 
@@ -150,7 +151,8 @@ def fill_model(
 ) -> list[str]:
     """Fills a model of pre-training from a checkpoint: nothing is filled unless all of it fits.
 
-    Every part that has a momentum twin, ``momentum_<part>``, fills that too.
+    Every part that has a momentum twin, ``momentum_<part>``, fills that too, and the trunk fills
+    the anchor of a model that keeps one.
 
     Args:
         model: with a ``backbone``.
@@ -168,6 +170,7 @@ def fill_model(
     """
     file = read_file(path)
     modules = {name: module for name, module in model.named_children() if module.state_dict()}
+    anchor = modules.pop(ANCHOR, None)
     if parts == 'all':
         parts = list(modules)
     parts = [parts] if isinstance(parts, str) else list(parts)
@@ -203,6 +206,8 @@ def fill_model(
         twin = f'momentum_{name}'
         if twin in modules and twin not in filled:
             filled[twin] = filled[name]
+    if anchor is not None and TRUNK in filled:
+        modules[ANCHOR], filled[ANCHOR] = anchor, filled[TRUNK]
     for name, tensors in filled.items():
         lines.append(_copy(name, modules[name].state_dict(), tensors))
     return [*lines, input_line] if input_line else lines

@@ -2,6 +2,7 @@
 
 from plrc_plugin.checkpoints import damage_of, newest_intact_checkpoint, read_without_running
 from plrc_plugin.engine import hooks
+from plrc_plugin.engine.layerwise_rates import LayerwiseRates
 from plrc_plugin.engine.loops import ResumableTrainLoop
 from plrc_plugin.engine.non_finite import replay
 from plrc_plugin.engine.precision import MixedPrecisionOptimWrapper
@@ -11,6 +12,7 @@ from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import NonFiniteLossError
 
 __all__ = [
+    'LayerwiseRates',
     'MixedPrecisionOptimWrapper',
     'NonFiniteLossError',
     'PretrainRunner',

@@ -161,6 +161,10 @@ class PretrainRunner(Runner):
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg, model):
+        if self.distributed and getattr(getattr(model, 'keep', None), 'projector_epochs', 0):
+            # Those of the trunk, in the epochs in which only the projector learns.
+            unused = dict(broadcast_buffers=False, find_unused_parameters=True)
+            model_wrapper_cfg = {**unused, **(model_wrapper_cfg or {})}
         if self.distributed and not torch.cuda.is_available():
             model_wrapper_cfg = {
                 'broadcast_buffers': False,

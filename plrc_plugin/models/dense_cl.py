@@ -41,7 +41,7 @@ class DenseCL(MomentumContrast):
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
         """L_m (the paper's L_q) and ``l_dense`` (L_r)."""
-        features = last_map(self.backbone(query.image))
+        features = self.trunk_map(query.image)
         key_features, key_vector, key_map = self.encode_key(key.image)
         query_vector = self.project(features, self.projector)
         terms = self.image_terms(query_vector, key_vector, key.image_ids)

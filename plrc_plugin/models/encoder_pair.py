@@ -20,6 +20,7 @@ from plrc_plugin.errors import (
     check_positive_integers,
     check_shares,
 )
+from plrc_plugin.models.keep import Keep, anchor_distance
 from plrc_plugin.models.key_queue import KeyQueue
 from plrc_plugin.models.projector import conv_projector
 from plrc_plugin.models.reading import last_map
@@ -48,11 +49,14 @@ class EncoderPair(BaseModel):
         symmetric (bool): every view is the query once and the key once: twice the passes, the mean
             of both losses, and queues that take the keys of both. Defaults to False.
         data_preprocessor (dict): defaults to ``ViewsPreprocessor``.
+        keep (dict, optional): what to keep of the weights that the model starts from, the arguments
+            of :class:`~plrc_plugin.models.keep.Keep`. Defaults to nothing.
         init_cfg (dict, optional): of mmengine.
 
     Attributes:
         backbone, projector: the encoder f^E.
         momentum_backbone, momentum_projector: the encoder f^M.
+        anchor_backbone: the trunk of the start, with ``keep=dict(anchor=...)``.
         stride (int): of the backbone's last map.
         epoch (int): of the batch that is being trained on.
 
@@ -69,6 +73,7 @@ class EncoderPair(BaseModel):
         shuffle_bn: bool = True,
         symmetric: bool = False,
         data_preprocessor: Optional[dict] = None,
+        keep: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
@@ -86,9 +91,15 @@ class EncoderPair(BaseModel):
         if isinstance(self.data_preprocessor, ViewsPreprocessor):
             self.data_preprocessor.follow(self.backbone)
         self.channels, self.stride = _probe(self.backbone)
+        self.keep = _keep_of(self.backbone, keep)
+        # Images and maps of the online trunk's passes, while a loss is computed that needs them.
+        self._passes: Optional[list[tuple[Tensor, Tensor]]] = None
         self.projector = self.make_projector()
         self.add_momentum_copy('backbone')
         self.add_momentum_copy('projector')
+        if self.keep is not None and self.keep.has_anchor:
+            self.anchor_backbone = copy.deepcopy(self.momentum_backbone)
+        self._set_kept_modes()
 
     def make_projector(self) -> nn.Module:
         """The module from the backbone's ``self.channels`` to ``self.embedding_dim``."""
@@ -106,7 +117,23 @@ class EncoderPair(BaseModel):
         super().init_weights()
         for name in self._averaged:
             getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
+        if hasattr(self, 'anchor_backbone'):
+            self.anchor_backbone.load_state_dict(self.backbone.state_dict())
         ensure_start(self)
+
+    def train(self, mode: bool = True) -> 'EncoderPair':
+        """Training or evaluation mode; what ``keep`` freezes is in the latter at all times."""
+        super().train(mode)
+        if mode:
+            self._set_kept_modes()
+        return self
+
+    def _set_kept_modes(self) -> None:
+        if self.keep is not None:
+            self.keep.set_modes(self.backbone)
+            self.keep.set_modes(self.momentum_backbone)
+            if self.keep.has_anchor:
+                self.anchor_backbone.eval()
 
     def forward(
         self,
@@ -133,9 +160,9 @@ class EncoderPair(BaseModel):
             self.epoch = _epoch_of_the_loop() if epoch is None else epoch
             self._steps.before_forward(self._watched())
             self._finish_last_step()
-            losses = self.loss(query, key)
+            losses = self._kept_loss(query, key)
             if self.symmetric:
-                exchanged = self.loss(key, query)
+                exchanged = self._kept_loss(key, query)
                 losses = {name: (losses[name] + exchanged[name]) / 2 for name in losses}
             self._steps.after_forward(losses['loss'])
             return losses
@@ -149,9 +176,47 @@ class EncoderPair(BaseModel):
         """Scalars to log, and the total under ``loss``."""
         raise NotImplementedError
 
+    def _kept_loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
+        """:meth:`loss` with what ``keep`` makes of it: a trunk that does not learn yet, or the
+        distance to the start."""
+        keep = self.keep
+        first_phase = keep is not None and keep.is_first_phase(self.epoch)
+        if keep is None or not (first_phase or keep.distillation):
+            return self.loss(query, key)
+        self._passes = []
+        try:
+            losses, passes = self.loss(query, key), self._passes
+        finally:
+            self._passes = None
+        if not passes:
+            raise SettingsError(
+                f'model.keep: the loss of {type(self).__name__} calls neither encode nor '
+                'trunk_map, so that its trunk can neither be left as it is nor held near its start'
+            )
+        if first_phase:
+            return losses
+        distances = []
+        for images, features in passes:
+            with torch.no_grad():
+                start = last_map(self.anchor_backbone(images))
+            distances.append(anchor_distance(features, start))
+        l_anchor = torch.stack(distances).mean()
+        total = losses.pop('loss') + keep.distillation * l_anchor
+        return dict(loss=total, **losses, l_anchor=l_anchor)
+
+    def trunk_map(self, images: Tensor) -> Tensor:
+        """The online trunk's last map (B, C, h, w) of images (B, 3, H, W)."""
+        if self._passes is None:
+            return last_map(self.backbone(images))
+        learns = self.keep is None or not self.keep.is_first_phase(self.epoch)
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            features = last_map(self.backbone(images))
+        self._passes.append((images, features))
+        return features
+
     def encode(self, images: Tensor) -> Tensor:
         """f^E: images (B, 3, H, W) to a projected map (B, D, h, w)."""
-        return self.project(last_map(self.backbone(images)), self.projector)
+        return self.project(self.trunk_map(images), self.projector)
 
     @torch.no_grad()
     def encode_key(self, images: Tensor) -> Union[Tensor, tuple[Tensor, ...]]:
@@ -203,6 +268,9 @@ class EncoderPair(BaseModel):
         if len(self._steps.unsettled) >= MOST_UNSETTLED:
             self._settle(torch.stack(self._steps.unsettled).tolist())
         stepped = self._steps.look(self._watched())
+        if self.keep is not None and self.keep.averaging:
+            self.keep.return_to(self.anchor_backbone, self.backbone, stepped)
+            self._steps.see(self._watched())
         weight = (1 - self.momentum) * stepped
         for name in self._averaged:
             average = list(getattr(self, f'momentum_{name}').parameters())
@@ -223,8 +291,8 @@ class EncoderPair(BaseModel):
         projector: an objective need not train them all."""
         watched: list[nn.Parameter] = []
         for name in self._averaged:
-            parameters = getattr(self, name).parameters()
-            watched += [parameter for parameter in parameters if parameter.requires_grad][-2:]
+            module = getattr(self, name)
+            watched += [p for p in module.parameters() if p.requires_grad][-2:]
         return watched
 
     def _queues(self) -> Iterator[KeyQueue]:
@@ -261,6 +329,16 @@ def spread(embeddings: Tensor) -> Tensor:
     """Standard deviation of l2-normalised embeddings (B, D) over the batch, times sqrt(D): 1 when
     they spread evenly over the sphere, 0 when collapsed."""
     return embeddings.std(0, unbiased=False).mean() * embeddings.shape[1] ** 0.5
+
+
+def _keep_of(trunk: nn.Module, keep: Optional[dict]) -> Optional[Keep]:
+    if keep is None:
+        return None
+    known = ('frozen_stages', 'norm_eval', 'projector_epochs', 'anchor')
+    strange = [name for name in keep if name not in known] if hasattr(keep, 'items') else [keep]
+    if strange:
+        raise SettingsError(f'model.keep must be a dict of {", ".join(known)}, got {strange[0]!r}')
+    return Keep(trunk, **keep)
 
 
 @torch.no_grad()

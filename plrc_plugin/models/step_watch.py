@@ -40,7 +40,8 @@ class StepWatch:
     @torch.no_grad()
     def look(self, weights: Sequence[Tensor]) -> Tensor:
         """Whether the weights have changed since the last look, () bool on their device."""
-        seen, self._seen = self._seen, [weight.detach().clone() for weight in weights]
+        seen = self._seen
+        self.see(weights)
         if seen and seen[0].device == weights[0].device:  # the model may have moved
             changed = [(now != then).any() for now, then in zip(weights, seen)]
             stepped = torch.stack(changed).any()
@@ -50,6 +51,10 @@ class StepWatch:
         self.unsettled.append(stepped)
         self._forwards_before.append(self._forwards)
         return stepped
+
+    def see(self, weights: Sequence[Tensor]) -> None:
+        """Remembers the weights as they are: only what changes from now on is a step."""
+        self._seen = [weight.detach().clone() for weight in weights]
 
     def settle(self, found: Sequence) -> list[int]:
         """Takes note, on the host, of what the looks have found since the last time.

@@ -49,6 +49,18 @@ class CheckSettingsHook(Hook):
                 f'{runner.max_epochs}: L_a never takes part. Lower the former, or set '
                 'model.alpha=1'
             )
+        first = getattr(getattr(model, 'keep', None), 'projector_epochs', 0)
+        if first and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise SettingsError(
+                f'model.keep.projector_epochs={first} counts epochs, and train_cfg is a loop '
+                'without any, so the trunk would never learn: use train_cfg.type='
+                "'plrc_plugin.ResumableTrainLoop'"
+            )
+        if first and first >= runner.max_epochs:
+            runner.logger.warning(
+                f'model.keep.projector_epochs={first} of train_cfg.max_epochs={runner.max_epochs}: '
+                'the trunk never learns'
+            )
         # OptimWrapperDict has no optimiser of its own.
         if isinstance(getattr(runner.optim_wrapper, 'optimizer', None), ZeroRedundancyOptimizer):
             raise SettingsError(
