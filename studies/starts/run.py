@@ -87,7 +87,7 @@ def main():
                 [
                     *(sys.executable, TRAIN, HERE / 'configs' / f'start_{method}.py'),
                     *('--work-dir', folder, '--resume'),
-                    *('--cfg-options', f'randomness.seed={seed}', *options),
+                    *('--cfg-options', f'randomness.seed={seed}', *settings),
                 ],
                 stdout=log,
                 stderr=log,
