@@ -51,17 +51,19 @@ FITTED = 700  # of the 1,000 training images, where settings are searched
 
 def jobs() -> list:
     """(trunk, statistics, images), in the order in which they are worth most."""
-    final = [name for name in plan() if int(name.rpartition('seed')[2]) < 10]
-    search = [name for name in plan() if name not in final]
-    first = ['start', *final]
+    search = [name for name in plan() if name.endswith('seed10')]
+    final = [name for name in plan() if name not in search]
+    kept = [name for name in final if '-kept' in name]
+    crops = [name for name in final if name not in kept]  # trained by statistics of their crops
     return [
-        *((name, kind, 'val') for name in first[:3] for kind in ('clean400', 'own')),
-        *((name, 'clean400', 'select') for name in ('start', *search)),
-        *((name, 'clean400', 'val') for name in first[3:]),
-        *((name, 'own', 'val') for name in first[3:] if name.endswith('seed0')),
-        *((name, kind, 'select') for kind in ('start', 'own') for name in search),
-        *(('start', kind, 'select') for kind in STATISTICS if kind not in ('clean400', 'start')),
-        *((name, 'start', 'val') for name in first[1:] if name.endswith('seed0')),
+        ('start', 'own', 'val'),
+        *((name, 'own', 'select') for name in ('start', *search)),
+        *((name, 'own', 'val') for name in kept),
+        *((name, 'start', 'val') for name in crops),
+        *((name, 'clean400', 'val') for name in ('start', *crops)),
+        *((name, 'own', 'val') for name in crops if name.endswith('seed0')),
+        *((name, kind, 'select') for kind in ('clean400', 'start') for name in search),
+        *(('start', kind, 'select') for kind in STATISTICS if kind != 'start'),
     ]
 
 

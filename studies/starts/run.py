@@ -3,8 +3,8 @@
     export PLRC_DATA_ROOT=/path/to/5000/photographs PLRC_START=start.pth
     PYTHONPATH=. OMP_NUM_THREADS=1 python studies/starts/run.py work_dirs/starts
 
-A run that has its last checkpoint is skipped, one that was cut off is resumed. RUNS is the plan, in
-the order in which its answers are worth most.
+A run that has its last checkpoint is skipped, one that was cut off is resumed. Several calls may
+share a folder: a run that another call is at is refused and passed over.
 """
 
 import argparse
@@ -19,32 +19,51 @@ TRAIN = HERE.parents[1] / 'tools' / 'train.py'
 EPOCHS = 2
 
 
+METHODS = ['plrc', 'mocov2', 'plrc_without_la', 'region', 'densecl', 'plrc_half']
+# What the search changes, by the part of a run's name that asks for it.
+CHANGES = {
+    'lr10': ['optim_wrapper.optimizer.lr=0.01'],
+    'lr30': ['optim_wrapper.optimizer.lr=0.03'],
+    'epochs8': ['train_cfg.max_epochs=8'],
+    'kept': ['model.keep.norm_eval=True'],
+    'anchor': ['model.keep.anchor.distillation=1.0'],
+    'projector': ['model.keep.projector_epochs=1', 'train_cfg.max_epochs=3'],
+    'size160': ['train_dataloader.dataset.pipeline.0.size=160'],
+}
+# Settings are searched with seed 10, which the table does not use.
+SEARCH = [
+    'plrc',
+    'plrc-lr10',
+    'plrc-lr30',
+    'plrc-epochs8',
+    'plrc-kept',
+    'plrc-kept-lr10',
+    'plrc-kept-anchor',
+    'plrc-kept-projector',
+    'plrc-kept-size160',
+    'mocov2-kept',
+]
+
+
 def plan() -> dict:
-    """{name: options of ``train.py``} where a name is '<what>/seed<k>' and its config is
-    ``start_<method>.py``, the method being what comes before the first '-'."""
-    compared = ['plrc', 'mocov2', 'plrc_without_la', 'region', 'densecl']
-    runs = {f'{method}/seed0': [] for method in compared[:3]}
-    # Settings are searched with seed 10, which the table does not use.
-    runs['plrc-lr10/seed10'] = ['optim_wrapper.optimizer.lr=0.01']
-    runs |= {f'{method}/seed0': [] for method in compared[3:]}
-    runs |= {f'{method}/seed1': [] for method in compared[:3]}
-    runs['plrc-lr30/seed10'] = ['optim_wrapper.optimizer.lr=0.03']
-    # The search found a rate of .01 better: the same comparison there.
-    faster = ['optim_wrapper.optimizer.lr=0.01']
-    for seed in range(2):
-        runs |= {f'{method}-lr10/seed{seed}': faster for method in compared[:3]}
-    runs |= {'plrc/seed10': [], 'plrc_half-lr10/seed0': faster}
-    runs |= {f'{method}-lr10/seed0': faster for method in compared[3:]}
-    runs['plrc-lr10-epochs8/seed10'] = [*faster, 'train_cfg.max_epochs=8']
-    runs |= {f'{method}-lr10/seed1': faster for method in [*compared[3:], 'plrc_half']}
-    runs |= {f'{method}-lr10/seed2': faster for method in [*compared, 'plrc_half']}
-    runs |= {f'{method}/seed1': [] for method in compared[3:]}
-    return runs
+    """{name: options of ``train.py``} in the order of training, where a name is
+    '<method>[-<change>...]/seed<k>' and the config is ``start_<method>.py``."""
+    names = [f'{method}/seed{seed}' for seed in range(3) for method in METHODS]
+    names += [f'{name}/seed10' for name in SEARCH[:6]]
+    names += [f'{method}-kept/seed{seed}' for seed in range(2) for method in METHODS[:3]]
+    names += [f'{name}/seed10' for name in SEARCH[6:]]
+    names += [f'{method}-kept/seed{seed}' for seed in range(3) for method in METHODS]
+    return {name: options(name) for name in names}  # each once
 
 
-def last_epoch(options: list) -> int:
+def options(name: str) -> list:
+    """Those that the changes in a name ask for."""
+    return [option for change in name.split('/')[0].split('-')[1:] for option in CHANGES[change]]
+
+
+def last_epoch(settings: list) -> int:
     """The number of the checkpoint that a run ends with."""
-    given = [o.partition('=')[2] for o in options if o.startswith('train_cfg.max_epochs=')]
+    given = [o.partition('=')[2] for o in settings if o.startswith('train_cfg.max_epochs=')]
     return int(given[0]) if given else EPOCHS
 
 
@@ -52,14 +71,14 @@ def main():
     """Runs the plan."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', type=Path, help='of the work dirs')
-    parser.add_argument('--only', nargs='+', metavar='NAME', help='of RUNS, e.g. plrc/seed0')
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='of the plan, e.g. plrc/seed0')
     args = parser.parse_args()
     # glibc gives large blocks back after every use, which costs a sixth of a step.
     memory = dict(MALLOC_MMAP_THRESHOLD_='1000000000', MALLOC_TRIM_THRESHOLD_='2000000000')
-    for name, options in plan().items():
+    for name, settings in plan().items():
         folder = args.folder / name
         if (args.only and name not in args.only) or (
-            folder / f'epoch_{last_epoch(options)}.pth'
+            folder / f'epoch_{last_epoch(settings)}.pth'
         ).exists():
             continue
         method, seed = name.split('-')[0].split('/')[0], name.rpartition('seed')[2]
@@ -70,7 +89,7 @@ def main():
                 [
                     *(sys.executable, TRAIN, HERE / 'configs' / f'start_{method}.py'),
                     *('--work-dir', folder, '--resume'),
-                    *('--cfg-options', f'randomness.seed={seed}', *options),
+                    *('--cfg-options', f'randomness.seed={seed}', *settings),
                 ],
                 stdout=log,
                 stderr=log,
