@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import plrc_plugin  # noqa: F401
 from plrc_plugin.regions.sampling import sample_region_points
@@ -50,13 +51,26 @@ def view(device, batch=4, size=64, points=32):
     )
 
 
+class NoCopies(TorchDispatchMode):
+    """Raises where a tensor is copied from one device to another, for which the host may wait."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if 'copy' in func.__name__ and isinstance(result, torch.Tensor):
+            devices = {x.device.type for x in (*args, result) if isinstance(x, torch.Tensor)}
+            if len(devices) > 1:
+                raise RuntimeError(f'{func} copies between {" and ".join(sorted(devices))}')
+        return result
+
+
 def step(model, device):
     """Two steps' forwards, and what the optimiser does to them between, without the backward."""
     batch = model.data_preprocessor(
         dict(query=view(device), key=view(device), paths=['a']), training=True
     )
     for _ in range(2):
-        losses = model(**batch, mode='loss')
+        with NoCopies():
+            losses = model(**batch, mode='loss')
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
@@ -107,10 +121,13 @@ def test_regions_and_points_are_drawn_on_fake_cuda():
         (lambda x: x.sum().item(), DataDependentOutputException),
         (lambda x: bool((x > 0).any()), DataDependentOutputException),
         (lambda x: x + torch.ones(3), RuntimeError),
+        (lambda x: torch.ones(3).to(x), RuntimeError),
+        (lambda x: x.cpu(), RuntimeError),
+        (lambda x: x.copy_(torch.ones(3)), RuntimeError),
     ],
 )
 def test_faults_are_noticed(fault, error):
-    with FakeTensorMode(), pytest.raises(error):
+    with FakeTensorMode(), NoCopies(), pytest.raises(error):
         fault(torch.ones(3, device='cuda'))
 
 
