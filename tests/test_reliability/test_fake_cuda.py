@@ -1,6 +1,7 @@
 """A step on a GPU that is not there: wrong devices and hidden synchronisations fail."""
 
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import plrc_plugin  # noqa: F401
+from plrc_plugin.models import shuffled_batch
 from plrc_plugin.regions.sampling import sample_region_points
 from plrc_plugin.views.device_augmentation import DeviceAugmentation
 from plrc_plugin.views.photometric import ColorJitter, GaussianBlur, Greyscale
@@ -78,6 +80,30 @@ def step(model, device):
     return losses
 
 
+@contextmanager
+def half_precision(enabled):
+    """``torch.autocast('cuda', torch.bfloat16)``, which turns itself off where there is no GPU."""
+    if not hasattr(torch, 'get_autocast_dtype'):  # before torch 2.4
+        pytest.skip('this torch has no autocast of a GPU that is not there')
+    before = torch.get_autocast_dtype('cuda')
+    torch.set_autocast_dtype('cuda', torch.bfloat16)
+    torch.set_autocast_enabled('cuda', enabled)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled('cuda', False)
+        torch.set_autocast_dtype('cuda', before)
+        torch.clear_autocast_cache()
+
+
+def dtypes_of(model):
+    """Fills with the types of what the trunk's modules give."""
+    seen = set()
+    for module in model.backbone.modules():
+        module.register_forward_hook(lambda m, i, o: seen.add(getattr(o, 'dtype', None)))
+    return seen
+
+
 def on_fake_cuda(model, mode):
     """As the runner does: built on the CPU, then moved."""
     torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -96,9 +122,11 @@ def test_forward_of_a_step_on_fake_cuda(name, amp):
     # Not under torch.device('cuda'): what the code makes without a device must fail.
     with FakeTensorMode() as mode:
         model = on_fake_cuda(model, mode)
-        with torch.autocast('cuda', torch.bfloat16, enabled=amp):
+        with half_precision(amp):
+            dtypes = dtypes_of(model)
             losses = step(model, 'cuda')
     assert 'loss' in losses
+    assert (torch.bfloat16 in dtypes) == amp
     for value in losses.values():
         assert isinstance(value, FakeTensor) and value.device.type == 'cuda'
         assert value.dtype == torch.float32 and value.shape == ()
@@ -113,6 +141,26 @@ def test_regions_and_points_are_drawn_on_fake_cuda():
         )
     assert regions.device.type == points.device.type == 'cuda'
     assert regions.shape == (3, 16) and points.shape == (3, 16, 4, 2)
+
+
+def test_shuffling_over_processes_waits_for_no_copy(monkeypatch):
+    copies = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default:
+                copies.append((args[0].device.type, kwargs.get('non_blocking')))
+            return func(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(shuffled_batch, 'get_rank', lambda: 0)
+    monkeypatch.setattr(shuffled_batch, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(torch.distributed, 'all_to_all_single', lambda *args, **kwargs: None)
+    with Copies():
+        arrived = shuffled_batch.redistribute(
+            torch.empty(4, 3, device='meta'), shuffled_batch.draw_order(8)
+        )
+    assert arrived.shape == (4, 3) and len(copies) == 2
+    assert set(copies) == {('cpu', True)}
 
 
 @pytest.mark.parametrize(
