@@ -165,8 +165,8 @@ def peak_memory(function: Callable[[], object], device: str) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest value."""
+def relative(found: Tensor, expected: Tensor, floor: float = 1e-12) -> float:
+    """Largest difference over the largest value, or over ``floor`` where that is larger."""
     expected = expected.detach().double().cpu()
-    scale = expected.abs().max().clamp(min=1e-12)
+    scale = expected.abs().max().clamp(min=floor)
     return float((found.detach().double().cpu() - expected).abs().max() / scale)
