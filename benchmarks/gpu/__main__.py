@@ -66,7 +66,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--again', action='store_true', help='run pieces that are done once more')
     parser.add_argument('--list', action='store_true', help='name the pieces and stop')
     parser.add_argument('--missing', action='store_true', help='name missing packages and stop')
-    parser.add_argument('--page', action='store_true', help='write the page from the JSONs and stop')
+    parser.add_argument(
+        '--page', action='store_true', help='write the page from the JSONs and stop'
+    )
     return parser
 
 

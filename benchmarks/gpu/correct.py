@@ -113,7 +113,9 @@ def check_losses(setting: Setting) -> Report:
     for name, (loss, embeddings) in loss_cases(setting).items():
         expected = value_and_gradient(loss, embeddings)
         for precision in worst:
-            given = [x.to(HALF.get(precision, torch.float32)).to(setting.device) for x in embeddings]
+            given = [
+                x.to(HALF.get(precision, torch.float32)).to(setting.device) for x in embeddings
+            ]
             with precision_of(precision, setting.device):
                 found = value_and_gradient(loss, given)
             floors = FLOOR, FLOOR / expected[1][..., 0].numel()
@@ -204,7 +206,9 @@ def check_models_twice(setting: Setting) -> Report:
                     for _ in range(2)
                 ]
             differ = [key for key, value in states[0].items() if not equal(value, states[1][key])]
-            found = f'{len(differ)} tensors differ, first {differ[0]}' if differ else 'the same bits'
+            found = (
+                f'{len(differ)} tensors differ, first {differ[0]}' if differ else 'the same bits'
+            )
             report.verify(f'{name}, {precision}', not differ, found)
     return report
 
@@ -337,13 +341,14 @@ def check_views(setting: Setting) -> Report:
         f'{float((given.cpu() != here).float().mean()):.2g} of the levels differ',
     )
     other = drawn_views(paths, size, 'loader', epoch=1).pixels.permute(0, 3, 1, 2).float()
-    for what, of_image in (('means', lambda x: x.mean((2, 3))), ('spreads', lambda x: x.std((2, 3)))):
+    for what, of_image in (
+        ('means', lambda x: x.mean((2, 3))),
+        ('spreads', lambda x: x.std((2, 3))),
+    ):
         a, b = of_image(given.cpu()), of_image(other)
         off = (a.mean(0) - b.mean(0)).abs() / (a.var(0) + b.var(0)).div(len(a)).sqrt()
         report.at_most(f'{what} of the channels, other draws, standard errors', float(off.max()), 5)
-    seconds = seconds_of(
-        lambda: augment(images, on_device.augmentation), setting.device, 5
-    )
+    seconds = seconds_of(lambda: augment(images, on_device.augmentation), setting.device, 5)
     report.table(
         'Time',
         ['views', 'size', 'ms a batch', 'views per second'],

@@ -128,7 +128,7 @@ def config_text(row: Row, setting: Setting) -> str:
     if row.method == 'PLRC':
         model['warmup_epochs'] = setting.sized(15, 0)
     base = ROOT / 'configs' / f'{METHODS[row.method]}.py'
-    return f'''_base_ = {str(base)!r}
+    return f"""_base_ = {str(base)!r}
 pretrained = {str(row.weights) if row.weights else None!r}
 model = {model!r}
 _pipeline = _base_.train_dataloader.dataset.pipeline
@@ -145,7 +145,7 @@ optim_wrapper = dict(
 train_cfg = dict(max_epochs={epochs})
 default_hooks = dict(checkpoint=dict(interval={setting.sized(5, 1)}, max_keep_ckpts=1))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
-'''
+"""
 
 
 def read_probes(folder: Path) -> Optional[dict]:

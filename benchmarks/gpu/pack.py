@@ -78,7 +78,12 @@ def write(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def pack(
-    paths: list[Path], names: list[str], extra: dict[str, bytes], target: Path, side: int, limit: int
+    paths: list[Path],
+    names: list[str],
+    extra: dict[str, bytes],
+    target: Path,
+    side: int,
+    limit: int,
 ) -> tuple[int, int]:
     """Writes the .tar, and returns its quality and size."""
     with ProcessPoolExecutor() as pool:

@@ -23,7 +23,7 @@ OF_PAPER = {
     'ablations/regioncontrast_coco_400e': 'region-level contrast',
 }
 
-HEAD = '''# On a GPU
+HEAD = """# On a GPU
 
 ```sh
 make gpu-check
@@ -59,7 +59,7 @@ python -m benchmarks.gpu evidence --photos photographs.tar --voc voc.tar
 ```
 
 Without `--photos`, scenes are generated.
-'''
+"""
 
 
 def write_page(out: Path, price: float) -> Path:
@@ -152,7 +152,9 @@ def costs(record, price: float) -> list[str]:
             continue
         images, epochs = size_of(name)
         hours = images * epochs / max(rates) / 3600
-        rows.append([f'[{name}](../configs/{name}.py)', f'{images:,}', epochs, hours, hours * price])
+        rows.append(
+            [f'[{name}](../configs/{name}.py)', f'{images:,}', epochs, hours, hours * price]
+        )
     return [text, table(['config', 'images', 'epochs', 'GPU hours', 'dollars'], rows)]
 
 

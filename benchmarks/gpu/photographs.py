@@ -32,13 +32,20 @@ def photograph_folder(setting: Setting) -> Path:
         return unpacked(setting.photos)
     folder = setting.work / 'scenes'
     if not (folder / 'train').is_dir():
-        make_scenes(str(folder), num_train=setting.sized(200, 8), num_val=setting.sized(50, 4), progress=False)
+        make_scenes(
+            str(folder),
+            num_train=setting.sized(200, 8),
+            num_val=setting.sized(50, 4),
+            progress=False,
+        )
     return folder / 'train'
 
 
 def photographs(setting: Setting, count: int) -> list[str]:
     """Paths of so many photographs, some of them several times where there are fewer."""
     data = ImageFolder(
-        str(photograph_folder(setting)), pipeline=[lambda record: record['img_path']], test_mode=True
+        str(photograph_folder(setting)),
+        pipeline=[lambda record: record['img_path']],
+        test_mode=True,
     )
     return [data[i % len(data)] for i in range(count)]

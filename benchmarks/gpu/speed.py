@@ -56,9 +56,7 @@ def measure_machine(setting: Setting) -> Report:
     target = torch.empty_like(source)
     seconds = seconds_of(lambda: target.copy_(source), device, setting.sized(20, 2))
     report.numbers['bytes_per_second'] = 2 * len(source) / seconds
-    rows.append(
-        ['copy, bytes read and written', report.numbers['bytes_per_second'] / 1e9, 'GB/s']
-    )
+    rows.append(['copy, bytes read and written', report.numbers['bytes_per_second'] / 1e9, 'GB/s'])
     report.table('Rates', ['what', 'rate', 'unit'], rows)
     facts = [['cores of the host', os.cpu_count()]]
     if device == 'cuda':
@@ -143,9 +141,7 @@ class LightlyMoCo(nn.Module):
         self.trunk = MODELS.build(trunk(setting))
         width = self.trunk.out_channels
         self.head = MoCoProjectionHead(width, width, 128)
-        self.loss = NTXentLoss(
-            temperature=0.2, memory_bank_size=(setting.sized(65536, 64), 128)
-        )
+        self.loss = NTXentLoss(temperature=0.2, memory_bank_size=(setting.sized(65536, 64), 128))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.trunk(images)[-1].mean((2, 3)))
@@ -249,7 +245,9 @@ def measure_options(setting: Setting) -> Report:
         try:
             loss, seconds, memory = option_of(setting, count, size, **options)
         except Exception as error:  # of the compiler, whatever it is: the other options go on
-            report.verify(name, False, f'{type(error).__name__}: {" ".join(str(error).split())[:200]}')
+            report.verify(
+                name, False, f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+            )
             continue
         expected = loss if expected is None else expected
         report.at_most(f'{name}: difference of the loss', abs(loss / expected - 1), 5e-2)
@@ -281,9 +279,7 @@ def measure_memory(setting: Setting) -> Report:
     for size in setting.sized((128, 160, 224, 320), (32,)):
         for count in setting.sized((32, 64, 128, 256, 512, 1024), (2, 4)):
             try:
-                step = stepper(
-                    'PLRC', setting, count, size, 'bfloat16', channels_last=True
-                )
+                step = stepper('PLRC', setting, count, size, 'bfloat16', channels_last=True)
                 step()  # momentum of the optimiser
                 memory = peak_memory(step, setting.device)
             except torch.OutOfMemoryError:

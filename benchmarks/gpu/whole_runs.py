@@ -74,9 +74,7 @@ def check_processes(setting: Setting) -> Report:
             if not any(problems):
                 losses[processes] = first_losses(place / name, processes)
         if len(losses) == 2:
-            error = max(
-                abs(losses[size][t] - x) / max(abs(x), 0.1) for t, x in losses[1].items()
-            )
+            error = max(abs(losses[size][t] - x) / max(abs(x), 0.1) for t, x in losses[1].items())
             report.at_most(f'{backend}: losses of {size} processes', error, OF_PROCESSES[backend])
         rows += [[backend, n, x['loss']] for n, x in losses.items()]
     if setting.device != 'cuda':
