@@ -1,49 +1,13 @@
 """The check of a GPU: `python -m benchmarks.gpu --help`; `make gpu-check` runs it."""
 
 import argparse
-import importlib.util
 import os
 import sys
 import time
 from pathlib import Path
 
-from .pieces import DONE, NEEDS_CUDA, UNFINISHED, Setting, in_child, read_json, run_piece
-
-# Import name to the distribution that has it; more in wheels.py.
-NEEDED = {
-    'torch': 'torch',
-    'torchvision': 'torchvision',
-    'numpy': 'numpy',
-    'PIL': 'pillow',
-    'cv2': 'opencv-python-headless',
-    'matplotlib': 'matplotlib',
-    'tqdm': 'tqdm',
-    'safetensors': 'safetensors',
-    'skimage': 'scikit-image',
-    'jinja2': 'jinja2',
-    'tensorboard': 'tensorboard',
-    'lightly': 'lightly',
-    'hydra': 'hydra-core',
-    'omegaconf': 'omegaconf',
-    'antlr4': 'antlr4-python3-runtime',
-    'pytorch_lightning': 'pytorch-lightning',
-    'mmengine': 'onedl-mmengine',
-    'addict': 'addict',
-    'yapf': 'yapf',
-    'termcolor': 'termcolor',
-    'rich': 'rich',
-    'yaml': 'pyyaml',
-    'timm': 'timm',
-    'pytest': 'pytest',
-    'hypothesis': 'hypothesis',
-}
-
-
-def missing() -> list[str]:
-    """The distributions whose modules cannot be found here."""
-    return sorted(
-        {name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None}
-    )
+from .pieces import DONE, UNFINISHED, Setting, in_child, read_json, run_piece
+from .wheels import missing
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -66,9 +30,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--again', action='store_true', help='run pieces that are done once more')
     parser.add_argument('--list', action='store_true', help='name the pieces and stop')
     parser.add_argument('--missing', action='store_true', help='name missing packages and stop')
-    parser.add_argument(
-        '--page', action='store_true', help='write the page from the JSONs and stop'
-    )
+    parser.add_argument('--page', action='store_true', help='write the page and stop')
     return parser
 
 
@@ -134,7 +96,7 @@ def run(args: argparse.Namespace, setting: Setting) -> int:
     for name in args.pieces or PIECES:
         piece, before = PIECES[name], read_json(setting.out / f'{name}.json')
         same = before and (before['device'], before['small']) == (args.device, args.small)
-        if same and before['status'] in (DONE, NEEDS_CUDA) and not args.again:
+        if same and before['status'] == DONE and not args.again:
             continue
         seconds = end - time.monotonic()
         if seconds < min(piece.seconds, 60 if args.small else piece.seconds):
@@ -150,7 +112,7 @@ def run(args: argparse.Namespace, setting: Setting) -> int:
             print(f'    {record["problem"].strip().splitlines()[-1]}', flush=True)
         if record['status'] == UNFINISHED:
             left.append(name)
-        elif record['status'] not in (DONE, NEEDS_CUDA):
+        elif record['status'] != DONE:
             failed.append(name)
     print(f'page: {write_page(setting.out, args.price)}')
     if left:

@@ -63,7 +63,7 @@ def build(config: dict, device: str, seed: int = 0, channels_last: bool = False)
 def batch_of(
     count: int, size: int, device: str, seed: int = 0, per_region: int = 16, resolution: int = 56
 ) -> dict:
-    """Two views of images of noise, with the geometry of random crops and points of a 4 x 4 grid."""
+    """Two views of images of noise, the geometry of random crops, and points of a 4 x 4 grid."""
     rng = np.random.default_rng(seed)
     grid = np.arange(16).reshape(4, 4)
     ids = torch.from_numpy(rng.integers(0, 2**40, count))
@@ -136,20 +136,20 @@ def seconds_of(function: Callable[[], object], device: str, repeats: int, warm: 
     """Median time of a call, by the device's own clock where it has one."""
     for _ in range(warm):
         function()
-    times = []
-    for _ in range(repeats):
-        if device == 'cuda':
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            function()
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end) / 1000)
-        else:
+    if device != 'cuda':
+        times = []
+        for _ in range(repeats):
             began = time.perf_counter()
             function()
             times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        return statistics.median(times)
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    marks[0].record()
+    for mark in marks[1:]:  # nothing is waited for between: the host may run ahead
+        function()
+        mark.record()
+    torch.cuda.synchronize()
+    return statistics.median(a.elapsed_time(b) for a, b in zip(marks, marks[1:])) / 1000
 
 
 def peak_memory(function: Callable[[], object], device: str) -> float:

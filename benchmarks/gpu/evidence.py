@@ -1,4 +1,4 @@
-"""Does it learn at a scale that a GPU makes possible? Rows that are trained in pieces, and probed."""
+"""Does it learn, at a scale that a GPU makes possible? Runs in pieces, and their probes."""
 
 import json
 import os

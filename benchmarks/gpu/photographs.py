@@ -32,12 +32,8 @@ def photograph_folder(setting: Setting) -> Path:
         return unpacked(setting.photos)
     folder = setting.work / 'scenes'
     if not (folder / 'train').is_dir():
-        make_scenes(
-            str(folder),
-            num_train=setting.sized(200, 8),
-            num_val=setting.sized(50, 4),
-            progress=False,
-        )
+        counts = setting.sized((200, 50), (8, 4))
+        make_scenes(str(folder), *counts, progress=False)
     return folder / 'train'
 
 

@@ -11,11 +11,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
-DONE, FAILED, UNFINISHED, NEEDS_CUDA = 'done', 'failed', 'unfinished', 'needs CUDA'
+DONE, FAILED, UNFINISHED = 'done', 'failed', 'unfinished'
+NEEDS_CUDA = 'needs CUDA'
 
 
 class Setting(NamedTuple):
@@ -78,15 +80,11 @@ class Piece(NamedTuple):
         function: from a setting to a report.
         title: its heading on the page; the docstring of ``function`` is the text below.
         seconds: what it takes on a GPU, roughly.
-        imports: modules that it needs beside those of every piece.
-        only_cuda: whether nothing of it can be tried on a CPU.
     """
 
     function: Callable[[Setting], Report]
     title: str
     seconds: int
-    imports: tuple[str, ...] = ()
-    only_cuda: bool = False
 
 
 def run_piece(name: str, piece: Piece, setting: Setting) -> dict:
@@ -113,8 +111,6 @@ def run_piece(name: str, piece: Piece, setting: Setting) -> dict:
 
 
 def _call(piece: Piece, setting: Setting) -> dict:
-    if piece.only_cuda and setting.device != 'cuda':
-        return dict(status=NEEDS_CUDA, checks=[], tables=[], numbers={})
     report = piece.function(setting)
     failed = any(check['ok'] is False for check in report.checks)
     return dict(
@@ -148,10 +144,8 @@ def in_child(function: Callable, *args, seconds: float) -> tuple[Optional[Any], 
     finally:
         if child.is_alive():
             child.join(1)
-        try:  # its own children too, which a piece that was ended cannot see to
+        with suppress(ProcessLookupError):  # its children too, which it cannot see to any more
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         child.join()
 
 

@@ -117,11 +117,11 @@ def stepper(
     name: str, setting: Setting, count: int, size: int, precision: str, compiled=False, **options
 ) -> Callable[[], object]:
     """A function that trains a step on one batch, which lies on the device."""
-    config = {LIGHTLY: None, **configs(setting)}[name]
-    points = setting.sized(16, 2)
-    batch = batch_of(count, size, setting.device, per_region=points)
+    torch.backends.cudnn.benchmark = True  # as in the configs
+    batch = batch_of(count, size, setting.device, per_region=setting.sized(16, 2))
     if name == LIGHTLY:
-        return lightly_step(setting, batch, precision)
+        return lightly_step(setting, batch, precision, **options)
+    config = configs(setting)[name]
     model = build(config, setting.device, **options)
     if compiled:
         arguments = {} if compiled is True else compiled
@@ -147,16 +147,22 @@ class LightlyMoCo(nn.Module):
         return self.head(self.trunk(images)[-1].mean((2, 3)))
 
 
-def lightly_step(setting: Setting, batch: dict, precision: str) -> Callable[[], object]:
+def lightly_step(
+    setting: Setting, batch: dict, precision: str, channels_last: bool = False
+) -> Callable[[], object]:
     """The loop of lightly's example; its images are normalised before, as its loader does it."""
     from lightly.models.utils import deactivate_requires_grad, update_momentum
 
     torch.manual_seed(0)
-    model = LightlyMoCo(setting).to(setting.device).train()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = LightlyMoCo(setting).to(setting.device, memory_format=layout).train()
     momentum_model = copy.deepcopy(model)
     deactivate_requires_grad(momentum_model)
     optim = wrapper(model, precision)
-    query, key = (view.pixels.permute(0, 3, 1, 2).float() / 255 for view in batch.values())
+    query, key = (
+        (view.pixels.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=layout)
+        for view in batch.values()
+    )
 
     def step():
         update_momentum(model, momentum_model, m=0.999)
@@ -200,7 +206,7 @@ def measure_speed(setting: Setting) -> Report:
 def speed_of(name, setting, count, size, precision, rates, report) -> list:
     """A row of :func:`measure_speed`; the images per second go into the report's numbers."""
     half = precision in ('bfloat16', 'float16')
-    step = stepper(name, setting, count, size, precision, channels_last=half and name != LIGHTLY)
+    step = stepper(name, setting, count, size, precision, channels_last=half)
     with precision_of('TF32', setting.device):
         seconds = seconds_of(step, setting.device, setting.sized(20, 1), setting.sized(5, 1))
         memory = peak_memory(step, setting.device)
@@ -374,7 +380,7 @@ def kind_of(kernel: str) -> str:
 def parts_of_a_step(setting: Setting, model: nn.Module, report: Report) -> None:
     """Times of what surrounds the passes: is the moving average one launch per tensor?"""
     device, repeats = setting.device, setting.sized(50, 1)
-    names = [name for name in ('backbone', 'projector')]
+    names = ('backbone', 'projector')
     average = [p for n in names for p in getattr(model, f'momentum_{n}').parameters()]
     online = [p for n in names for p in getattr(model, n).parameters()]
     weight = torch.zeros((), device=device)

@@ -9,7 +9,7 @@ import torch
 from .pieces import ROOT, Report, Setting
 
 sys.path.insert(0, str(ROOT / 'tests' / 'helpers'))
-import runs  # noqa: E402  tiny runs in processes of their own, which may be killed
+import runs  # tiny runs in processes of their own, which may be killed
 
 MIXED = {'optim_wrapper.type': 'plrc_plugin.MixedPrecisionOptimWrapper'}
 KINDS = {
