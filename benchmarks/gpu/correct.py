@@ -197,7 +197,7 @@ def check_models_twice(setting: Setting) -> Report:
     size, count = setting.sized((128, 16), (32, 4))
     batch = batch_of(count, size, setting.device, per_region=setting.sized(16, 2), resolution=14)
     for name, config in configs(setting, queue=4096).items():
-        for precision in ('float32', 'bfloat16', 'float16'):
+        for precision in setting.sized(('float32', 'bfloat16', 'float16'), ('bfloat16',)):
             with deterministic():
                 states = [
                     trained(config, for_model(config, batch), precision, setting.device, steps=3)
@@ -255,7 +255,7 @@ def check_waits(setting: Setting) -> Report:
     size, count = setting.sized((128, 16), (32, 4))
     batch = batch_of(count, size, setting.device, per_region=setting.sized(16, 2), resolution=14)
     for name, config in configs(setting, queue=4096).items():
-        for precision in ('float32', 'bfloat16', 'float16'):
+        for precision in setting.sized(('float32', 'bfloat16', 'float16'), ('bfloat16',)):
             model = build(config, setting.device)
             optim = wrapper(model, precision)
             of_model = for_model(config, batch)

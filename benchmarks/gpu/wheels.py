@@ -29,6 +29,10 @@ NEEDED = {
     'packaging': 'packaging',
     'yaml': 'pyyaml',
     'lightly': 'lightly',
+    'pytorch_lightning': 'pytorch-lightning',  # which lightly's k-NN imports
+    'lightning_utilities': 'lightning-utilities',
+    'torchmetrics': 'torchmetrics',
+    'fsspec': 'fsspec',
     'mmengine': 'onedl-mmengine',
     'addict': 'addict',
     'yapf': 'yapf',
@@ -43,8 +47,10 @@ NEEDED = {
     'pluggy': 'pluggy',
 }
 # Of these an environment with PyTorch has everything but, mostly:
-USUAL = ('lightly', 'onedl-mmengine', 'addict', 'yapf', 'platformdirs', 'termcolor', 'rich',
-         'pygments', 'markdown-it-py', 'mdurl')  # fmt: skip
+USUAL = (
+    'lightly pytorch-lightning lightning-utilities torchmetrics onedl-mmengine addict yapf '
+    'platformdirs termcolor rich pygments markdown-it-py mdurl'
+).split()
 PINS = Path(__file__).resolve().parents[2] / 'requirements' / 'constraints.txt'
 
 
@@ -67,11 +73,14 @@ def pinned(name: str) -> str:
 
 def collect(name: str, python: str, folder: Path) -> Optional[str]:
     """Puts the wheel of a distribution into the folder; why not, in one line, if it cannot."""
-    tags = [f'--platform=manylinux_2_{n}_x86_64' for n in (39, 35, 34, 31, 28, 27, 24, 17, 12, 5)]
-    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--only-binary=:all:',
-               f'--python-version={python}', '--implementation=cp', *tags,
-               '--platform=manylinux2014_x86_64', '--platform=manylinux1_x86_64',
-               '--dest', str(folder), pinned(name)]  # fmt: skip
+    glibc = (39, 35, 34, 31, 28, 27, 24, 17, 12, 5)
+    tags = [f'--platform=manylinux_2_{minor}_x86_64' for minor in glibc]
+    command = [
+        *(sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps'),
+        *('--only-binary=:all:', f'--python-version={python}', '--implementation=cp', *tags),
+        *('--platform=manylinux2014_x86_64', '--platform=manylinux1_x86_64'),
+        *('--dest', str(folder), pinned(name)),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return None
