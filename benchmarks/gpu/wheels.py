@@ -48,9 +48,10 @@ NEEDED = {
 }
 # Of these an environment with PyTorch has everything but, mostly:
 USUAL = (
-    'lightly pytorch-lightning lightning-utilities torchmetrics onedl-mmengine addict yapf '
-    'platformdirs termcolor rich pygments markdown-it-py mdurl'
-).split()
+    *('lightly', 'pytorch-lightning', 'lightning-utilities', 'torchmetrics'),
+    *('onedl-mmengine', 'addict', 'yapf', 'platformdirs', 'termcolor'),
+    *('rich', 'pygments', 'markdown-it-py', 'mdurl'),
+)
 PINS = Path(__file__).resolve().parents[2] / 'requirements' / 'constraints.txt'
 
 
