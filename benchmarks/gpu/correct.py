@@ -226,7 +226,7 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 
 # What makes the host read a value, or makes shapes of values, on any device.
-_WAITS = ('_local_scalar_dense', 'nonzero', 'masked_select', 'unique', 'equal', 'is_nonzero')
+_WAITS = ('local_scalar_dense', 'nonzero', 'masked_select', 'unique', 'equal')
 
 
 class Waits(TorchDispatchMode):
@@ -237,7 +237,7 @@ class Waits(TorchDispatchMode):
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.__name__.split('.')[0]
+        name = func.__name__.split('.')[0].lstrip('_')
         indexed = name in ('index', 'index_put', 'index_put_') and any(
             x is not None and x.dtype == torch.bool for x in args[1]
         )

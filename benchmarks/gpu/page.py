@@ -106,8 +106,8 @@ def state(records: dict) -> str:
 
 
 def paragraph(piece: Piece) -> str:
-    """The docstring of its function, one long line."""
-    return ' '.join(textwrap.dedent(inspect.getdoc(piece.function)).split())
+    """The docstring of its function."""
+    return textwrap.fill(' '.join(inspect.getdoc(piece.function).split()), 110)
 
 
 def found(record) -> list[str]:
