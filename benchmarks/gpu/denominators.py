@@ -67,12 +67,16 @@ def flash_of_cpu(q: Tensor, k: Tensor) -> tuple:
 
 def flex() -> Callable[..., tuple]:
     """torch's FlexAttention, compiled to one Triton kernel."""
-    from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention import flex_attention as module
 
-    compiled = torch.compile(flex_attention)
+    compiled = torch.compile(module.flex_attention)
 
     def run(q: Tensor, k: Tensor) -> tuple:
-        return compiled(q, k, k, scale=1 / TEMPERATURE, return_lse=True)
+        if not hasattr(module, 'AuxRequest'):  # before torch 2.9
+            return compiled(q, k, k, scale=1 / TEMPERATURE, return_lse=True)
+        request = module.AuxRequest(lse=True)
+        mean_keys, further = compiled(q, k, k, scale=1 / TEMPERATURE, return_aux=request)
+        return mean_keys, further.lse
 
     return run
 
