@@ -128,8 +128,10 @@ def precision_of(name: str, device: str) -> Iterator[None]:
 
 
 def precisions(device: str) -> tuple[str, ...]:
-    """Those that a device has: a CPU has no TF32."""
-    return PRECISIONS if device == 'cuda' else tuple(p for p in PRECISIONS if p != 'TF32')
+    """Those that a device has: a CPU has no TF32, and before torch 2.3 no float16."""
+    if device == 'cuda':
+        return PRECISIONS
+    return ('float32', 'bfloat16', 'float16')[: 3 if hasattr(torch.amp, 'GradScaler') else 2]
 
 
 def seconds_of(function: Callable[[], object], device: str, repeats: int, warm: int = 3) -> float:

@@ -26,6 +26,7 @@ from .cases import (
     for_model,
     peak_memory,
     precision_of,
+    precisions,
     seconds_of,
     trunk,
     wrapper,
@@ -248,6 +249,8 @@ def measure_options(setting: Setting) -> Report:
         report.needs_cuda('CUDA graphs')
     expected = None
     for name, options in cases.items():
+        if options['precision'] == 'float16' and 'float16' not in precisions(setting.device):
+            continue
         try:
             loss, seconds, memory = option_of(setting, count, size, **options)
         except Exception as error:  # of the compiler, whatever it is: the other options go on
