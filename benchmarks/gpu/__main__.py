@@ -98,6 +98,9 @@ def run(args: argparse.Namespace, setting: Setting) -> int:
         same = before and (before['device'], before['small']) == (args.device, args.small)
         if same and before['status'] == DONE and not args.again:
             continue
+        if name == 'evidence' and not (args.photos or args.small or args.pieces):
+            print('evidence       needs photographs: give --photos and --voc')
+            continue
         seconds = end - time.monotonic()
         if seconds < min(piece.seconds, 60 if args.small else piece.seconds):
             left.append(name)

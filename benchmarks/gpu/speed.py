@@ -1,6 +1,7 @@
 """How fast is it, what bounds it, where does the time go, what must the loader give?"""
 
 import copy
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -192,8 +193,7 @@ def measure_speed(setting: Setting) -> Report:
                     row = speed_of(name, setting, count, size, precision, rates, report)
                 except torch.cuda.OutOfMemoryError:
                     row = ['out of memory', *['-'] * 4]
-                if setting.device == 'cuda':
-                    torch.cuda.empty_cache()
+                free(setting)
                 rows.append([name, precision, count, *row])
     report.table(
         f'Steps at {size} pixels',
@@ -221,43 +221,61 @@ def speed_of(name, setting, count, size, precision, rates, report) -> list:
 
 
 def measure_options(setting: Setting) -> Report:
-    """PLRC with each option alone and with those that pay together: time of a step, peak memory,
-    and the loss of the first step beside that without. `CUDA graphs` are torch.compile's for the
-    two trunks, `mode='reduce-overhead'`."""
-    report, rows = Report(), []
-    size, count = setting.sized((224, 64), (32, 4))
-    graphs = dict(mode='reduce-overhead')
-    eager = dict(backend='eager')  # the small check compiles nothing
-    compiled = setting.sized(True, eager)
+    """PLRC with each option: time of a step, peak memory, and the loss of the first step beside that
+    in float32."""
     cases = {
         'float32, TF32 products': dict(precision='TF32'),
         'bfloat16': dict(precision='bfloat16'),
         'float16': dict(precision='float16'),
         'bfloat16, channels last': dict(precision='bfloat16', channels_last=True),
-        'bfloat16, recomputed activations': dict(precision='bfloat16', recompute=True),
-        'bfloat16, compiled': dict(precision='bfloat16', compiled=compiled),
-        'bfloat16, channels last, compiled': dict(
-            precision='bfloat16', channels_last=True, compiled=compiled
+        'bfloat16, channels last, recomputed activations': dict(
+            precision='bfloat16', channels_last=True, recompute=True
         ),
     }
-    if setting.device == 'cuda':
-        cases['bfloat16, CUDA graphs'] = dict(precision='bfloat16', compiled=graphs)
-        cases['bfloat16, channels last, CUDA graphs'] = dict(
-            precision='bfloat16', channels_last=True, compiled=graphs
-        )
-    else:
+    if 'float16' not in precisions(setting.device):
+        del cases['float16']
+    return compare(setting, cases)
+
+
+def measure_compiled(setting: Setting) -> Report:
+    """The two trunks compiled by torch.compile, as `TrunkOptionsHook(compile=True)` does it, beside
+    the same without."""
+    # The small check compiles nothing.
+    return compare_compiled(setting, 'compiled', setting.sized(True, dict(backend='eager')))
+
+
+def measure_graphs(setting: Setting) -> Report:
+    """The two trunks compiled with CUDA graphs, `mode='reduce-overhead'`, beside the same without.
+    They pay where the host is what a step waits for."""
+    if setting.device != 'cuda':
+        report = Report()
         report.needs_cuda('CUDA graphs')
-    expected = None
+        return report
+    return compare_compiled(setting, 'CUDA graphs', dict(mode='reduce-overhead'))
+
+
+def compare_compiled(setting: Setting, what: str, compiled) -> Report:
+    plain = dict(precision='bfloat16', channels_last=True)
+    cases = {
+        'bfloat16, channels last': plain,
+        f'bfloat16, channels last, {what}': dict(plain, compiled=compiled),
+    }
+    return compare(setting, cases)
+
+
+def compare(setting: Setting, cases: dict[str, dict]) -> Report:
+    """Steps of PLRC under each case's options; losses are compared with the first case's."""
+    report, rows, expected = Report(), [], None
+    size, count = setting.sized((224, 64), (32, 4))
     for name, options in cases.items():
-        if options['precision'] == 'float16' and 'float16' not in precisions(setting.device):
-            continue
         try:
             loss, seconds, memory = option_of(setting, count, size, **options)
         except Exception as error:  # of the compiler, whatever it is: the other options go on
-            report.verify(
-                name, False, f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
-            )
+            message = ' '.join(str(error).split())[:200]
+            report.verify(name, False, f'{type(error).__name__}: {message}')
             continue
+        finally:
+            free(setting)
         expected = loss if expected is None else expected
         report.at_most(f'{name}: difference of the loss', abs(loss / expected - 1), 5e-2)
         rows.append([name, count / seconds, 1000 * seconds, memory])
@@ -267,6 +285,13 @@ def measure_options(setting: Setting) -> Report:
         rows,
     )
     return report
+
+
+def free(setting: Setting) -> None:
+    """Gives back what models of before held."""
+    gc.collect()
+    if setting.device == 'cuda':
+        torch.cuda.empty_cache()
 
 
 def option_of(setting, count, size, precision, recompute=False, **options):
@@ -296,8 +321,7 @@ def measure_memory(setting: Setting) -> Report:
                 break
             finally:
                 step = None
-                if setting.device == 'cuda':
-                    torch.cuda.empty_cache()
+                free(setting)
             rows.append([size, count, memory, memory / count])
     if setting.device != 'cuda':
         report.needs_cuda('memory')

@@ -182,7 +182,8 @@ def test_faults_are_noticed(fault, error):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 @pytest.mark.parametrize('name', CONFIGS)
-def test_step_on_cuda_as_on_cpu(name):
+def test_step_on_cuda_as_on_cpu(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
     torch.manual_seed(0)
     model = MODELS.build(copy.deepcopy(CONFIGS[name])).train()
     twin = copy.deepcopy(model).cuda()
@@ -199,8 +200,9 @@ def test_step_on_cuda_as_on_cpu(name):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-def test_forward_and_backward_do_not_synchronise():
-    model = MODELS.build(copy.deepcopy(PLRC)).cuda().train()
+@pytest.mark.parametrize('name', CONFIGS)
+def test_forward_and_backward_do_not_synchronise(name):
+    model = MODELS.build(copy.deepcopy(CONFIGS[name])).cuda().train()
     batch = model.data_preprocessor(
         dict(query=view('cuda'), key=view('cuda'), paths=['a']), training=True
     )
