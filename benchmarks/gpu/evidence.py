@@ -54,13 +54,13 @@ def check_evidence(setting: Setting) -> Report:
             found = read_probes(folder)
         if found is None:
             report.finished = False
-            rows.append([row.name, epochs_done(folder), *['-'] * len(SHOWN)])
+            rows.append([row.name, iterations_done(folder), *['-'] * len(SHOWN)])
             continue
         for when, numbers in found.items():
             label = f'{row.name}, {"end" if when == "end" else "its start"}'
-            epoch = epochs_done(folder) if when == 'end' else 0
-            rows.append([label, epoch, *(numbers.get(name, '-') for name in SHOWN)])
-    report.table('Probes of the frozen trunk', ['run', 'epochs', *SHOWN], rows)
+            done = iterations_done(folder) if when == 'end' else 0
+            rows.append([label, done, *(numbers.get(name, '-') for name in SHOWN)])
+    report.table('Probes of the frozen trunk', ['run', 'iterations', *SHOWN], rows)
     return report
 
 
@@ -143,7 +143,8 @@ optim_wrapper = dict(
     type='plrc_plugin.MixedPrecisionOptimWrapper',
     optimizer=dict(lr={0.003 if row.weights else 0.015}))
 train_cfg = dict(max_epochs={epochs})
-default_hooks = dict(checkpoint=dict(interval={setting.sized(5, 1)}, max_keep_ckpts=1))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval={setting.sized(200, 50)}, max_keep_ckpts=1))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 """
 
@@ -153,8 +154,8 @@ def read_probes(folder: Path) -> Optional[dict]:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def epochs_done(folder: Path) -> int:
+def iterations_done(folder: Path) -> int:
     """Of the newest checkpoint."""
     newest = folder / 'run' / 'last_checkpoint'
-    found = re.search(r'epoch_(\d+)', newest.read_text()) if newest.exists() else None
+    found = re.search(r'iter_(\d+)', newest.read_text()) if newest.exists() else None
     return int(found[1]) if found else 0

@@ -221,8 +221,8 @@ def speed_of(name, setting, count, size, precision, rates, report) -> list:
 
 
 def measure_options(setting: Setting) -> Report:
-    """PLRC with each option: time of a step, peak memory, and the loss of the first step beside that
-    in float32."""
+    """PLRC with each option: time of a step, peak memory, and the loss of the first step beside
+    that in float32."""
     cases = {
         'float32, TF32 products': dict(precision='TF32'),
         'bfloat16': dict(precision='bfloat16'),
