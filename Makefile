@@ -82,6 +82,15 @@ bench: venv-demo  ## speed and memory beside MoCo v2 and lightly; writes docs/be
 	  OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/$$name.py \
 	    $(if $(PHOTOS),--photos $(PHOTOS)) || exit 1; done
 
+# GPU_ARGS="--photos photographs.tar --voc voc.tar" trains on photographs. An environment of ours is
+# not made here: the machine may have no network, and its own PyTorch is the one that fits its GPU.
+gpu-check:  ## check and measure on a GPU, ten minutes a call; writes docs/gpu.md
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(GPU_ARGS)
+
+GPU_PYTHON ?= 3.12
+gpu-wheels:  ## collect what gpu-check needs for a machine without a network, in gpu-wheels/
+	$(PYTHON) -m benchmarks.gpu.wheels --python $(GPU_PYTHON) $(WHEELS)
+
 check-install: venv-full  ## wheel and editable install, each with onedl-mim and openmim
 	tools/check_install.sh $(BIN)/python
 
@@ -134,4 +143,4 @@ clean:  ## remove what building, testing and training left (not data/)
 	rm -rf .venv .venv-openmmlab build dist work_dirs *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help docs lint bench test-faults demo demo-transfer test test-openmmlab test-openmmlab-quick test-quick check-install venv-demo venv-full venv-openmmlab print-key clean
+.PHONY: help docs lint bench gpu-check gpu-wheels test-faults demo demo-transfer test test-openmmlab test-openmmlab-quick test-quick check-install venv-demo venv-full venv-openmmlab print-key clean

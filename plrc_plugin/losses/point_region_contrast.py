@@ -79,18 +79,20 @@ def _contrast_per_image(
     pairs = _pairs(query_regions, key_regions).to(queries.dtype)
     pairs_of_query = pairs.sum(2)
     if inter_image:
-        rows = _rows_with(pairs_of_query.flatten())
-        counted = queries.flatten(0, 1)[rows]
+        counted, rows = queries.flatten(0, 1), _rows_with(pairs_of_query.flatten())
+        image = torch.arange(len(counted), device=counted.device) // queries.shape[1]
+        if rows is not None:
+            counted, image = counted[rows], image[rows]
         lse = similarity_logsumexp(
             counted, keys.flatten(0, 1), temperature, key_regions.flatten() >= 0
         )
         if negatives is not None:  # apart: one tensor of both would be a copy of a long queue
-            image = rows // queries.shape[1]
             further = similarity_logsumexp(
                 counted, negatives.to(keys.dtype), temperature, negatives.any(1), own, image
             )
             lse = torch.logaddexp(lse, further)
-        lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows,), lse)
+        if rows is not None:
+            lse = torch.zeros_like(pairs_of_query).flatten().index_put((rows,), lse)
         lse = lse.view_as(pairs_of_query)
     else:
         void = (key_regions < 0).unsqueeze(1)
@@ -120,12 +122,13 @@ def _pairs(query_regions: Tensor, key_regions: Tensor) -> Tensor:
     return same & (query_regions.unsqueeze(2) >= 0)
 
 
-def _rows_with(pairs_of_query: Tensor) -> Tensor:
+def _rows_with(pairs_of_query: Tensor) -> Optional[Tensor]:
     """Indices of the queries that have a pair, about six in ten of two random crops: the others'
-    denominators count zero times. All of them on a device that would have to be waited for."""
-    if pairs_of_query.device.type == 'cpu':
-        return pairs_of_query.nonzero().squeeze(1)
-    return torch.arange(len(pairs_of_query), device=pairs_of_query.device)
+    denominators count zero times. None, which is all queries, on a device that would have to be
+    waited for."""
+    if pairs_of_query.device.type != 'cpu':
+        return None
+    return pairs_of_query.nonzero().squeeze(1)
 
 
 @MODELS.register_module()

@@ -103,7 +103,7 @@ def bins_in_image(view: ViewBatch, size: int) -> tuple[Tensor, Tensor]:
     """Where the size x size bins of a view's map lie in the image: centres (B, size * size, 2) and
     diagonals (B,), in pixels of the image."""
     affine, image_size = view.affine, view.size
-    centres = cell_centres(size).to(affine)
+    centres = cell_centres(size, affine.dtype, affine.device)
     # The affine map is diagonal: a bin's sides are its entries.
     sides = torch.diagonal(affine[:, :, :2], dim1=1, dim2=2) * image_size / size
     return view_to_image(centres, affine) * image_size.unsqueeze(1), sides.norm(dim=1)

@@ -5,6 +5,8 @@ not depend on a resolution. The geometry of a view is the affine map, (2, 3), fr
 view to positions in the original image.
 """
 
+from typing import Optional
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,8 +51,12 @@ def inside(positions: Tensor) -> Tensor:
     return ((positions >= 0) & (positions <= 1)).all(-1)
 
 
-def cell_centres(resolution: int) -> Tensor:
-    """Centres of the cells of an R x R map, (R * R, 2) float64, row by row."""
-    steps = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
+def cell_centres(
+    resolution: int, dtype: torch.dtype = torch.float64, device: Optional[torch.device] = None
+) -> Tensor:
+    """Centres of the cells of an R x R map, (R * R, 2), row by row.
+
+    They are made on the device that needs them: for a copy to it the host would wait."""
+    steps = (torch.arange(resolution, dtype=dtype, device=device) + 0.5) / resolution
     y, x = torch.meshgrid(steps, steps, indexing='ij')
     return torch.stack([x.flatten(), y.flatten()], -1)

@@ -63,8 +63,8 @@ def affinity_map(
     anchor = F.normalize(read_points(features, torch.tensor([[point]]))[0, 0], dim=0)
     # Features interpolated first would be shorter between cells, and show a lattice.
     cosines = torch.einsum('d,dhw->hw', anchor, F.normalize(features[0], dim=0))
-    size = (resolution, resolution)
-    return F.interpolate(cosines[None, None], size, mode='bilinear', align_corners=False)[0, 0]
+    shape = (resolution, resolution)
+    return F.interpolate(cosines[None, None], shape, mode='bilinear', align_corners=False)[0, 0]
 
 
 def affinity_gallery(

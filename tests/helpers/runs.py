@@ -212,8 +212,8 @@ def start(cfg: Config, before=None, **environ) -> multiprocessing.Process:
     return child
 
 
-def run_processes(cfg: Config, size: int) -> list:
-    """Trains in ``size`` processes of one group; what each raised."""
+def run_processes(cfg: Config, size: int, **environ) -> list:
+    """Trains in ``size`` processes of one group, with further environment; what each raised."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -226,6 +226,7 @@ def run_processes(cfg: Config, size: int) -> list:
             WORLD_SIZE=str(size),
             MASTER_ADDR='127.0.0.1',
             MASTER_PORT=str(port),
+            **environ,
         )
         for r in range(size)
     ]

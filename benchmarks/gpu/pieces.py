@@ -1,0 +1,223 @@
+"""Pieces of the check: each runs in a process of its own and leaves one JSON."""
+
+import json
+import math
+import multiprocessing
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+ROOT = Path(__file__).resolve().parents[2]
+DONE, FAILED, UNFINISHED = 'done', 'failed', 'unfinished'
+NEEDS_CUDA = 'needs CUDA'
+
+
+class Setting(NamedTuple):
+    """What all pieces are told.
+
+    Attributes:
+        device: 'cuda' or 'cpu'.
+        small: sizes for a try of the script, not for numbers.
+        out: folder of the JSONs.
+        work: folder of what pieces keep between calls: scenes, runs, checkpoints.
+        seconds: that this piece may still take.
+        photos: folder or .tar of photographs; generated scenes without.
+        voc: folder or .tar of VOC2012, which the probes of the evidence need.
+        weights: a file that the evidence continues from.
+    """
+
+    device: str = 'cuda'
+    small: bool = False
+    out: Path = ROOT / 'docs' / 'gpu'
+    work: Path = ROOT / 'work_dirs' / 'gpu'
+    seconds: float = 540
+    photos: Optional[Path] = None
+    voc: Optional[Path] = None
+    weights: Optional[Path] = None
+
+    def sized(self, full: Any, small: Any) -> Any:
+        return small if self.small else full
+
+
+class Report:
+    """What a piece found: checks, tables, and numbers that other pieces read."""
+
+    def __init__(self):
+        self.checks: list[dict] = []
+        self.tables: list[dict] = []
+        self.numbers: dict[str, Any] = {}
+        self.finished = True
+
+    def at_most(self, name: str, found: float, allowed: float) -> None:
+        """A check that a number does not exceed what is allowed; NaN does."""
+        ok = bool(found <= allowed)
+        self.checks.append(dict(name=name, ok=ok, found=_plain(found), allowed=allowed))
+
+    def verify(self, name: str, ok: bool, found: str = '') -> None:
+        self.checks.append(dict(name=name, ok=bool(ok), found=found))
+
+    def needs_cuda(self, *names: str) -> None:
+        """Checks that were not run, as there is no GPU."""
+        self.checks += [dict(name=name, ok=None, found=NEEDS_CUDA) for name in names]
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence]) -> None:
+        rows = [[_plain(cell) for cell in row] for row in rows]
+        self.tables.append(dict(title=title, header=list(header), rows=rows))
+
+
+class Piece(NamedTuple):
+    """A part of the check.
+
+    Attributes:
+        function: from a setting to a report.
+        title: its heading on the page; the docstring of ``function`` is the text below.
+        seconds: what it takes on a GPU, roughly.
+    """
+
+    function: Callable[[Setting], Report]
+    title: str
+    seconds: int
+
+
+def run_piece(name: str, piece: Piece, setting: Setting) -> dict:
+    """Runs a piece in a process of its own, writes its JSON and returns what is in it.
+
+    A piece that raises, crashes or exceeds its time leaves a JSON that says so.
+    """
+    started = time.monotonic()
+    result, problem = in_child(_call, piece, setting, seconds=setting.seconds)
+    record = dict(
+        piece=name,
+        title=piece.title,
+        status=FAILED if problem else result.pop('status'),
+        device=setting.device,
+        small=setting.small,
+        card=(result or {}).pop('card', None),
+        software=software(),
+        seconds=round(time.monotonic() - started, 1),
+        problem=problem,
+        **(result or {}),
+    )
+    write_json(setting.out / f'{name}.json', record)
+    return record
+
+
+def _call(piece: Piece, setting: Setting) -> dict:
+    report = piece.function(setting)
+    failed = any(check['ok'] is False for check in report.checks)
+    return dict(
+        status=FAILED if failed else DONE if report.finished else UNFINISHED,
+        card=card() if setting.device == 'cuda' else None,
+        checks=report.checks,
+        tables=report.tables,
+        numbers=report.numbers,
+    )
+
+
+def in_child(function: Callable, *args, seconds: float) -> tuple[Optional[Any], Optional[str]]:
+    """What a function returns, called in a forked process, and what went wrong instead.
+
+    The parent never touches a GPU, so that its children can. One that fails or hangs on a GPU
+    takes no other with it.
+    """
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context('fork').Process(
+        target=_run_in_child, args=(there, function, args)
+    )
+    child.start()
+    there.close()
+    try:
+        if not here.poll(seconds):
+            return None, f'ran past {seconds:.0f} seconds and was ended'
+        return here.recv()
+    except EOFError:
+        child.join()
+        return None, f'the process died with exit code {child.exitcode}'
+    finally:
+        if child.is_alive():
+            child.join(1)
+        with suppress(ProcessLookupError):  # its children too, which it cannot see to any more
+            os.killpg(child.pid, signal.SIGKILL)
+        child.join()
+
+
+def _run_in_child(connection, function: Callable, args: tuple) -> None:
+    os.setpgid(0, 0)
+    try:
+        connection.send((function(*args), None))
+    except BaseException:  # the parent writes it down
+        connection.send((None, traceback.format_exc()[-3000:]))
+
+
+def card() -> str:
+    """The GPU's name; in a child alone, as it initialises CUDA."""
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def software() -> str:
+    """Versions, and the commit that was checked."""
+    import torch
+
+    commit = subprocess.run(
+        ['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    versions = f'torch {torch.__version__}, Python {platform.python_version()}'
+    return f'{versions}, commit {commit}' if commit else versions
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix('.part')
+    beside.write_text(json.dumps(value, indent=1, allow_nan=False) + '\n')
+    os.replace(beside, path)
+
+
+def read_json(path: Path) -> Optional[dict]:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def numbers_of(setting: Setting, name: str) -> dict:
+    """The numbers of another piece that has run on the same device, empty without."""
+    found = read_json(setting.out / f'{name}.json') or {}
+    same = (found.get('device'), found.get('small')) == (setting.device, setting.small)
+    return found.get('numbers', {}) if same else {}
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no NaN and no infinity."""
+    if isinstance(value, float):
+        return float(f'{value:.4g}') if math.isfinite(value) else str(value)
+    return value
+
+
+def python(*arguments: str, seconds: float, **environ: str) -> subprocess.CompletedProcess:
+    """Runs this Python in the checkout, its output as text; 'ran past' where it takes too long."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONPATH': path, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+        return subprocess.CompletedProcess(command, -signal.SIGKILL, output)
+    return subprocess.CompletedProcess(command, process.returncode, output)
