@@ -1,6 +1,6 @@
 """Probe the start and every finished run of the study; started again, it goes on where it stopped.
 
-    export PLRC_DATA_ROOT=/path/to/5000/photographs PLRC_START=start.pth
+    export PLRC_DATA_ROOT=/path/to/5000/photographs PLRC_START=efficientnet-lite0-57934424.pth
     export PLRC_VOC=/path/to/VOCdevkit/VOC2012
     PYTHONPATH=. OMP_NUM_THREADS=1 python studies/starts/probe.py work_dirs/starts
 

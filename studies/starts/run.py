@@ -1,6 +1,6 @@
 """Train the runs of the study, one after the other; started again, it goes on where it stopped.
 
-    export PLRC_DATA_ROOT=/path/to/5000/photographs PLRC_START=start.pth
+    export PLRC_DATA_ROOT=/path/to/5000/photographs PLRC_START=efficientnet-lite0-57934424.pth
     PYTHONPATH=. OMP_NUM_THREADS=1 python studies/starts/run.py work_dirs/starts
 
 A run that has its last checkpoint is skipped, one that was cut off is resumed. Several calls may

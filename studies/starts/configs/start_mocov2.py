@@ -1,6 +1,6 @@
 """MoCo v2 from the supervised start: the image loss alone.
 
-export PLRC_START=start.pth PLRC_DATA_ROOT=/path/to/5000/photographs
+export PLRC_START=efficientnet-lite0-57934424.pth PLRC_DATA_ROOT=/path/to/5000/photographs
 PYTHONPATH=. OMP_NUM_THREADS=1 mim train plrc_plugin studies/starts/configs/start_mocov2.py
 """
 

