@@ -15,7 +15,13 @@ _base_ = './plrc_in1k.py'
 
 budget = dict()  # one of hours=..., epochs=..., images=...; docs/recipe.md says what it is without
 
-model = dict(queue_size='auto', momentum='auto', warmup_epochs='auto', mask_own_keys=True)
+model = dict(
+    queue_size='auto',
+    momentum='auto',
+    warmup_epochs='auto',
+    keep='auto',
+    mask_own_keys=True,
+)
 train_dataloader = dict(
     batch_size='auto',
     num_workers='auto',

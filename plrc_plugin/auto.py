@@ -23,6 +23,7 @@ FIXED = (
     'model.queue_size',
     'model.momentum',
     'model.warmup_epochs',
+    'model.keep',
     'optim_wrapper.optimizer.lr',
     'default_hooks.checkpoint.interval',
     'default_hooks.logger.interval',

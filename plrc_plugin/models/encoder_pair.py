@@ -79,7 +79,7 @@ class EncoderPair(BaseModel):
         init_cfg: Optional[dict] = None,
     ):
         super().__init__(data_preprocessor or dict(type='plrc_plugin.ViewsPreprocessor'), init_cfg)
-        refuse_unresolved(dict(momentum=momentum))
+        refuse_unresolved(dict(momentum=momentum, keep=keep))
         check_positive_integers(type(self).__name__, embedding_dim=embedding_dim)
         refuse_init_cfg(init_cfg, backbone)
         check_shares(type(self).__name__, momentum=momentum)

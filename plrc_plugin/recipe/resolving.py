@@ -154,6 +154,7 @@ class _Resolver:
         self.set('model.queue_size', lambda: rules.queue_size(facts.images, seen))
         self.set('model.momentum', lambda: rules.momentum(steps))
         self.set('model.warmup_epochs', lambda: rules.warmup_epochs(epochs, facts.weights))
+        self.set('model.keep', lambda: rules.keep(facts.weights))
         self.learning_rate(batch * facts.processes)
         self.set('param_scheduler.end', lambda: rules.lr_warmup(steps, facts.weights))
         self.drop_empty_schedules()
@@ -233,6 +234,7 @@ class _Resolver:
             'model.queue_size': rules.queue_size(self.facts.images, 8 * rules.QUEUE).value,
             'model.momentum': 0.99,
             'model.warmup_epochs': 0,
+            'model.keep': None,
             'optim_wrapper.optimizer.lr': 1e-6,
         }
         for place in unresolved(cfg):

@@ -213,6 +213,13 @@ def warmup_epochs(epochs: int, weights: bool) -> Value:
     return Value(value, f'L_a begins after {rule}')
 
 
+def keep(weights: bool) -> Value:
+    """What is kept of the start, see :class:`~plrc_plugin.models.keep.Keep`."""
+    if weights:
+        return Value(dict(norm_eval=True), 'batch norm keeps the statistics of the weights')
+    return Value(None, 'random weights have nothing to keep')
+
+
 def learning_rate(batch: int, weights: bool) -> Value:
     """Of SGD, for ``batch`` images over all processes."""
     if weights:

@@ -71,7 +71,7 @@ def images(tmp_path_factory):
 def test_every_auto_is_resolved_printed_and_saved(images, tmp_path):
     cfg = photos_config(images, tmp_path / 'run')
     asked = {place.path for place in unresolved(cfg)}
-    assert len(asked) == 14
+    assert len(asked) == 15
     runner = train(cfg)
     assert unresolved(cfg), 'the config of the caller stays as it was'
     assert len(runner.model.queue.bank) == 16 and runner.model.momentum == 0.7
@@ -273,6 +273,7 @@ def test_the_rate_rises_and_falls_as_the_schedules_say(images, tmp_path, plrc_ch
     torch.save(MODELS.build(cfg.model.backbone).state_dict(), cfg.pretrained)
     runner = train(cfg)
     assert runner.cfg.param_scheduler[0].end == 2 and runner.model.warmup_epochs == 0
+    assert runner.model.keep.norm_eval and not runner.model.backbone.bn1.training
     lines = [
         line.partition('lr: ')[2].split()[0]
         for line in log_of(tmp_path / 'run').splitlines()

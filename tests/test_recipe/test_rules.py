@@ -195,3 +195,8 @@ def test_machines():
     assert rules.precision(Facts(100, half='float16')).value == 'float16'
     shared = Facts(IMAGENET, gpu=True, processes=64)
     assert rules.batch_size(shared, 224).value == 8
+
+
+def test_what_is_kept_of_the_start():
+    assert rules.keep(weights=True).value == dict(norm_eval=True)
+    assert rules.keep(weights=False).value is None
