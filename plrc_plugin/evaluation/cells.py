@@ -82,7 +82,7 @@ class PhotographCells(Dataset):
     """Unlabelled images for probes that read no mask, evenly spread over a data set.
 
     Args:
-        dataset: config of an ``ImageFolder``, or of data sets around it; its pipeline plays no
+        photographs: config of an ``ImageFolder``, or of data sets around it; its pipeline plays no
             part.
         images: how many. Defaults to 256.
         size, cells: as of :class:`ProbeCells`.
@@ -91,10 +91,12 @@ class PhotographCells(Dataset):
         SettingsError: if there are fewer images, or the sizes do not fit.
     """
 
-    def __init__(self, dataset: dict, images: int = 256, size: int = 224, cells: int = 14) -> None:
+    def __init__(
+        self, photographs: dict, images: int = 256, size: int = 224, cells: int = 14
+    ) -> None:
         check_positive_integers('PhotographCells', size=size, cells=cells)
         self.metainfo = dict(classes=())
-        self.photographs = CleanPhotographs(dataset, images, size)
+        self.photographs = CleanPhotographs(photographs, images, size)
         self.size, self.cells = size, cells
 
     def __len__(self) -> int:

@@ -233,3 +233,46 @@ def test_half_precision_is_used(runs, cells, images, tmp_path):
     assert rounded['affinity/auc'] != exact['affinity/auc']
     assert rounded['affinity/auc'] == pytest.approx(exact['affinity/auc'], abs=0.02)
     assert_same_run(tmp_path, runs[1])
+
+
+def test_a_score_without_labels_keeps_the_best_and_can_end_the_run(images, tmp_path):
+    cfg = tiny_config(images, tmp_path, **{'train_cfg.max_epochs': 6})
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    cfg.val_dataloader = dict(
+        batch_size=4,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(
+            type='plrc_plugin.PhotographCells',
+            photographs=dict(type='plrc_plugin.ImageFolder', data_root=str(images), pipeline=[]),
+            images=8,
+            size=64,
+            cells=4,
+        ),
+    )
+    cfg.val_cfg = dict(type='plrc_plugin.ProbeLoop')
+    cfg.val_evaluator = [dict(type='plrc_plugin.DenseStructure')]
+    cfg.train_cfg.val_interval = 1
+    cfg.default_hooks.checkpoint.save_best = 'dse/score'
+    cfg.default_hooks.checkpoint.rule = 'greater'
+    cfg.custom_hooks = [
+        *cfg.get('custom_hooks', []),
+        dict(
+            type='EarlyStoppingHook',
+            monitor='dse/score',
+            rule='greater',
+            patience=1,
+            min_delta=1e9,  # nothing is better by so much
+        ),
+    ]
+    runner = train(cfg)
+    scores = [
+        json.loads(line)['dse/score']
+        for file in tmp_path.glob('*/vis_data/scalars.json')
+        for line in file.read_text().splitlines()
+        if 'dse/score' in line
+    ]
+    assert len(scores) == runner.epoch == 2
+    best = scores.index(max(scores)) + 1
+    assert (tmp_path / f'best_dse_score_epoch_{best}.pth').exists()
