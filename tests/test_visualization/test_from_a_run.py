@@ -76,12 +76,9 @@ def check_pages(cfg, images, folder, page, monkeypatch):
         for j, model in enumerate(models):
             cells = features(model, path, 224)
             anchor = read_points(cells[None], torch.tensor([[POINT]]))[0, 0]
-            cells = F.interpolate(cells[None], (56, 56), mode='bilinear')[0]
-            np.testing.assert_allclose(
-                shown_maps[3 * i + 1 + j],
-                torch.cosine_similarity(cells, anchor[:, None, None], dim=0),
-                atol=1e-5,
-            )
+            cosines = torch.cosine_similarity(cells, anchor[:, None, None], dim=0)
+            enlarged = F.interpolate(cosines[None, None], (56, 56), mode='bilinear')[0, 0]
+            np.testing.assert_allclose(shown_maps[3 * i + 1 + j], enlarged, atol=1e-5)
 
     call(
         'explorer.py',
