@@ -53,8 +53,8 @@ class Opener:
         reading = self.reading or Reading(max_pixels=self.max_pixels)
         return RasterFile(results['img_path'], reading, area)
 
-    def whole(self, results: dict, size_at_least: tuple[int, int]) -> np.ndarray:
-        """All its pixels, of a smaller copy that is at least so large where a raster has one."""
+    def whole(self, results: dict, size_at_least: Optional[tuple[int, int]] = None) -> np.ndarray:
+        """All its pixels; of a smaller copy that is at least so large, where a raster has one."""
         file = self(results)
         if isinstance(file, ImageFile):
             return file.decode()

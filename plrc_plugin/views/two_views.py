@@ -104,6 +104,7 @@ class TwoViews:
         self.scale, self.ratio, self.flip_prob = scale, ratio, flip_prob
         self.steps = build_steps(levels() if photometric == 'levels' else photometric, **recipe)
         self.where = where
+        self.channels = 3 if channels is None else channels
         self.open = Opener('TwoViews', window, channels, max_pixels)
         for step in self.steps.values():
             if channels is not None and not getattr(step, 'any_channels', False):
@@ -137,6 +138,8 @@ class TwoViews:
             ]
         )
         results['size'] = file.size
+        if 'area' in results:
+            results['full_size'] = file.full_size
         results['views'] = [
             self._view(key, v, image, box, file.size) for v, box in enumerate(boxes)
         ]

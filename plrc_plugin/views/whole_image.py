@@ -2,11 +2,10 @@
 
 from typing import Optional
 
-import cv2
-
 from plrc_plugin.errors import check_positive_integers
 from plrc_plugin.images.rasters.scaling import Window
 from plrc_plugin.registry import TRANSFORMS
+from plrc_plugin.views.augmentation import resize
 from plrc_plugin.views.opening import Opener
 
 
@@ -38,7 +37,5 @@ class WholeImage:
 
     def __call__(self, results: dict) -> dict:
         square = (self.size, self.size)
-        image = self.open.whole(results, square)
-        resized = cv2.resize(image, square, interpolation=cv2.INTER_AREA)
-        results['pixels'] = resized.reshape(*square, image.shape[2])
+        results['pixels'] = resize(self.open.whole(results, square), self.size)
         return results

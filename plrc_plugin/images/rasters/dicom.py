@@ -40,7 +40,10 @@ class DicomRaster(Raster):
         stored = np.dtype(f'{"i" if signed else "u"}{max(bits, 8) // 8}')
         if 'PixelData' not in data:
             stored = np.dtype(np.float32)
-        low_high = limits_of(stored, data.get('BitsStored'))
+        if meaning == 'PALETTE COLOR':
+            stored = np.dtype(f'u{int(data.RedPaletteColorLookupTableDescriptor[2]) // 8}')
+        bits_stored = None if meaning == 'PALETTE COLOR' else data.get('BitsStored')
+        low_high = limits_of(stored, bits_stored)
         changed = self._rescale is not None or 'ModalityLUTSequence' in data
         self.dtype = np.dtype(np.float64) if changed or self._padding else stored
         if low_high is not None and self._rescale is not None:

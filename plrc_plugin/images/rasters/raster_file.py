@@ -22,6 +22,8 @@ class RasterFile:
 
     Attributes:
         size: (width, height) of the area.
+        full_size: of the whole image.
+        orientation: EXIF's, 1 if the pixels are stored as they are meant to be seen.
 
     Raises:
         DecodingError: if the file cannot be read, or has other channels than declared.
@@ -51,7 +53,8 @@ class RasterFile:
                 raise ValueError(f'it is {full[0]} x {full[1]} pixels now: it has changed')
         except Exception as error:
             raise DecodingError(self.path, error) from error
-        self.size = self.area[2:]
+        self.size, self.full_size = self.area[2:], full
+        self.orientation = raster.orientation
 
     def decode(self, size_at_least: Optional[Sequence[float]] = None) -> 'Canvas':
         """The smallest canvas that is at least so wide and high; by default the full one.
