@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from plrc_plugin.errors import SettingsError, check_positive_integers, check_shares
-from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.images.decoding import open_image
 from plrc_plugin.images.depth import check_window
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import TRANSFORMS
@@ -31,7 +31,8 @@ class View(NamedTuple):
 
 @TRANSFORMS.register_module()
 class TwoViews:
-    """Decodes ``results['img_path']`` once and makes its query and key views.
+    """Decodes the image of ``results`` (``img_path``, or ``stored`` of a shard) once and makes its
+    query and key views.
 
     Augmentation is a function of ``results['sample_key']`` and the view: neither the worker nor
     what was drawn before matters.
@@ -102,7 +103,7 @@ class TwoViews:
                 )
 
     def __call__(self, results: dict) -> dict:
-        file = ImageFile(results['img_path'], self.window)
+        file = open_image(results, self.window)
         key = results['sample_key']
         boxes = [
             aug.random_crop_box(stream(key, 'crop', v), *file.size, self.scale, self.ratio)

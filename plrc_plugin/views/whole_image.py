@@ -6,7 +6,7 @@ from typing import Optional
 import cv2
 
 from plrc_plugin.errors import check_positive_integers
-from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.images.decoding import open_image
 from plrc_plugin.images.depth import check_window
 from plrc_plugin.registry import TRANSFORMS
 
@@ -31,7 +31,7 @@ class WholeImage:
         self.size, self.window = size, window
 
     def __call__(self, results: dict) -> dict:
-        image = ImageFile(results['img_path'], self.window).decode()
+        image = open_image(results, self.window).decode()
         square = (self.size, self.size)
         results['pixels'] = cv2.resize(image, square, interpolation=cv2.INTER_AREA)
         return results
