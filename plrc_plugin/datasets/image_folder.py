@@ -199,6 +199,10 @@ class ImageFolder(BaseDataset):
             raise SettingsError(f'{self._described()}: {self.selection} leaves no image')
         if not is_plain(self.image_root):
             return self._stored(self.image_root, [name.replace('\\', '/') for name in names])
+        return packed(self._check_there(names))
+
+    def _check_there(self, names: list[str]) -> list[str]:
+        """The names as they are written on this system; sets the folder to which they belong."""
         some = names[:: -(-len(names) // _CHECKED)]
         ways = [(root, change) for root in (self.image_root, self.data_root) for change in _WRITTEN]
         there = [
@@ -207,7 +211,7 @@ class ImageFolder(BaseDataset):
         ]
         if any(there):
             self.image_root, change = ways[there.index(max(there))]
-            return packed([change(name) for name in names])
+            return [change(name) for name in names]
         raise SettingsError(
             f'{self._described()}: {names[0]!r} and others that it lists are neither below '
             f'{self.image_root!r} nor below {self.data_root!r}: set data_prefix to the folder to '
