@@ -174,7 +174,7 @@ class ImageFolder(BaseDataset):
             ) from error
         if len(index.ends):
             return index
-        if not self.selection and holds_shards(root):
+        if holds_shards(root) and not (self.selection and len(image_index(root).ends)):
             return self._stored(root)
         selected = f' that {self.selection} takes' if self.selection else ''
         raise SettingsError(
@@ -197,12 +197,16 @@ class ImageFolder(BaseDataset):
         ]
         if not names:
             raise SettingsError(f'{self._described()}: {self.selection} leaves no image')
-        if not is_plain(self.image_root):
+        found = self._in_folder(names) if is_plain(self.image_root) else None
+        if found is not None:
+            return packed(found)
+        if not is_plain(self.image_root) or holds_shards(self.image_root):
             return self._stored(self.image_root, [name.replace('\\', '/') for name in names])
-        return packed(self._check_there(names))
+        raise self._not_there(names)
 
-    def _check_there(self, names: list[str]) -> list[str]:
-        """The names as they are written on this system; sets the folder to which they belong."""
+    def _in_folder(self, names: list[str]) -> Optional[list[str]]:
+        """The names as they are written on this system, None if none of some is a file; sets the
+        folder to which they belong."""
         some = names[:: -(-len(names) // _CHECKED)]
         ways = [(root, change) for root in (self.image_root, self.data_root) for change in _WRITTEN]
         there = [
@@ -212,7 +216,10 @@ class ImageFolder(BaseDataset):
         if any(there):
             self.image_root, change = ways[there.index(max(there))]
             return [change(name) for name in names]
-        raise SettingsError(
+        return None
+
+    def _not_there(self, names: list[str]) -> SettingsError:
+        return SettingsError(
             f'{self._described()}: {names[0]!r} and others that it lists are neither below '
             f'{self.image_root!r} nor below {self.data_root!r}: set data_prefix to the folder to '
             'which the names are relative'

@@ -47,7 +47,10 @@ class ImagesOf(ImageFolder):
         relative = [name[len(root) :].lstrip('/') for name in names]
         if not is_plain(root):
             return self._stored(root, relative)
-        return packed(self._check_there(relative))
+        found = self._in_folder(relative)
+        if found is None:
+            raise self._not_there(relative)
+        return packed(found)
 
     def _names(self) -> list[str]:
         try:

@@ -44,7 +44,7 @@ def find_columns(schema: Any, image: Optional[str], name: Optional[str], path: s
                 path, f'it has no column {column!r}, but {list(kinds)}', f'set {setting} to one'
             )
     column = image or _image_column(schema, kinds, path)
-    if kinds[column] is None:
+    if kinds[column] in (None, 'nothing'):
         raise ShardError(
             path,
             f'its column {column!r} is of type {schema.field(column).type}',
@@ -87,8 +87,10 @@ def _kind(type_: Any) -> Optional[str]:
 
     if types.is_struct(type_):
         fields = {type_.field(i).name: _kind(type_.field(i).type) for i in range(type_.num_fields)}
-        return 'fields' if fields.get('bytes') == 'bytes' and 'path' in fields else None
+        return 'fields' if fields.keys() >= {'bytes', 'path'} and fields['bytes'] else None
     if types.is_string(type_) or types.is_large_string(type_):
         return 'paths'
+    if types.is_null(type_):  # no row has it
+        return 'nothing'
     binary = types.is_binary(type_) or types.is_large_binary(type_)
     return 'bytes' if binary or types.is_fixed_size_binary(type_) else None

@@ -110,7 +110,11 @@ def _through(root: str) -> Optional[tuple[str, str]]:
 
 def _several(pattern: str, files: Any) -> Place:
     """Of a pattern, whose files are shards."""
-    found = [path for each in _ranges(pattern) for path in files.matching(each)]
+    found = [
+        path
+        for each in _ranges(pattern)
+        for path in (files.matching(each) if _GLOB.search(each) else [each])  # one may be missing
+    ]
     shards = [path for path in dict.fromkeys(found) if kind_of(path)]
     if not shards:
         what = f'{len(found)} files, but no shard' if found else 'no file'
