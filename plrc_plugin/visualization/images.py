@@ -1,11 +1,14 @@
 """The images of a folder that networks are to be asked about."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, read_image
+from plrc_plugin.registry import DATASETS
 from plrc_plugin.visualization.affinity import MIN_SIDE
 
 
@@ -18,16 +21,38 @@ def read_images(folder: Path, count: int) -> list[tuple[str, np.ndarray]]:
     paths = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in EXTENSIONS)[:count]
     if not paths:
         raise SettingsError(f'{folder} holds no images ({", ".join(EXTENSIONS)})')
-    images = []
-    for path in paths:
-        try:
-            image = read_image(path)
-        except DecodingError as error:
-            raise SettingsError(f'{error}; remove it') from error
-        if min(image.shape[:2]) < MIN_SIDE:
-            raise SettingsError(
-                f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
-                f'each side needs {MIN_SIDE}; remove it'
-            )
-        images.append((str(path.relative_to(folder)), image))
-    return images
+    return [(str(path.relative_to(folder)), _checked(path)) for path in paths]
+
+
+def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
+    """(name, (H, W, 3) uint8 RGB) of ``count`` images that a run trains on, evenly spaced; none
+    where their folder is gone.
+
+    Raises:
+        SettingsError: if one is damaged or smaller than 32 pixels.
+    """
+    settings = (cfg.get('train_dataloader') or {}).get('dataset')
+    if not settings or not Path(settings.get('data_root') or '').is_dir():
+        return []
+    data = DATASETS.build(dict(settings, pipeline=[]))
+    chosen = [data.get_data_info(i) for i in spaced(range(len(data)), count)]
+    return [(info['name'], _checked(Path(info['data_root']) / info['img_path'])) for info in chosen]
+
+
+def spaced(items: Sequence, count: int) -> list:
+    """At most ``count`` of them, evenly spaced, first and last included."""
+    keep = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[i] for i in keep]
+
+
+def _checked(path: Path) -> np.ndarray:
+    try:
+        image = read_image(path)
+    except DecodingError as error:
+        raise SettingsError(f'{error}; remove it') from error
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise SettingsError(
+            f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
+            f'each side needs {MIN_SIDE}; remove it'
+        )
+    return image
