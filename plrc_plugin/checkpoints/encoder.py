@@ -9,6 +9,7 @@ from plrc_plugin.checkpoints.work_dir import RANDOM
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
 
+
 def load_encoder(
     cfg: Config, checkpoint: str, momentum: bool = False, projector: bool = False
 ) -> nn.Module:

@@ -1,5 +1,6 @@
 """The images of a folder that networks are to be asked about."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
     if not settings or not Path(settings.get('data_root') or '').is_dir():
         return []
     data = DATASETS.build(dict(settings, pipeline=[]))
-    chosen = [data.get_data_info(i) for i in spaced(range(len(data)), count)]
-    return [(info['name'], _checked(Path(info['data_root']) / info['img_path'])) for info in chosen]
+    root = Path(data.data_root)
+    names = [data.get_data_info(i)['img_path'] for i in spaced(range(len(data)), count)]
+    return [(os.path.relpath(root / name, root), _checked(root / name)) for name in names]
 
 
 def spaced(items: Sequence, count: int) -> list:

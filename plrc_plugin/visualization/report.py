@@ -26,7 +26,15 @@ CHECKPOINTS = 7  # of the affinity pictures, beside the start
 PICTURES = 16  # of one name that hooks wrote
 LEAST_SPAN = 0.2  # of an axis, as a share of the greatest value: small changes look small
 # Where and how a run was started, not what it does.
-NOISE = ('work_dir', 'experiment_name', 'launcher', 'resume', 'load_from', 'overwrite', 'visualizer')
+NOISE = (
+    'work_dir',
+    'experiment_name',
+    'launcher',
+    'resume',
+    'load_from',
+    'overwrite',
+    'visualizer',
+)
 
 
 def all_curves(run: Run) -> Curves:
@@ -174,7 +182,7 @@ def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] =
 
 
 def _pictures(run: Run, given: Optional[Sequence[np.ndarray]]) -> tuple[list[dict], str]:
-    """Pictures over time, each with its steps, and why there are no affinities if there are none."""
+    """Pictures over time, each with its steps; and why there are no affinities, or ''."""
     unit = 'epoch' if 'epoch' in run.scalars else 'step'
     series = [
         dict(

@@ -26,8 +26,9 @@ def about_losses(run: Run) -> str:
     for name in terms:
         values = [value for _, value in run.scalars[name]]
         first, last = tenth(values), tenth(values[::-1])
-        if name == 'l_m' and max(values) > first:
-            told.append(f'{NAMES[name]} {change(max(values), last)} since its peak')
+        peak = max(values)
+        if name == 'l_m' and peak > first and last < (1 - SHARE) * peak:
+            told.append(f'{NAMES[name]} {change(peak, last)} since its peak')
         else:
             told.append(f'{NAMES.get(name, name)} {change(first, last)}')
     sentence = ', and '.join([', '.join(told[:-1]), told[-1]] if len(told) > 1 else told)
@@ -37,12 +38,12 @@ def about_losses(run: Run) -> str:
 def about_collapse(run: Run) -> str:
     """Whether the embeddings still differ at the end."""
     if 'std' not in run.scalars:
-        return 'The run logged no spread of its embeddings (std), so a collapse would not show here.'
+        return 'The run logged no spread of its embeddings (std): a collapse would not show here.'
     hooks = [hook for hook in run.cfg.get('custom_hooks', []) if 'min_std' in hook]
     least = hooks[0]['min_std'] if hooks else MIN_STD
     std = tenth([value for _, value in run.scalars['std']][::-1])
     if std >= least:
-        return f'The embeddings have not collapsed: their spread is {std:.2g}, a collapse is {least}.'
+        return f'The embeddings have not collapsed: their spread is {std:.2g}, not below {least}.'
     return (
         f'The embeddings have collapsed: their spread is {std:.2g}, below {least}; lower '
         'optim_wrapper.optimizer.lr or raise model.momentum, and start anew.'
@@ -78,7 +79,8 @@ def about_probes(run: Run) -> str:
     elif step == curve[-1][0]:
         what = f'{name} {change(first, last)} since its first value and is at its best'
     else:
-        what = f'{name} rose from {first:.4g} to {best:.4g} at iteration {step}, and ended at {last:.4g}'
+        what = f'{name} rose from {first:.4g} to {best:.4g} at iteration {step}, and ended at '
+        what += f'{last:.4g}'
     return f'{what}: {advice(run, best > first)}.'
 
 

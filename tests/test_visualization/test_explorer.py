@@ -298,7 +298,8 @@ def test_hover_and_click_change_the_map_here_and_in_other_images(page, networks)
 
 def set_slider(page, name, value):
     page.evaluate(f"""(() => {{ const slider = document.getElementById('{name}');
-        slider.value = {value}; slider.dispatchEvent(new Event('input', {{bubbles: true}})); }})()""")
+        slider.value = {value};
+        slider.dispatchEvent(new Event('input', {{bubbles: true}})); }})()""")
     page.settle()
 
 
