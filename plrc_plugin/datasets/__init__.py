@@ -2,6 +2,7 @@
 
 from plrc_plugin.datasets.collate import collate_views
 from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.image_windows import ImageWindows
 from plrc_plugin.datasets.keys import KeyedDataset
 from plrc_plugin.datasets.masked_images import COCOMasks, MaskedImage, VOCMasks, masked_images
 from plrc_plugin.datasets.samplers import (
@@ -16,6 +17,7 @@ __all__ = [
     'COCOMasks',
     'GeneratedScenes',
     'ImageFolder',
+    'ImageWindows',
     'KeyedBatches',
     'KeyedDataset',
     'KeyedIndices',

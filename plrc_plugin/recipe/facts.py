@@ -11,7 +11,8 @@ import torch
 from mmengine.device import get_device
 
 from plrc_plugin.checkpoints.start import SCRATCH
-from plrc_plugin.images.decoding import DecodingError, ImageFile
+from plrc_plugin.images.decoding import DecodingError
+from plrc_plugin.images.survey import size_of
 from plrc_plugin.recipe.rules import Facts, check_budget
 from plrc_plugin.registry import DATASETS
 
@@ -69,7 +70,7 @@ def _median_side(dataset: Any) -> Optional[int]:
     for index in range(0, len(dataset), -(-len(dataset) // _LOOKED_AT)):
         path = os.path.join(dataset.image_root, dataset.get_data_info(index)['img_path'])
         try:
-            sides.append(min(ImageFile(path, (0, 1)).size))
+            sides.append(min(size_of(path)))
         except (DecodingError, OSError):
             continue
     return int(median(sides)) if sides else None
