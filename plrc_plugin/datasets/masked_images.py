@@ -1,5 +1,6 @@
 """Photographs with semantic and instance masks, for probes: VOC's layout and COCO's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -63,15 +64,20 @@ class VOCMasks:
         data_root: e.g. ``data/VOCdevkit/VOC2012``.
         split: name of a list in ``ImageSets/Segmentation``.
         max_images: the first ones only.
+        classes: names for the numbers 0, 1, ... of the masks. Defaults to VOC's.
 
     Raises:
         SettingsError: if there is no such list, or it names no image.
     """
 
-    classes = VOC_CLASSES
-
-    def __init__(self, data_root: str, split: str, max_images: Optional[int] = None) -> None:
-        self.root = Path(data_root)
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        max_images: Optional[int] = None,
+        classes: Sequence[str] = VOC_CLASSES,
+    ) -> None:
+        self.root, self.classes = Path(data_root), tuple(classes)
         names = self.root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
         if not names.is_file():
             raise SettingsError(
