@@ -93,6 +93,7 @@ def compare(args):
             [*options, f'pretrained={path}', f'randomness.seed={seed}'],
             args.gpus,
             one_thread=args.jobs > 1,
+            shown=True,
         )
 
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -1,6 +1,7 @@
-"""``python -m plrc_plugin worth PHOTOS --labels LABELS --out DIR``: is pre-training worth it?
+r"""``python -m plrc_plugin worth PHOTOS --labels LABELS --out DIR``: is pre-training worth it?
 
-    python -m plrc_plugin worth photos/ --labels labels/ --weights resnet50.pth --hours 8 --out worth
+    python -m plrc_plugin worth photos/ --labels labels/ --weights resnet50.pth \
+        --hours 8 --out worth
 
 A start as it is, and continued by PLRC, MoCo v2 and region-level contrast on your photographs,
 compared on your labels: frozen, and fine-tuned with 1, 10 and 100% of them, over seeds. DIR gets

@@ -18,8 +18,8 @@ PHOTOS = 'plrc_photos.py'
 def config_of(photos, backbone, weights, out, hours, epochs, options=None, config=PHOTOS) -> Config:
     """A config of pre-training on photographs, with ``'auto'`` where the runner is to decide.
 
-    The arguments are those of :func:`plrc_plugin.pretrain`; ``config`` is the file to start from, or
-    the name of a shipped one.
+    The arguments are those of :func:`plrc_plugin.pretrain`; ``config`` is the file to start from,
+    or the name of a shipped one.
 
     Raises:
         SettingsError: if a file or folder is not there, or there is no such backbone.

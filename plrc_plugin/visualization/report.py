@@ -16,6 +16,7 @@ from plrc_plugin.visualization.curves import Curves, is_term
 from plrc_plugin.visualization.images import read_images
 from plrc_plugin.visualization.pages import figure_address, jpeg_address, write_page
 from plrc_plugin.visualization.run import Run, read_runs
+from plrc_plugin.visualization.turning_point import turning_points
 
 COUNTERS = ('epoch', 'iter', 'step', 'time', 'memory')  # of the log; no curves
 IMAGES = 4  # of the gallery
@@ -46,6 +47,9 @@ def draw_curves(runs: Sequence[Run], names: Sequence[str]) -> Figure:
                 label=run.name,
                 marker='.' if len(points) == 1 else None,
             )
+            for turn in turning_points(run.metrics, run.scalars['loss']):
+                if turn.metric == name:
+                    axes.axvline(turn.step, color=f'C{i}', linestyle=':')
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.3)
     for axes in panels[len(names) :]:
@@ -148,6 +152,7 @@ def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] =
         'report.html',
         runs=runs,
         rows=rows,
+        turns=[turning_points(run.metrics, run.scalars['loss']) for run in runs],
         curves=figure_address(draw_curves(runs, [row['name'] for row in rows]), 'svg+xml'),
         galleries=[_gallery(run, given) for run in runs],
         pictures=[

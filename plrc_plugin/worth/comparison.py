@@ -85,11 +85,11 @@ def paragraph(found: Sequence[Difference], start: str, titles: Mapping[str, str]
         mine = [d for d in against if d.method == method]
         sentences.append(f'{_upper(titles[method])}: {_of_method(mine)}')
     others = [d for d in found if d.other != start and d.verdict in ('better', 'worse')]
-    for each in others:
-        sentences.append(
-            f'{_upper(titles[each.method])} is {each.verdict} than {titles[each.other]} in '
-            f'{each.column} ({_number(each)}).'
-        )
+    sentences += [
+        f'{_upper(titles[d.method])} is {d.verdict} than {titles[d.other]} in {d.column} '
+        f'({_number(d)}).'
+        for d in others
+    ]
     if any(d.other != start for d in found) and not others:
         sentences.append('The methods are not told apart from each other.')
     hints = sum(d.verdict.startswith('perhaps') for d in found)

@@ -1,4 +1,4 @@
-"""What a frozen trunk is worth with 1, 10 and 100% of the labels: features once, probes for each."""
+"""What a frozen trunk is worth with 1, 10 and 100% of the labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

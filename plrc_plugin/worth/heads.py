@@ -1,5 +1,6 @@
 """The detector or segmenter with which a trunk is fine-tuned: its last map, and a head on it."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -103,19 +104,17 @@ def part_option(kind: str, part: str) -> str:
 
 def check_installed(kind: str) -> None:
     """Raises SettingsError if what fine-tunes is missing."""
-    from importlib import import_module
-
     package = PACKAGES[kind]
-    for module in ('mmcv._ext', f'{package}.models'):
-        try:
-            import_module(module)
-        except ImportError as error:
-            extra = 'det' if package == 'mmdet' else 'seg'
-            raise SettingsError(
-                f'fine-tuning on {kind} needs {package} and mmcv with its operators ({error}): '
-                f"pip install --no-build-isolation 'plrc_plugin[onedl-{extra}]', or compare frozen "
-                'trunks alone with --only frozen'
-            ) from error
+    try:
+        import_module('mmcv._ext')
+        import_module(f'{package}.models')
+    except ImportError as error:
+        extra = 'det' if package == 'mmdet' else 'seg'
+        raise SettingsError(
+            f'fine-tuning on {kind} needs {package} and mmcv with its operators ({error}): pip '
+            f"install --no-build-isolation 'plrc_plugin[onedl-{extra}]', or compare frozen trunks "
+            'alone with --only frozen'
+        ) from error
 
 
 def _common(trunk: Trunk, labels: Path, batch: int, gpu: bool) -> dict[str, Any]:

@@ -81,9 +81,9 @@ def divide(hours: float, work: Work, timing: Timing) -> Plan:
     if given < least:
         needed = (fixed + least) / SHARE / 3600
         raise SettingsError(
-            f'a budget of {_shown(hours)} hours does not pay for one epoch of each method and '
-            f'{LEAST_ITERATIONS} iterations of each fine-tuning: give at least --hours '
-            f'{_up(needed)}, or fewer --seeds, --methods or --fractions, or --only frozen'
+            f'a budget of {_shown(hours)} hours does not pay for {_least(finetunings)}: give at '
+            f'least --hours {_up(needed)}, or fewer --seeds or --methods'
+            + (', fewer --fractions, or --only frozen' if finetunings else '')
         )
     epochs = work.epochs
     if epoch:
@@ -132,6 +132,13 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f'{seconds:.0f} s'
     return f'{seconds / 60:.1f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
+
+
+def _least(finetunings: int) -> str:
+    epoch = 'one epoch of each method, the probes'
+    if not finetunings:
+        return epoch.replace(',', ' and')
+    return f'{epoch} and {LEAST_ITERATIONS} iterations of each of {finetunings} fine-tunings'
 
 
 def _shown(hours: float) -> str:

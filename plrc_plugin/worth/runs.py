@@ -1,4 +1,4 @@
-"""One training by ``tools/train.py``: begun, resumed or, if it is finished, read from its folder."""
+"""One training by ``tools/train.py``: begun, resumed, or read from its folder if it is finished."""
 
 import ctypes
 import json
@@ -71,6 +71,7 @@ def run_command(command: Sequence[str], folder: Path, one_thread: bool = False) 
     """
     env = {**({'OMP_NUM_THREADS': '1'} if one_thread else {}), **os.environ}
     with open(folder / OUTPUT, 'a') as output:
+        print('+', ' '.join(map(str, command)), file=output, flush=True)
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -145,6 +146,7 @@ def trained(
     options: Sequence[str],
     gpus: int = 1,
     one_thread: bool = False,
+    shown: bool = False,
 ) -> dict[str, float]:
     """Metrics of one fine-tuning: of an earlier call, or trained now, resuming what is there.
 
@@ -155,6 +157,7 @@ def trained(
         settings: what must not have changed since the run was begun.
         options: of ``--cfg-options``.
         gpus, one_thread: of :func:`train_command` and :func:`run_command`.
+        shown: whether the command is printed.
 
     Raises:
         SettingsError: if the folder holds another run, or the run fails.
@@ -163,7 +166,8 @@ def trained(
     check_settings(folder, settings)
     if not result.is_file():
         command = train_command(train, config, folder, options, gpus)
-        print('+', ' '.join(command), flush=True)
+        if shown:
+            print('+', ' '.join(command), flush=True)
         run_command(command, folder, one_thread)
         result.write_text(json.dumps(last_metrics(folder)))
     return json.loads(result.read_text())

@@ -6,6 +6,8 @@ import logging
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,11 @@ def finetuning_seconds(cfg: Config, folder: Path) -> tuple[float, float]:
     cfg.experiment_name = 'worth_timing'
     cfg.custom_hooks = []
     cfg.log_level = 'ERROR'
+    with redirect_stdout(StringIO()):  # what pycocotools prints
+        return _timed_finetuning(cfg)
+
+
+def _timed_finetuning(cfg: Config) -> tuple[float, float]:
     runner = (RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner).from_cfg(cfg)
     try:
         model = runner.model.train()
