@@ -117,6 +117,10 @@ def last_metrics(folder: Path) -> dict[str, float]:
         if line is not None and 'loss' not in line
     ]
     found = [line for line in evaluated if line]
+    if not found and _found_no_object(folder):
+        return {
+            column: 0.0 for name, (column, _) in COLUMNS.items() if name.startswith('coco/bbox')
+        }
     if not found:
         raise SettingsError(
             f'{folder} logged no evaluation. If it was cut off in its last one, remove the folder '
@@ -128,6 +132,13 @@ def last_metrics(folder: Path) -> dict[str, float]:
         if name in COLUMNS
     }
     return known or found[-1]
+
+
+def _found_no_object(folder: Path) -> bool:
+    """Whether a detector's last word was that it has no box in any image, for which mmdet gives no
+    number."""
+    logs = sorted(folder.glob('*/*.log'))
+    return bool(logs) and 'testing results of the whole dataset is empty' in logs[-1].read_text()
 
 
 def _entry(line: str) -> Optional[dict]:
