@@ -40,7 +40,7 @@ def _records(folder: str, count: int) -> list[dict]:
 def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
     """(name, (H, W, 3) uint8 RGB) of ``count`` images that a run trains on, evenly spaced; fewer
     where some cannot be read as 8-bit RGB, none where all are gone."""
-    images = []
+    images: list[tuple[str, np.ndarray]] = []
     try:
         data = UnreadImages(cfg.train_dataloader.dataset)
     except (SettingsError, AttributeError, OSError):
