@@ -183,7 +183,7 @@ def check_style(
         SettingsError: if the model gives something else.
     """
     expected, given = told or assumed, style_of_model(model)
-    known = 'the file says' if told else 'assumed, as the file does not say'
+    known = 'the file says, or its layout' if told else 'assumed, as the file does not say'
     if given is None:
         return f'input of the weights: {expected} ({known}); not compared with data_preprocessor'
     if len(expected.mean) != len(given.mean):

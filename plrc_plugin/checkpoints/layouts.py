@@ -230,11 +230,11 @@ for _layout in (
         _caffe2,
         style='caffe',
     ),
-    Layout(
-        'lightly, a ResNet as nn.Sequential',
-        r'(backbone|model\.backbone|student_backbone|teacher_backbone)\.',
-        _is_child_of_resnet,
-        _children_of_resnet,
+    *(
+        Layout(
+            'lightly, a ResNet as nn.Sequential', place, _is_child_of_resnet, _children_of_resnet
+        )
+        for place in (r'teacher_backbone\.', r'(model\.)?backbone\.', r'student_backbone\.')
     ),
     Layout('a ResNet as nn.Sequential', '', _is_child_of_resnet, _children_of_resnet),
     *(
@@ -250,9 +250,9 @@ for _layout in (
             ('ViT', _is_in('embeddings.cls_token'), _as_it_is, hugging_face.vit_tensors),
         )
     ),
-    Layout('DINO, its teacher', r'teacher\.backbone\.'),
-    Layout('DINO, its student', r'student\.backbone\.'),
-    Layout('DINO, its teacher', r'teacher\.(?!backbone|head)'),
+    Layout('DINO, its teacher', r'teacher\.backbone\.', style='imagenet'),
+    Layout('DINO, its student', r'student\.backbone\.', style='imagenet'),
+    Layout('DINO, its teacher', r'teacher\.(?!backbone|head)', style='imagenet'),
     Layout('lightly, DINO', r'teacher_backbone\.'),
     Layout(
         'lightly-train, the teacher of DINO',
@@ -262,12 +262,12 @@ for _layout in (
     Layout('lightly-train', rf'(student_|query_encoder\.)?embedding_model\.{_OF_LIGHTLY_TRAIN}'),
     Layout('lightly-train', rf'(\w+\.)*{_OF_LIGHTLY_TRAIN}'),
     Layout('PLRC, mmdet, mmseg, mmpretrain, solo-learn, lightly', r'backbone\.'),
-    Layout('VISSL', r'(trunk\.)?_feature_blocks\.'),
-    Layout('VISSL', r'trunk\.(base_model\.)?'),
-    Layout('DenseCL, MMSelfSup', r'encoder_q\.0\.'),
-    Layout('MoCo v1 and v2', r'encoder_q\.'),
+    Layout('VISSL', r'(trunk\.)?_feature_blocks\.', style='imagenet'),
+    Layout('VISSL', r'trunk\.(base_model\.)?', style='imagenet'),
+    Layout('DenseCL, MMSelfSup', r'encoder_q\.0\.', style='imagenet'),
+    Layout('MoCo v1 and v2', r'encoder_q\.', style='imagenet'),
     Layout('MoCo v3, MMSelfSup', r'base_encoder\.0\.', _is_first_of_a_trunk),
-    Layout('MoCo v3', r'base_encoder\.'),
+    Layout('MoCo v3', r'base_encoder\.', style='imagenet'),
     Layout('BYOL, MMSelfSup', r'online_net\.0\.'),
     Layout('BYOL', r'online_(encoder|network|backbone|net)\.'),
     Layout('SimSiam, MMSelfSup', r'encoder\.0\.', _is_first_of_a_trunk),
