@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plrc_plugin.errors import InputError
+from plrc_plugin.images import jpeg
 from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
 from plrc_plugin.images.orientation import TRANSPOSED
 
@@ -63,19 +64,36 @@ class ImageFile:
             # A pipe would stall the worker, a device may never end.
             if not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise OSError('not a regular file')
-            self._image = Image.open(self.path, formats=FORMATS)
-            self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
-            self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
+            self._data = self._bytes_of_jpeg()
+            self._header = jpeg.read_header(self._data)
+            if self._header is None:
+                self._open_by_pillow()
+                return
         except UnidentifiedImageError:
             self._deep, self.orientation = True, 1
             self.size = self._size_of_other_tiff()
             return
         except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
             raise DecodingError(self.path, error) from error
-        width, height = self._image.size
+        self.orientation = self._header.orientation
+        self._set_size(self._header.size, self.orientation in TRANSPOSED)
+
+    def _bytes_of_jpeg(self) -> bytes:
+        """All bytes of a file that starts as a JPEG does, the first two of any other."""
+        with open(self.path, 'rb', buffering=0) as file:
+            start = file.read(2)
+            return start + file.readall() if start == jpeg.START else start
+
+    def _open_by_pillow(self) -> None:
+        self._image = Image.open(self.path, formats=FORMATS)
+        self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
+        self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         # Of a TIFF Pillow gives the upright size already.
-        transposed = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
-        self.size = (height, width) if transposed else (width, height)
+        turned = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
+        self._set_size(self._image.size, turned)
+
+    def _set_size(self, stored: tuple[int, int], transposed: bool) -> None:
+        self.size = stored[::-1] if transposed else stored
 
     def _size_of_other_tiff(self) -> tuple[int, int]:
         try:
@@ -98,16 +116,20 @@ class ImageFile:
             DecodingError: if the data are truncated or damaged, or have more than 8 bits a channel
                 and need a window.
         """
+        scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least or self.size))
+        reduction = next((r for r in (8, 4, 2) if r <= scale), 1)
         try:
+            if self._header is not None:
+                pixels = jpeg.decode(self._data, self._header, reduction)
+                if pixels is not None:
+                    return pixels
+                self._open_by_pillow()  # of a damaged file: what Pillow refuses is refused
             if self._deep:
                 return read_deep(self.path, self._window, self.orientation)
             image = self._image
             with image:
-                if size_at_least is not None and image.format == 'JPEG':
-                    scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least))
-                    reduction = next((r for r in (8, 4, 2) if r <= scale), 1)
-                    if reduction > 1:
-                        image.draft(None, (image.width // reduction, image.height // reduction))
+                if reduction > 1 and image.format == 'JPEG':
+                    image.draft(None, (image.width // reduction, image.height // reduction))
                 image.load()
                 if self.orientation != 1:
                     image = ImageOps.exif_transpose(image)
