@@ -55,9 +55,7 @@ def read_header(data: bytes) -> Optional[JpegHeader]:
                 size = width, height
                 if bits != 8 or components not in (1, 3) or not _is_allowed(width * height):
                     return None
-            elif kind not in _SKIPPED or body.startswith(b'MPF\0'):  # MPF: several images
-                return None
-            elif body.startswith((b'JFIF', b'Adobe')) and len(body) < 12:
+            elif kind not in _SKIPPED or _is_odd(body):
                 return None
             elif kind == _EXIF and body.startswith(b'Exif\0\0'):
                 orientation = orientation or _orientation(body[6:])
@@ -108,6 +106,11 @@ def _decode_by_opencv(data: bytes, reduction: int) -> Optional[np.ndarray]:
 def _is_allowed(pixels: int) -> bool:
     """Whether there are any, and no more than Pillow opens."""
     return 0 < pixels <= 2 * (Image.MAX_IMAGE_PIXELS or pixels)
+
+
+def _is_odd(body: bytes) -> bool:
+    """Whether a segment means several images in a file, or lacks its end."""
+    return body.startswith(b'MPF\0') or (body.startswith((b'JFIF', b'Adobe')) and len(body) < 12)
 
 
 def _orientation(tiff: bytes) -> Optional[int]:
