@@ -191,9 +191,7 @@ def test_a_project_of_mmpretrain_pre_trains_and_classifies(image_folder, tmp_pat
     checkpoint = tmp_path / 'pre_training/work/epoch_1.pth'
     state = load_tensors(checkpoint)['state_dict']
     assert int(state['queue.bank_ptr']) == 6  # three steps of two images
-    assert not torch.equal(
-        state['momentum_backbone.conv1.weight'], state['backbone.conv1.weight']
-    )
+    assert not torch.equal(state['momentum_backbone.conv1.weight'], state['backbone.conv1.weight'])
     for label in ('cats', 'dogs'):
         (tmp_path / 'labelled' / label).mkdir(parents=True)
         for i, image in enumerate(sorted(image_folder.glob('*.*'))):
