@@ -89,8 +89,9 @@ def try_line(line: str, interpreter: str, folder: Path) -> tuple[str, str]:
 def reason_in(output: str) -> str:
     """The line of a command's output that says most about its failure."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r'(?i)(\w+)?error', line)]
-    return (errors or lines or ['it says nothing'])[-1][:160].replace('|', '/')
+    said = [line for line in lines if re.match(r'(?i)(\w+)?error', line)]
+    said = [line for line in said if 'ResolutionImpossible' not in line] or said or lines
+    return (said or ['it says nothing'])[-1][:160].replace('|', '/')
 
 
 def parse_args() -> argparse.Namespace:

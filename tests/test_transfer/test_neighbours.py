@@ -1,5 +1,7 @@
-"""Projects of mmpretrain, mmdet and mmseg use the plug-in by ``custom_imports`` alone: their configs
-inherit from those of their library, and its own tools run them."""
+"""Projects of mmpretrain, mmdet and mmseg use the plug-in by ``custom_imports`` alone.
+
+Their configs inherit from those of their library, and its own tools run them.
+"""
 
 import pytest
 import torch
