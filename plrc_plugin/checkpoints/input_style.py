@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.safe_reading import is_safetensors
 from plrc_plugin.errors import SettingsError
 
 
@@ -100,7 +101,7 @@ def style_told(path: str, checkpoint: Mapping[str, Any], style_name: str) -> Opt
 
 
 def _meta(path: str, checkpoint: Mapping[str, Any]) -> Mapping:
-    if path.endswith('.safetensors'):
+    if is_safetensors(path):
         from safetensors import safe_open
 
         with safe_open(path, 'pt') as file:

@@ -102,7 +102,7 @@ def load_tensors(path: str) -> dict:
     """
     if not os.path.isfile(path):
         raise SettingsError(f'no checkpoint at {path}')
-    if str(path).endswith('.safetensors'):
+    if is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -125,6 +125,17 @@ def load_tensors(path: str) -> dict:
         )
     _arrays_become_tensors(checkpoint)
     return checkpoint
+
+
+def is_safetensors(path: str) -> bool:
+    """Whether a file is in the safetensors format, by its name or, under any name, by its start:
+    the length of its JSON header, and the header."""
+    if str(path).endswith('.safetensors'):
+        return True
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], 'little')
+    return start[8:] == b'{' and length <= os.path.getsize(path) - 8
 
 
 def _arrays_become_tensors(checkpoint: dict) -> None:

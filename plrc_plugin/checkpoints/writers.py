@@ -24,8 +24,10 @@ from plrc_plugin.registry import EXPORTS
 
 @EXPORTS.register_module('mmpretrain')
 def write_mmpretrain(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
-    """As :func:`write_openmmlab`; a vision transformer under the names of mmpretrain's."""
-    return write_openmmlab(vit_for(trunk, 'mmpretrain') if is_vit(trunk) else trunk, path, source)
+    """A checkpoint for ``get_model(..., pretrained=path)``, or for a backbone's
+    ``init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone')``: under ``backbone.``,
+    as mmpretrain's own files are; a vision transformer under the names of mmpretrain's."""
+    return write_plrc(vit_for(trunk, 'mmpretrain') if is_vit(trunk) else trunk, path, source)
 
 
 @EXPORTS.register_module('mmseg')

@@ -6,9 +6,10 @@ import pytest
 import torch
 import torchvision
 
+from plrc_plugin.checkpoints.input_style import META_KEY
 from plrc_plugin.checkpoints.layouts import LAYOUTS, Layout, register_layout
 from plrc_plugin.checkpoints.resnet import detectron2_name
-from plrc_plugin.checkpoints.trunk import fill_model, read_trunk
+from plrc_plugin.checkpoints.trunk import fill_model, find_trunk, read_file, read_trunk
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.backbones import ResNet
 
@@ -271,11 +272,24 @@ def test_fills_both_encoders(name, pair, trunk18, tmp_path):
     assert 'ImageNet' in lines[-1] or 'RGB' in lines[-1]
 
 
-def test_safetensors(pair, trunk18, tmp_path):
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.bin', '0f3a'])
+def test_safetensors_under_any_name(name, pair, trunk18, tmp_path):
     safetensors = pytest.importorskip('safetensors.torch')
-    safetensors.save_file(under('backbone.', trunk18), tmp_path / 'model.safetensors')
-    fill_model(pair, str(tmp_path / 'model.safetensors'))
+    path = tmp_path / name
+    safetensors.save_file(under('backbone.', trunk18), path)
+    fill_model(pair, str(path))
     assert filled(pair.backbone, trunk18)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(SettingsError, match=f'{name} is damaged'):
+        fill_model(pair, str(path))
+
+
+def test_the_note_in_a_safetensors_file_tells_what_the_trunk_expects(trunk18, tmp_path):
+    safetensors = pytest.importorskip('safetensors.torch')
+    note = json.dumps(dict(mean=[1.0, 2.0, 3.0], std=[1.0, 1.0, 1.0], order='RGB'))
+    safetensors.save_file(trunk18, tmp_path / '0f3a', metadata={META_KEY: note})
+    style = find_trunk(read_file(str(tmp_path / '0f3a'))).style
+    assert style.mean == (1, 2, 3)
 
 
 def test_detectron2_pickle(pair, trunk18, tmp_path):
