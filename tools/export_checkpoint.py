@@ -16,6 +16,7 @@ import os.path as osp
 from pathlib import Path
 
 from plrc_plugin.checkpoints.export import TARGETS, export_parts, export_trunk
+from plrc_plugin.checkpoints.reading_record import RECORD, find_record, write_record
 from plrc_plugin.checkpoints.trunk import find_trunk, read_file
 from plrc_plugin.config_files import import_modules, read_config
 from plrc_plugin.errors import SettingsError
@@ -148,6 +149,10 @@ def main():
             trunk, prefix = found.tensors, found.prefix
         source = '; '.join(part for part in (f'{args.checkpoint}:{prefix}', told) if part)
         names = export_trunk(trunk, args.output, args.to, source=source)
+        record = find_record(args.checkpoint)
+        if record is not None:
+            write_record(args.output, record)
+            print(f'{args.output}.{RECORD}: {record["channels"]} channels, and their windows')
         print(
             f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for '
             f'{args.to}'

@@ -141,6 +141,8 @@ def style_of_model(model: nn.Module) -> Optional[InputStyle]:
         mean, std = torch.zeros(3), torch.ones(3)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
         return None
+    if mean.numel() > 3:
+        order = 'RGB'  # bands keep their order
     return InputStyle(
         tuple(mean.flatten().tolist()),
         tuple(std.flatten().tolist()),
@@ -181,6 +183,9 @@ def check_style(
         SettingsError: if the model gives something else.
     """
     expected, given = told or assumed, style_of_model(model)
+    if given is not None and len(given.mean) == 1:  # one value for every channel
+        count = len(expected.mean)
+        given = given._replace(mean=given.mean * count, std=given.std * count)
     known = 'the file says' if told else 'assumed, as the file does not say'
     if given is None:
         return f'input of the weights: {expected} ({known}); not compared with data_preprocessor'
@@ -189,6 +194,8 @@ def check_style(
             f'input of the weights: {expected} ({known}); not compared with data_preprocessor, '
             f'which normalises {len(given.mean)} channels'
         )
+    if len(expected.mean) != 3:
+        given = given._replace(order=expected.order)
     if not _alike(expected, given):
         raise SettingsError(
             f'{path} expects {expected} ({known}), and model.data_preprocessor gives {given}: set '

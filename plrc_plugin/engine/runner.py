@@ -24,6 +24,7 @@ from plrc_plugin.checkpoints.claim import (
     remove_checkpoints,
 )
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.checkpoints.reading_record import META_KEY, write_record
 from plrc_plugin.checkpoints.start import is_encoder_pair, refuse_init_cfg
 from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
@@ -48,6 +49,7 @@ from plrc_plugin.engine.resuming import (
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.encoder_pair import EncoderPair
 from plrc_plugin.recipe.resolving import earlier_record, resolve
+from plrc_plugin.recipe.windows import reading_step, resolve_windows
 from plrc_plugin.registry import MODELS, RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 from plrc_plugin.transfer.hooks import LoadTrunk
@@ -65,6 +67,8 @@ class PretrainRunner(Runner):
     - Options are checked before anything is built.
     - Settings that are ``'auto'`` get the values of the recipe, see :mod:`plrc_plugin.recipe`, and
       a table says which and why. A resumed run keeps those that it began with.
+    - Windows of values that are to be measured on the images get their numbers, see
+      :mod:`plrc_plugin.recipe.windows`; they are kept with the run.
     - It refuses to write over the checkpoints of an earlier run (unless the config says
       ``overwrite=True``) or into the work dir of another run.
     - A resumed run follows the settings of now, see :mod:`plrc_plugin.engine.resuming`.
@@ -74,7 +78,7 @@ class PretrainRunner(Runner):
     """
 
     optimizer_settings = fresh_options = None  # set once the optimiser is built
-    _schedules_given = _resumed = recipe = None
+    _schedules_given = _resumed = recipe = reading = None
 
     def __init__(self, *args, **kwargs):
         self._overwrite = bool((kwargs.get('cfg') or {}).get('overwrite', False))
@@ -96,14 +100,17 @@ class PretrainRunner(Runner):
         check_started_alone(cfg.get('launcher', 'none'))
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
-        recipe = None
+        recipe = reading = None
         with readable_errors('the config', cfg, shown=False):
+            if reading_step(cfg) is not None:
+                cfg = copy.deepcopy(cfg)
+                reading = resolve_windows(cfg, bool(cfg.get('resume')))
             if unresolved(cfg) or cfg.get('budget'):
                 cfg = copy.deepcopy(cfg)
                 recipe = resolve_together(cfg)
                 check_options(cfg)
             runner = super().from_cfg(cfg)
-        runner.recipe = recipe
+        runner.recipe, runner.reading = recipe, reading
         if recipe is not None:
             runner.logger.info(recipe.table(), extra=dict(whole=True))
         return runner
@@ -116,6 +123,8 @@ class PretrainRunner(Runner):
             super().dump_config()
             if self.recipe is not None and is_main_process():
                 self.recipe.write(self.work_dir)
+            if self.reading is not None and is_main_process():
+                write_record(self.work_dir, self.reading)
             model = super().train()
             self.logger.info(
                 last_screen(self, time.monotonic() - start, self.iter - self._first),
@@ -231,8 +240,11 @@ class PretrainRunner(Runner):
         self.fresh_options = fresh_options(optim_wrapper)
 
     def save_checkpoint(self, *args, meta=None, **kwargs) -> None:
-        """mmengine's, with the options of the optimisers before schedules changed them."""
+        """mmengine's, with the options of the optimisers before schedules changed them, and how
+        images were read."""
         meta = {**(meta or {}), 'optimizers': self.optimizer_settings}
+        if self.reading is not None:
+            meta[META_KEY] = self.reading
         super().save_checkpoint(*args, meta=meta, **kwargs)
 
     def load_or_resume(self) -> None:

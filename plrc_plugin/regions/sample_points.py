@@ -103,12 +103,27 @@ class SampleRegionPoints:
         ]
         return results
 
+    def _asked(self, results: dict) -> np.ndarray:
+        """What the source says of the image, or of the part of it that counts as the image."""
+        area = results.get('area')
+        if area is None or isinstance(self.regions, GridRegions):
+            return self.regions(results)
+        (left, top, width, height), size = area, results['full_size']
+        labels = np.asarray(self.regions(dict(results, size=size)))
+        if labels.shape != size[::-1]:
+            raise SettingsError(
+                f'{type(self.regions).__name__}: of {results["img_path"]} a part is read, and its '
+                f'label map is {labels.shape[1]} x {labels.shape[0]}, the image {size[0]} x '
+                f'{size[1]}: parts need a label for each pixel, or GridRegions'
+            )
+        return labels[top : top + height, left : left + width]
+
     def _labels(self, results: dict) -> Tensor:
         """The image's label map, or what the policy puts in its place."""
         source = type(self.regions).__name__
         results['regions_missing'] = False
         try:
-            labels = self.regions(results)
+            labels = self._asked(results)
         except MissingRegions as error:
             if self.missing == 'error':
                 raise SettingsError(

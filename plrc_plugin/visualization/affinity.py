@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -12,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.rasters.scaling import visible
 from plrc_plugin.models.reading import last_map, read_points
+from plrc_plugin.views.augmentation import resize
 
 Point = tuple[float, float]
 MIN_SIDE = 32  # pixels of an image
@@ -37,7 +38,7 @@ def affinity_map(
 
     Args:
         model (BaseModel): in evaluation mode, with ``backbone`` and ``data_preprocessor``.
-        image (np.ndarray): (H, W, 3) uint8 RGB.
+        image (np.ndarray): (H, W, 3) uint8 RGB, or (H, W, C) float32 in [0, 255].
         point (tuple[float, float]): (x, y) in [0, 1].
         size (int): side to which the image is resized, in pixels. Defaults to 896.
         resolution (int): to which the cosines, taken at the cells of the last map, are enlarged.
@@ -51,7 +52,7 @@ def affinity_map(
             ``size`` leaves the network a single cell.
     """
     check_point(image, point)
-    pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+    pixels = torch.from_numpy(resize(image, size))
     device = next(model.backbone.parameters()).device
     features = (
         last_map(model.backbone(model.data_preprocessor.normalise(pixels.unsqueeze(0).to(device))))
@@ -85,7 +86,7 @@ def affinity_gallery(
     for i, (image, point) in enumerate(zip(images, points)):
         group = axes[i // per_row, (i % per_row) * columns :][:columns]
         height, width = image.shape[:2]
-        group[0].imshow(image)
+        group[0].imshow(visible(image))
         group[0].add_patch(
             Circle(
                 (point[0] * width, point[1] * height),

@@ -11,6 +11,7 @@ from plrc_plugin.checkpoints.start import SCRATCH
 from plrc_plugin.engine.loading import batch_size_of
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.models.encoder_pair import EncoderPair
+from plrc_plugin.models.input_channels import channels_of
 from plrc_plugin.models.views_preprocessor import ViewsPreprocessor
 from plrc_plugin.recipe.misfits import Run, misfits
 from plrc_plugin.registry import HOOKS
@@ -78,6 +79,12 @@ class CheckSettingsHook(Hook):
                 f'TwoViews: size={views[0].size} is smaller than the stride {model.stride} of the '
                 f"backbone: set size to at least {2 * model.stride}, or lower the backbone's "
                 'strides'
+            )
+        channels = channels_of(model.backbone)
+        if views and views[0].channels != channels:
+            raise SettingsError(
+                f'TwoViews gives {views[0].channels} channels, and the backbone takes {channels} '
+                'channels: set channels of TwoViews and model.backbone.in_channels alike'
             )
         if (
             views
