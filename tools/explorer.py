@@ -18,8 +18,7 @@ def parse_args():
     parser.add_argument(
         'images',
         nargs='?',
-        type=Path,
-        help='folder of images, at any depth (some of those that the run trains on)',
+        help='folder of images, at any depth, or shards (some of those that the run trains on)',
     )
     parser.add_argument(
         '--checkpoints',

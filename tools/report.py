@@ -15,7 +15,7 @@ def parse_args():
     )
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='of a run')
     parser.add_argument(
-        '--images', type=Path, help='folder of images for the affinity maps (those of the run)'
+        '--images', help='folder, or shards, of images for the affinity maps (those of the run)'
     )
     parser.add_argument('--out', type=Path, help='page to write (report.html of the first run)')
     return parser.parse_args()

@@ -3,42 +3,39 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 from mmengine.config import Config
 
+from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.unread_images import UnreadImages
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, read_image
-from plrc_plugin.registry import DATASETS
+from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, open_image
+from plrc_plugin.images.sources import is_plain
 from plrc_plugin.visualization.affinity import MIN_SIDE
 
 
-def read_images(folder: Path, count: int) -> list[tuple[str, np.ndarray]]:
-    """(name, (H, W, 3) uint8 RGB) of a folder's first ``count`` images, at any depth, by name.
+def read_images(folder: Union[str, Path], count: int) -> list[tuple[str, np.ndarray]]:
+    """(name, (H, W, 3) uint8 RGB) of a folder's first ``count`` images, at any depth, by name; or
+    of shards, or of an address, see :class:`~plrc_plugin.datasets.ImageFolder`.
 
     Raises:
         SettingsError: if there is none, or one is damaged or smaller than 32 pixels.
     """
-    paths = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in EXTENSIONS)[:count]
-    if not paths:
-        raise SettingsError(f'{folder} holds no images ({", ".join(EXTENSIONS)})')
-    return [(str(path.relative_to(folder)), _checked(path)) for path in paths]
+    return [(record['name'], _opened(record)) for record in _records(os.fspath(folder), count)]
 
 
 def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
     """(name, (H, W, 3) uint8 RGB) of ``count`` images that a run trains on, evenly spaced; none
-    where their folder is gone.
-
-    Raises:
-        SettingsError: if one is damaged or smaller than 32 pixels.
-    """
-    settings = (cfg.get('train_dataloader') or {}).get('dataset')
-    if not settings or not Path(settings.get('data_root') or '').is_dir():
+    where they are gone."""
+    try:
+        data = UnreadImages(cfg.train_dataloader.dataset)
+        records = [data[i] for i in spaced(range(len(data)), count)]
+        names = [record.get('name') or os.path.basename(record['img_path']) for record in records]
+        return list(zip(names, map(_opened, records)))
+    except (AttributeError, SettingsError, OSError):
         return []
-    data = DATASETS.build(dict(settings, pipeline=[]))
-    root = Path(data.data_root)
-    names = [data.get_data_info(i)['img_path'] for i in spaced(range(len(data)), count)]
-    return [(os.path.relpath(root / name, root), _checked(root / name)) for name in names]
 
 
 def spaced(items: Sequence, count: int) -> list:
@@ -47,14 +44,24 @@ def spaced(items: Sequence, count: int) -> list:
     return [items[i] for i in keep]
 
 
-def _checked(path: Path) -> np.ndarray:
+def _opened(record: dict) -> np.ndarray:
     try:
-        image = read_image(path)
+        image = open_image(record).decode()
     except DecodingError as error:
         raise SettingsError(f'{error}; remove it') from error
     if min(image.shape[:2]) < MIN_SIDE:
         raise SettingsError(
-            f'{path} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
+            f'{record["img_path"]} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
             f'each side needs {MIN_SIDE}; remove it'
         )
     return image
+
+
+def _records(folder: str, count: int) -> list[dict]:
+    if not is_plain(folder):
+        data = ImageFolder(folder)
+        return [data.image_record(index) for index in range(min(count, len(data)))]
+    paths = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in EXTENSIONS)[:count]
+    if not paths:
+        raise SettingsError(f'{folder} holds no images ({", ".join(EXTENSIONS)})')
+    return [dict(img_path=str(path), name=str(path.relative_to(folder))) for path in paths]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -151,15 +151,17 @@ def affinity_over_time(run: Run, images: Sequence[np.ndarray]) -> list[tuple[str
     return steps
 
 
-def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] = None) -> None:
+def write_report(
+    path: Path, work_dirs: Sequence[Path], images: Union[str, Path, None] = None
+) -> None:
     """Writes the page.
 
     Args:
         path (Path): the HTML file.
         work_dirs (Sequence[Path]): of the runs.
-        images (Path, optional): folder of images for the affinity pictures. Defaults to those that
-            a hook drew during the run, or else to some images that each run trains on, where their
-            folder still exists.
+        images (str | Path, optional): folder, shards or address of images for the affinity
+            pictures. Defaults to those that a hook drew during the run, or else to some images that
+            each run trains on, where they still are.
 
     Raises:
         SettingsError: if a work dir holds no scalars or config, a checkpoint no encoder, an image
