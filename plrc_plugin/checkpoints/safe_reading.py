@@ -102,7 +102,6 @@ def load_tensors(path: str) -> dict:
     """
     if not os.path.isfile(path):
         raise SettingsError(f'no checkpoint at {path}')
-    _refuse_stand_ins(path)
     if is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -153,15 +152,3 @@ def _arrays_become_tensors(checkpoint: dict) -> None:
 
 def _line(error: Exception) -> str:
     return ' '.join(str(error).split())[:300] or type(error).__name__
-
-
-def _refuse_stand_ins(path: str) -> None:
-    """Raises SettingsError for what downloads leave in the place of weights."""
-    with open(path, 'rb') as file:
-        start = file.read(64).lstrip().lower()
-    if not start:
-        raise SettingsError(f'{path} is empty: fetch it again')
-    if start.startswith(b'version https://git-lfs'):
-        raise SettingsError(f'{path} is a pointer of Git LFS, not the weights: run git lfs pull')
-    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise SettingsError(f'{path} is a page, not the weights: fetch the file behind its link')
