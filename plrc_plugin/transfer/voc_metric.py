@@ -81,6 +81,8 @@ class VOCAPMetric(BaseMetric):
 
     AP is the mean over the IoU thresholds .50, .55, ..., .95 and the classes. mmdet's ``VOCMetric``
     gives AP50 unless told otherwise, and leaves out classes without objects: here they count as 0.
+    Boxes and scores of any precision are counted in float64, as an IoU of just 0.6 is no hit at .60
+    and becomes one when it is rounded to float32.
 
     Args:
         eleven_points: VOC2007's interpolation; False: the area, as from VOC2010 on.
@@ -132,5 +134,6 @@ class VOCAPMetric(BaseMetric):
 
 
 def _array(x) -> np.ndarray:
-    """Tensor or mmdet's box structure -> array."""
-    return getattr(x, 'tensor', x).cpu().numpy()
+    """Tensor or mmdet's box structure -> array, of float64 if it is of floating-point numbers."""
+    x = getattr(x, 'tensor', x).cpu()
+    return (x.double() if x.is_floating_point() else x).numpy()

@@ -155,3 +155,20 @@ def test_ap_is_the_mean_over_ten_thresholds():
     # IoU 20 * 25 / (20 * 30) = .83 counts at .50 ... .80, seven of ten thresholds
     found = evaluate(sample([[0, 0, 19, 24]], [0.9], [[0, 0, 19, 29]]))
     assert found['voc/AP'] == pytest.approx(70) and found['voc/AP75'] == 100
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_an_overlap_at_a_threshold_is_no_hit(dtype):
+    # IoU 60 / 100: right at .50 and .55. As a float32 it is 0.60000002.
+    found = sample([[0, 0, 9, 5]], [0.9], [[0, 0, 9, 9]])
+    for instances in found.values():
+        instances['bboxes'] = instances['bboxes'].to(dtype)
+    assert evaluate(found)['voc/AP'] == pytest.approx(20)
+
+
+@pytest.mark.stack
+def test_areas_beyond_the_integers_of_float32():
+    # 3000 x 6000 of 5999 x 6001 pixels, half a pixel over one half; as float32 it is one half.
+    found = evaluate(sample([[0, 0, 2999, 5999]], [0.9], [[0, 0, 5998, 6000]]))
+    assert found['voc/AP50'] == pytest.approx(100)
