@@ -11,7 +11,7 @@ def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Write a page to explore affinities of points')
     parser.add_argument('config', help='config of the pre-training run, or its work dir')
-    parser.add_argument('images', type=Path, help='folder of images, at any depth')
+    parser.add_argument('images', help='folder of images, at any depth, or shards of them')
     parser.add_argument(
         '--checkpoints',
         nargs='+',

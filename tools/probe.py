@@ -70,7 +70,6 @@ def parse_args():
     )
     parser.add_argument(
         '--photographs',
-        type=Path,
         metavar='FOLDER',
         help='of these photographs (the images that the config trains on)',
     )

@@ -12,7 +12,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description='Write one HTML page about a run, or several')
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
     parser.add_argument(
-        '--images', type=Path, help='folder of images for the affinity galleries (training images)'
+        '--images', help='folder of images for the affinity galleries (training images)'
     )
     parser.add_argument('--out', type=Path, help='page to write (report.html of the first run)')
     return parser.parse_args()

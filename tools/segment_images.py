@@ -42,10 +42,8 @@ class CountedRegions(Dataset):
     def __getitem__(self, index: int):
         from plrc_plugin.images.decoding import DecodingError
 
-        name = self.images.get_data_info(index)['img_path']
         try:
-            path = os.path.join(self.images.data_root, name)
-            return len(np.unique(self.source(dict(img_path=path))))
+            return len(np.unique(self.source(self.images.image_record(index))))
         except DecodingError as error:
             return str(error)
 

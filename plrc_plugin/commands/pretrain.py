@@ -22,6 +22,7 @@ from plrc_plugin.checkpoints.start import SCRATCH
 from plrc_plugin.checkpoints.work_dir import POINTER
 from plrc_plugin.config_files import read_config
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.sources import is_plain
 from plrc_plugin.registry import MODELS
 from plrc_plugin.terminal import one_line_errors
 
@@ -41,7 +42,7 @@ def pretrain(
     """Pre-trains a backbone on photographs by PLRC, with ``configs/plrc_photos.py``.
 
     Args:
-        photos: the folder, flat or nested.
+        photos: the folder, flat or nested; or shards or an address, see docs/data.md.
         backbone: ``resnet18`` to ``resnet152``, or a model of timm or torchvision by its name.
         weights: a checkpoint of any layout of docs/weights.md to start from; None for random ones.
         out: work dir: it gets the config with all values, the log and the checkpoints.
@@ -75,7 +76,8 @@ def config_of(photos, backbone, weights, out, hours, epochs, options=None) -> Co
     Raises:
         SettingsError: if a file or folder is not there, or there is no such backbone.
     """
-    if not Path(photos).is_dir():
+    photos, plain = os.fspath(photos), is_plain(os.fspath(photos))
+    if plain and not os.path.isdir(photos):
         raise SettingsError(f'{photos} is not a folder of photographs')
     if weights is not None and str(weights) != SCRATCH and not Path(weights).is_file():
         raise SettingsError(f'weights: there is no file {weights}')
@@ -84,7 +86,7 @@ def config_of(photos, backbone, weights, out, hours, epochs, options=None) -> Co
     if Path(out).exists() and not Path(out).is_dir():
         raise SettingsError(f'out: {out} is a file: give the name of a folder')
     cfg = read_config(_configs() / 'plrc_photos.py')
-    cfg.train_dataloader.dataset.data_root = str(Path(photos).resolve())
+    cfg.train_dataloader.dataset.data_root = str(Path(photos).resolve()) if plain else photos
     cfg.model.backbone = backbone_config(backbone)
     cfg.pretrained = str(Path(weights).resolve()) if weights not in (None, SCRATCH) else None
     cfg.budget = {k: v for k, v in (('hours', hours), ('epochs', epochs)) if v is not None}
@@ -141,7 +143,7 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('photos', help='folder of photographs, flat or nested')
+    parser.add_argument('photos', help='folder of photographs, flat or nested, or shards')
     parser.add_argument('--backbone', default='resnet50', help='resnet50, or a name of timm')
     parser.add_argument('--weights', help='checkpoint to start from (docs/weights.md)')
     parser.add_argument('--out', required=True, help='folder for config, log and checkpoints')

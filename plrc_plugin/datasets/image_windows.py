@@ -82,7 +82,7 @@ class ImageWindows:
 
     def _size(self, image: int) -> tuple[int, int]:
         try:
-            return size_of(self._record(SampleKey(0, 0, image))['img_path'])
+            return size_of(self._record(SampleKey(0, 0, image)))
         except DecodingError:
             return 1, 1  # one part, which will be replaced and named when it is its turn
 

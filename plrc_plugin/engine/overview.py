@@ -58,12 +58,9 @@ def images_looked_at(dataset) -> list[str]:
     if not hasattr(dataset, 'image_root') or not len(dataset):
         return []
     places = range(0, len(dataset), -(-len(dataset) // LOOKED_AT))
-    paths = [
-        osp.join(dataset.image_root, dataset.get_data_info(place)['img_path']) for place in places
-    ]
-    found = survey([describe(path) for path in paths])
+    found = survey([describe(dataset.image_record(place)) for place in places])
     lines = [
-        f'sizes       {found.size_text()} (of {len(paths)} looked at)',
+        f'sizes       {found.size_text()} (of {len(places)} looked at)',
         f'kinds       {found.kind_text()}',
     ]
     if found.unreadable:

@@ -67,6 +67,16 @@ def is_companion_folder(name: str) -> bool:
     return lower in _FOLDERS or _TRASH_OF_A_USER.fullmatch(lower) is not None
 
 
+def is_apple_double(head: bytes) -> bool:
+    """Whether a file whose name begins with ``._`` is macOS's, by its first four bytes."""
+    return head in _APPLE_DOUBLE
+
+
+def is_companion_name(name: str) -> bool:
+    """Whether a file that is called like an image is none that anybody took, by its name alone."""
+    return name.startswith('~$') or _ANDROID.match(name) is not None
+
+
 def is_companion_file(name: str, path: str) -> bool:
     """Whether a file that is called like an image is none that anybody took.
 
@@ -75,9 +85,9 @@ def is_companion_file(name: str, path: str) -> bool:
     if name.startswith('._'):
         try:
             with open(path, 'rb') as file:
-                return file.read(4) in _APPLE_DOUBLE
+                return is_apple_double(file.read(4))
         except OSError:
             return False
     if name.startswith('.#'):  # Emacs locks a file by a link that leads nowhere
         return os.path.islink(path) and not os.path.exists(path)
-    return name.startswith('~$') or _ANDROID.match(name) is not None
+    return is_companion_name(name)

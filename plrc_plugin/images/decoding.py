@@ -3,8 +3,10 @@
 import os
 import stat
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from typing import Optional, Union
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from plrc_plugin.errors import InputError
 from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
 from plrc_plugin.images.orientation import TRANSPOSED
+from plrc_plugin.images.stored import image_source
 
 EXTENSIONS = (
     *('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'),
@@ -61,13 +64,13 @@ class ImageFile:
     """An opened image: its upright size is known, its pixels are not decoded yet.
 
     Args:
-        path (str | PathLike): of one of ``FORMATS``, whatever its extension. Grey, palette and
-            CMYK images become RGB, an alpha channel is dropped, of an animation the
-            first frame is taken and the EXIF orientation is honoured.
-
+        path (str | PathLike | bytes): of a file of one of ``FORMATS``, whatever its extension, or
+            the content of one. Grey, palette and CMYK images become RGB, an alpha channel is
+            dropped, of an animation the first frame is taken and the EXIF orientation is honoured.
         window (Sequence[float], optional): the values (low, high) that become 0 and 255 in files
             of more than 8 bits a channel, see :func:`~plrc_plugin.images.depth.read_deep`.
         max_pixels (int, optional): of a file that is decoded. Defaults to Pillow's limit.
+        name (str): of a content, for messages.
 
     Attributes:
         size (tuple[int, int]): upright (width, height) in pixels.
@@ -79,17 +82,24 @@ class ImageFile:
 
     def __init__(
         self,
-        path: Union[str, os.PathLike],
+        path: Union[str, os.PathLike, bytes],
         window: Optional[Window] = None,
         max_pixels: Optional[int] = None,
+        name: str = '',
     ):
-        self.path, self._window, self._raster = os.fspath(path), window, None
+        self._window, self._raster = window, None
+        self.path = name if isinstance(path, bytes) else os.fspath(path)
+        self._source: Union[str, bytes] = path if isinstance(path, bytes) else self.path
         try:
+            if isinstance(self._source, bytes):
+                file = BytesIO(self._source)
             # A pipe would stall the worker, a device may never end.
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
+            elif not stat.S_ISREG(os.stat(self._source).st_mode):
                 raise OSError('not a regular file')
+            else:
+                file = self._source
             with pixel_limit(max_pixels):
-                self._image = Image.open(self.path, formats=FORMATS)
+                self._image = Image.open(file, formats=FORMATS)
             self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
             self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         except UnidentifiedImageError:
@@ -109,11 +119,11 @@ class ImageFile:
         from plrc_plugin.images.rasters.opening import needs_own_reader
         from plrc_plugin.images.rasters.raster_file import RasterFile
 
-        if needs_own_reader(self.path):
-            self._raster = RasterFile(self.path)
+        if needs_own_reader(self._source, self.path):
+            self._raster = RasterFile(self._source, name=self.path)
             return self._raster.size
         try:
-            return size_of_tiff(self.path)
+            return size_of_tiff(self._source)
         except Exception:  # tifffile raises many kinds
             raise DecodingError(self.path, 'not an image in a known format') from None
 
@@ -136,7 +146,7 @@ class ImageFile:
             return self._raster.decode()[:, :]
         try:
             if self._deep:
-                return read_deep(self.path, self._window, self.orientation)
+                return read_deep(self._source, self._window, self.orientation)
             image = self._image
             with image:
                 if size_at_least is not None and image.format == 'JPEG':
@@ -151,6 +161,17 @@ class ImageFile:
         except Exception as error:
             raise DecodingError(self.path, error) from error
         return pixels
+
+
+def open_image(record: Mapping, window: Optional[Window] = None) -> ImageFile:
+    """Opens the image of a record, whether it is a file or lies in a shard.
+
+    Raises:
+        DecodingError: as :class:`ImageFile`.
+        SettingsError: if its shard cannot be read, or has changed.
+    """
+    source, name = image_source(record)
+    return ImageFile(source, window, name=name)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Optional
 
@@ -11,6 +11,7 @@ import numpy as np
 from plrc_plugin.images.decoding import DecodingError
 from plrc_plugin.images.rasters.opening import open_raster
 from plrc_plugin.images.rasters.raster import MAX_PIXELS
+from plrc_plugin.images.stored import image_source
 
 _BLOCK = 2**20
 
@@ -37,10 +38,17 @@ class Description(NamedTuple):
     problem: str = ''
 
 
-def describe(path: str, decode: bool = False) -> Description:
-    """A file by its header, and with ``decode`` by its pixels too, of a large one by a part."""
+def describe(record: Mapping, decode: bool = False) -> Description:
+    """An image by its header, and with ``decode`` by its pixels too, of a large one by a part.
+
+    Args:
+        record: of :class:`~plrc_plugin.datasets.ImageFolder`.
+        decode: whether to look at the pixels.
+    """
+    path = record['img_path']
     try:
-        raster = open_raster(path)
+        source, path = image_source(record)
+        raster = open_raster(source, name=path)
         if decode:
             width, height = raster.size
             if raster.windowed and width * height > MAX_PIXELS:
@@ -59,15 +67,15 @@ def describe(path: str, decode: bool = False) -> Description:
         return Description(path, problem=DecodingError(path, error).reason)
 
 
-def size_of(path: str) -> tuple[int, int]:
+def size_of(record: Mapping) -> tuple[int, int]:
     """Upright (width, height) of an image, by its header.
 
     Raises:
         DecodingError: if it cannot be read.
     """
-    found = describe(path)
+    found = describe(record)
     if found.problem:
-        raise DecodingError(path, found.problem)
+        raise DecodingError(found.path, found.problem)
     return found.size
 
 

@@ -185,7 +185,8 @@ def _sample(
     count = min(images, len(built))
     try:
         stored = [
-            built[SampleKey(0, 0, place * len(built) // count)]['stored'] for place in range(count)
+            built[SampleKey(0, 0, place * len(built) // count)]['stored_values']
+            for place in range(count)
         ]
     except RuntimeError as error:  # too many in a row that cannot be decoded
         raise SettingsError(f'{owner} cannot be measured: {error}') from error

@@ -9,10 +9,12 @@ from plrc_plugin.images.decoding import ImageFile
 from plrc_plugin.images.depth import check_window
 from plrc_plugin.images.rasters.raster_file import RasterFile
 from plrc_plugin.images.rasters.scaling import WINDOWS, Reading, Window
+from plrc_plugin.images.stored import image_source
 
 
 class Opener:
-    """Opens ``results['img_path']``, and of it ``results['area']`` where there is one.
+    """Opens the image of ``results`` (``img_path``, or ``stored`` of a shard), and of it
+    ``results['area']`` where there is one.
 
     Args:
         owner: name of the step, for messages.
@@ -47,11 +49,12 @@ class Opener:
 
     def __call__(self, results: dict) -> Union[ImageFile, RasterFile]:
         """The opened image. Raises DecodingError if it cannot be read."""
+        source, name = image_source(results)
         area = results.get('area')
         if self.reading is None and area is None:
-            return ImageFile(results['img_path'], self.window, self.max_pixels)
+            return ImageFile(source, self.window, self.max_pixels, name)
         reading = self.reading or Reading(max_pixels=self.max_pixels)
-        return RasterFile(results['img_path'], reading, area)
+        return RasterFile(source, reading, area, name)
 
     def whole(self, results: dict, size_at_least: Optional[tuple[int, int]] = None) -> np.ndarray:
         """All its pixels; of a smaller copy that is at least so large, where a raster has one."""

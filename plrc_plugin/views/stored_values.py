@@ -8,6 +8,7 @@ from plrc_plugin.images.decoding import DecodingError
 from plrc_plugin.images.rasters import Raster, open_raster
 from plrc_plugin.images.rasters.raster import Box
 from plrc_plugin.images.rasters.scaling import fit_channels
+from plrc_plugin.images.stored import image_source
 from plrc_plugin.randomness import stream
 from plrc_plugin.registry import TRANSFORMS
 
@@ -34,7 +35,7 @@ class Stored(NamedTuple):
 
 @TRANSFORMS.register_module()
 class StoredValues:
-    """Adds ``results['stored']``, a :class:`Stored` with some thousand values of the image.
+    """Adds ``results['stored_values']``, a :class:`Stored` with some thousand values of the image.
 
     Args:
         channels (int): of the images.
@@ -45,9 +46,9 @@ class StoredValues:
         self.channels, self.max_pixels = channels, max_pixels
 
     def __call__(self, results: dict) -> dict:
-        path = results['img_path']
+        source, path = image_source(results)
         try:
-            raster = open_raster(path, self.max_pixels)
+            raster = open_raster(source, self.max_pixels, path)
             taken = fit_channels(raster, self.channels)
             rng, area = stream(results['sample_key'], 'stored'), results.get('area')
             values = _some(raster, rng, area or (0, 0, *raster.size))[:, taken]
@@ -57,7 +58,7 @@ class StoredValues:
                 values = values[np.isfinite(values).all(1)]
         except Exception as error:
             raise DecodingError(path, error) from error
-        results['stored'] = Stored(
+        results['stored_values'] = Stored(
             values, str(raster.dtype.newbyteorder('=')), raster.limits, raster.stated_window
         )
         return results

@@ -33,7 +33,8 @@ class View(NamedTuple):
 
 @TRANSFORMS.register_module()
 class TwoViews:
-    """Decodes ``results['img_path']`` once and makes its query and key views.
+    """Decodes the image of ``results`` (``img_path``, or ``stored`` of a shard) once and makes its
+    query and key views.
 
     Augmentation is a function of ``results['sample_key']`` and the view: neither the worker nor
     what was drawn before matters.

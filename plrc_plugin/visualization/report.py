@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from plrc_plugin.checkpoints.encoder import load_encoder
-from plrc_plugin.images.decoding import read_image
-from plrc_plugin.registry import DATASETS
+from plrc_plugin.datasets.unread_images import UnreadImages
+from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.decoding import DecodingError, open_image, read_image
 from plrc_plugin.visualization.affinity import affinity_gallery
 from plrc_plugin.visualization.curves import Curves, is_term
 from plrc_plugin.visualization.images import read_images
@@ -103,16 +104,12 @@ def spaced(items: Sequence, count: int) -> list:
 
 
 def training_images(cfg: Config) -> list[np.ndarray]:
-    """Some of the images that a run trains on; none where their folder is gone."""
-    settings = cfg.train_dataloader.dataset
-    if not Path(settings.data_root).is_dir():
+    """Some of the images that a run trains on; none where they are gone."""
+    try:
+        data = UnreadImages(cfg.train_dataloader.dataset)
+        return [open_image(data[i]).decode() for i in spaced(range(len(data)), IMAGES)]
+    except (SettingsError, DecodingError, OSError):
         return []
-    data = DATASETS.build(dict(settings, pipeline=[]))
-    paths = [
-        Path(data.data_root) / data.get_data_info(i)['img_path']
-        for i in spaced(range(len(data)), IMAGES)
-    ]
-    return [read_image(path) for path in paths]
 
 
 def gallery_over_time(run: Run, images: Sequence[np.ndarray]) -> Figure:
@@ -127,14 +124,16 @@ def gallery_over_time(run: Run, images: Sequence[np.ndarray]) -> Figure:
     return affinity_gallery(images, [(0.5, 0.5)] * len(images), models, labels, size=448)
 
 
-def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] = None) -> None:
+def write_report(
+    path: Path, work_dirs: Sequence[Path], images: Union[str, Path, None] = None
+) -> None:
     """Writes the page.
 
     Args:
         path (Path): the HTML file.
         work_dirs (Sequence[Path]): of the runs.
-        images (Path, optional): folder of images for the galleries. Defaults to some of those that
-            each run trains on, where their folder still exists.
+        images (str | Path, optional): folder, shards or address of images for the galleries.
+            Defaults to some of those that each run trains on, where they still are.
 
     Raises:
         SettingsError: if a work dir holds no scalars or config, a checkpoint no encoder, an image

@@ -20,29 +20,23 @@ _HEIF_BRANDS = {b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b
 _HEAD = 4096
 
 
-def open_raster(source: Source, max_pixels: Optional[int] = None) -> Raster:
+def open_raster(source: Source, max_pixels: Optional[int] = None, name: str = '') -> Raster:
     """Opens an image of any format that is known here.
 
     Args:
         source: a path, or the content of a file.
         max_pixels: most pixels that are decoded at once. Defaults to ``MAX_PIXELS``.
+        name: of a content: a DICOM file without its preamble is told by its suffix.
 
     Raises:
         Exception: whatever the libraries raise for what is missing, damaged or no image;
             ImportError if a library is not installed, ValueError for what cannot be used.
     """
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    if isinstance(source, bytes):
-        head, name = source[:_HEAD], ''
-    else:
+    if not isinstance(source, bytes):
         name = os.fspath(source)
-        # A pipe would stall the worker, a device may never end.
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            raise OSError('not a regular file')
-        with open(source, 'rb') as file:
-            head = file.read(_HEAD)
     with pixel_limit(limit):
-        raster = _opened(source, head, name)
+        raster = _opened(source, _head(source), name)
         width, height = raster.size
         if width < 1 or height < 1:
             raise ValueError(f'it is {width} x {height} pixels')
@@ -54,14 +48,23 @@ def open_raster(source: Source, max_pixels: Optional[int] = None) -> Raster:
     return raster
 
 
-def needs_own_reader(path: str) -> bool:
-    """Whether a file is of a format that neither Pillow nor tifffile reads: HEIC, JPEG 2000 or
-    DICOM."""
+def needs_own_reader(source: Source, name: str) -> bool:
+    """Whether a file, or the content of one, is of a format that neither Pillow nor tifffile
+    reads: HEIC, JPEG 2000 or DICOM."""
     from plrc_plugin.images.rasters.dicom import is_dicom
 
-    with open(path, 'rb') as file:
-        head = file.read(_HEAD)
-    return head.startswith(_JPEG2000) or bool(_brands(head) & _HEIF_BRANDS) or is_dicom(head, path)
+    head = _head(source)
+    return head.startswith(_JPEG2000) or bool(_brands(head) & _HEIF_BRANDS) or is_dicom(head, name)
+
+
+def _head(source: Source) -> bytes:
+    if isinstance(source, bytes):
+        return source[:_HEAD]
+    # A pipe would stall the worker, a device may never end.
+    if not stat.S_ISREG(os.stat(source).st_mode):
+        raise OSError('not a regular file')
+    with open(source, 'rb') as file:
+        return file.read(_HEAD)
 
 
 def _brands(head: bytes) -> set[bytes]:

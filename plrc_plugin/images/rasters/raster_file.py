@@ -39,7 +39,7 @@ class RasterFile:
         self.path = name or ('' if isinstance(source, bytes) else str(source))
         self._reading = reading
         try:
-            self._raster = raster = open_raster(source, reading.max_pixels)
+            self._raster = raster = open_raster(source, reading.max_pixels, self.path)
             self._taken = fit_channels(raster, reading.channels)
             if reading.windows is None and raster.dtype != np.uint8 and raster.kind != 'HEIF':
                 raise ValueError(
