@@ -39,6 +39,10 @@ setup(
         'openmmlab-pretrain': ['mmcv>=2.0.0,<2.2', 'mmpretrain>=1.2'],
         'onnx': ['onnx>=1.16', 'onnxscript>=0.1'],
         'timm': ['timm>=1.0'],
+        # Depths and formats of docs/depth.md; tifffile comes with scikit-image.
+        'rasters': ['imagecodecs>=2023.9', 'tifffile>=2023.4'],
+        'dicom': ["pydicom>=3; python_version>='3.10'"],
+        'heif': ['pillow-heif>=0.16'],
         'tests': ['hypothesis>=6.80', 'pytest>=7.4', 'timm>=1.0', 'websocket-client>=1.6'],
     },
 )

@@ -4,10 +4,10 @@
     python -m plrc_plugin inspect configs/plrc_in1k.py --out look
     mim run plrc_plugin inspect work_dirs/plrc_rasters
 
-TARGET is a folder of images, a config of pre-training, or the work dir of a run. It tells how many
-images there are, of which sizes and depths, which cannot be read and why, which are the same, and
-how fast the loader is here. DIR/inspect.png and DIR/inspect.html show what the network will see.
-Nothing is trained.
+TARGET is a folder of images, or shards or an address of them, a config of pre-training, or the work
+dir of a run. It tells how many images there are, of which sizes and depths, which cannot be read
+and why, which are the same, and how fast the loader is here. DIR/inspect.png and DIR/inspect.html
+show what the network will see. Nothing is trained.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from plrc_plugin.auto import AUTO, places
 from plrc_plugin.config_files import parse_options, read_config
 from plrc_plugin.datasets.keys import KeyedDataset, takes_keys
 from plrc_plugin.datasets.speed import images_per_second
+from plrc_plugin.datasets.unread_images import UnreadImages
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images.survey import Description, Survey, describe, duplicates, survey
 from plrc_plugin.randomness import SampleKey
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('target', help='folder of images, config, or work dir of a run')
+    parser.add_argument('target', help='images (folder, shards, address), config, or work dir')
     parser.add_argument('--out', default='.', help='folder of inspect.png and inspect.html (.)')
     parser.add_argument('--views', type=int, default=8, help='images whose views are shown (8)')
     parser.add_argument(
@@ -76,16 +77,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def _inspect(args: argparse.Namespace) -> None:
     cfg = _config(args.target, parse_options(args.cfg_options))
-    samples = _paths(cfg.train_dataloader.dataset)
-    paths = list(dict.fromkeys(samples))
-    every = 1 if args.all else -(-len(paths) // _DECODED)
-    found = _described(paths[::every], decode=True)
-    facts = _tell(survey(found), len(paths))
-    if len(samples) > len(paths):
+    samples = _records(cfg.train_dataloader.dataset)
+    images = list({record['img_path']: record for record in samples}.values())
+    every = 1 if args.all else -(-len(images) // _DECODED)
+    found = _described(images[::every], decode=True)
+    facts = _tell(survey(found), len(images))
+    if len(samples) > len(images):
         facts.insert(1, ('samples', f'{len(samples):,} an epoch, parts or repeats of these'))
     for name, value in facts:
         _say(name, value)
-    same = duplicates(paths)
+    same = duplicates(images[::every] if 'stored' in images[0] else images)
     copies = sum(len(group) - 1 for group in same)
     first = f', byte by byte, such as {same[0][1]} = {same[0][0]}' if same else ''
     facts.append(('copies', f'{copies or "none"}{first}'))
@@ -105,7 +106,7 @@ def _say(name: str, value: str) -> None:
 def _config(target: str, options: dict) -> Config:
     """The config of the target; of a folder of images one that fits most of them."""
     path = Path(target)
-    if path.is_file() or (path.is_dir() and any(path.glob('*_resolved.py'))):
+    if path.suffix == '.py' or (path.is_dir() and any(path.glob('*_resolved.py'))):
         cfg = read_config(path, options)
         if not (cfg.get('train_dataloader') or {}).get('dataset'):
             raise SettingsError(f'{target} has no train_dataloader.dataset: nothing to look at')
@@ -119,8 +120,8 @@ def _config(target: str, options: dict) -> Config:
             dict(type='plrc_plugin.SampleRegionPoints', points_per_region=AUTO, resolution=AUTO),
         ],
     )
-    paths = _paths(dataset)
-    looked = survey(_described(paths[:: -(-len(paths) // _FIRST_LOOK)]))
+    records = _records(dataset)
+    looked = survey(_described(records[:: -(-len(records) // _FIRST_LOOK)]))
     channels = looked.channels.most_common(1)
     if channels and (channels[0][0] not in (1, 3) or looked.dtypes.most_common(1)[0][0] != 'uint8'):
         step.update(channels=channels[0][0], window='percentiles')
@@ -129,24 +130,13 @@ def _config(target: str, options: dict) -> Config:
     return cfg
 
 
-def _paths(dataset: Any) -> list[str]:
-    """The files of a data set, in its order."""
-    built = _without_pipeline(dataset)
-    return [built[SampleKey(0, 0, i)]['img_path'] for i in range(len(built))]
-
-
-def _without_pipeline(dataset: Any) -> Any:
-    dataset = copy.deepcopy(dataset)
-    parts = [dataset]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, (list, tuple)):
-            parts += part
-        elif isinstance(part, dict):
-            if 'pipeline' in part:
-                part['pipeline'] = []
-            parts += [part.get('dataset'), part.get('datasets')]
-    return _keyed(dataset)
+def _records(dataset: Any) -> list[dict]:
+    """The images of a data set, in its order."""
+    images = UnreadImages(dataset)
+    records = [images[i] for i in range(len(images))]
+    if any('img_path' not in record for record in records[:1]):
+        raise SettingsError('the data set gives no img_path: inspect looks at images of files')
+    return records
 
 
 def _keyed(dataset: Any) -> Any:
@@ -154,10 +144,10 @@ def _keyed(dataset: Any) -> Any:
     return built if takes_keys(built) else KeyedDataset(built)
 
 
-def _described(paths: Sequence[str], decode: bool = False) -> list[Description]:
+def _described(records: Sequence[dict], decode: bool = False) -> list[Description]:
     # The libraries decode without Python's lock.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda path: describe(path, decode), paths))
+        return list(pool.map(lambda record: describe(record, decode), records))
 
 
 def _tell(found: Survey, images: int) -> list[tuple[str, str]]:

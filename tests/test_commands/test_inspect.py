@@ -45,6 +45,11 @@ def test_a_folder_of_photographs(image_folder, tmp_path, capsys):
     assert not re.findall(r'(?:src|href)="(?!data:)', page), 'nothing is fetched'
 
 
+def file(path):
+    """A record of one."""
+    return dict(img_path=str(path))
+
+
 def make_bands(folder, count=8):
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -106,7 +111,7 @@ def test_survey_counts(tmp_path, photo):
     Image.fromarray(photo).save(tmp_path / 'a.png')
     Image.fromarray(photo).convert('LA').resize((60, 40)).save(tmp_path / 'b.png')
     (tmp_path / 'c.png').write_bytes(b'')
-    found = survey([describe(str(tmp_path / f'{name}.png')) for name in 'abc'])
+    found = survey([describe(file(tmp_path / f'{name}.png')) for name in 'abc'])
     assert found.unreadable == 1 and found.channels == {3: 1, 1: 1}
     assert found.size_text() == '120 x 90 in the middle, from 60 x 40 to 120 x 90'
     assert found.kind_text() == '1 PNG, 3 x uint8, 1 PNG, 2 x uint8'
@@ -116,15 +121,15 @@ def test_what_the_header_hides_is_found_by_decoding(tmp_path, photo):
     path = tmp_path / 'a.jpg'
     Image.fromarray(photo).save(path)
     path.write_bytes(path.read_bytes()[:1200])
-    assert not describe(str(path)).problem
-    assert 'truncated' in describe(str(path), decode=True).problem
+    assert not describe(file(path)).problem
+    assert 'truncated' in describe(file(path), decode=True).problem
 
 
 def test_duplicates_are_told_by_their_bytes(tmp_path):
     for name, content in dict(a=b'xx', b=b'yy', c=b'xx', d=b'', e=b'', f=b'xx').items():
         (tmp_path / name).write_bytes(content)
-    paths = [str(tmp_path / name) for name in 'abcdef'] + [str(tmp_path / 'gone')]
-    assert duplicates(paths) == [[str(tmp_path / name) for name in 'acf']]
+    files = [file(tmp_path / name) for name in [*'abcdef', 'gone']]
+    assert duplicates(files) == [[str(tmp_path / name) for name in 'acf']]
 
 
 # ------------------------------------------------------------------ the pictures
@@ -150,3 +155,16 @@ def test_the_frames_lie_where_the_views_are(image_folder):
         assert rows.min() >= top * 90 - near and rows.max() <= bottom * 90 + near
     assert all(view.shape == (120, 120, 3) for view in sheet.views)
     assert draw_sheet([sheet, sheet], side=120).shape[1] == 3 * 128 + 8
+
+
+def test_images_in_a_shard(image_folder, tmp_path, capsys):
+    import tarfile
+
+    with tarfile.open(tmp_path / 'photos.tar', 'w') as shard:
+        for path in sorted(image_folder.rglob('*.*')):
+            shard.add(path, path.relative_to(image_folder))
+        shard.add(image_folder / 'a.png', 'again.png')
+    _, told = look(tmp_path / 'photos.tar', tmp_path, capsys, '--views', '2')
+    assert told['images'] == '7' and told['kinds'] == '7 PNG, 3 x uint8'
+    assert told['copies'].startswith('1, byte by byte')
+    assert (tmp_path / 'inspect.html').read_text().count('<figure>') == 2

@@ -172,7 +172,7 @@ def test_images_count_by_their_area_and_every_place_is_seen(folder):
         for _, _, (left, top, width, height) in areas:
             assert (width, height) == (100, 100) and left + width <= 600 and top + height <= 400
             seen[top : top + height, left : left + width] += 1
-    assert seen[15:-15, 15:-15].min() > 0
+    assert seen[40:-40, 40:-40].min() > 0
     inner = seen[100:300, 100:500]
     assert inner.max() < 2.5 * inner.min(), 'evenly, away from the borders'
     assert windows.locate(SampleKey(0, 3, 24), 24) == (1, 0, (0, 0, 100, 100))
