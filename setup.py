@@ -41,6 +41,10 @@ setup(
         'onnx': ['onnx>=1.16', 'onnxscript>=0.1'],
         'speed': ['numba>=0.59', 'simplejpeg>=1.7'],  # the same pixels in less time
         'timm': ['timm>=1.0'],
+        # Depths and formats of docs/depth.md; tifffile comes with scikit-image.
+        'rasters': ['imagecodecs>=2023.9', 'tifffile>=2023.4'],
+        'dicom': ["pydicom>=3; python_version>='3.10'"],
+        'heif': ['pillow-heif>=0.16'],
         'tests': [
             'hypothesis>=6.80',
             'numba>=0.59',

@@ -10,7 +10,6 @@ the tool skips finished runs and resumes the others. It writes table.md, table.c
 
 import argparse
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
