@@ -15,6 +15,7 @@ from plrc_plugin.errors import SettingsError
 POINTER = 'last_checkpoint'
 WRITING = '.being_written'
 BEST = 'best_'  # weights alone: nothing to resume from
+RANDOM = 'random'  # in place of a checkpoint: the untrained network
 
 # What file systems answer that cannot force something to the disk: Windows on folders, vboxsf,
 # CIFS, FUSE. Errors of a disk (EIO, ENOSPC) are none of them.
@@ -60,6 +61,26 @@ def checkpoint_of(path: str) -> str:
     if found is None or not osp.isfile(found):
         raise SettingsError(f'no checkpoint at {path}: give a file, or a work dir that holds one')
     return found
+
+
+def checkpoints_of(source: str, given: Optional[Sequence[str]] = None) -> list[str]:
+    """The checkpoints that a tool is to look at.
+
+    Args:
+        source: the config that the tool was given, or the work dir of a run.
+        given: files, work dirs for their newest, or 'random' for the untrained network. Defaults to
+            'random' and, where ``source`` is a work dir, its newest checkpoint.
+
+    Raises:
+        SettingsError: if one is not there.
+    """
+    given = given or [RANDOM, *[source] * osp.isdir(source)]
+    return [path if path == RANDOM else checkpoint_of(path) for path in given]
+
+
+def headings(checkpoints: Sequence[str]) -> list[str]:
+    """Short names of checkpoints that tell them apart, such as 'epoch_12'."""
+    return [name.removesuffix('.pth') for name in told_apart(checkpoints)]
 
 
 def told_apart(paths: Sequence[str]) -> list[str]:
