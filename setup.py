@@ -53,9 +53,12 @@ setup(
             'flask>=2.3',
             'flask-cors>=4',
             'hypothesis>=6.80',
+            'imagecodecs>=2023.9',
             'moto[s3]>=5',  # the S3 server that tests run
             'numba>=0.59',
+            'pillow-heif>=0.16',
             'pyarrow>=14',
+            "pydicom>=3; python_version>='3.10'",
             'pytest>=7.4',
             's3fs>=2023.6',
             'simplejpeg>=1.7',
