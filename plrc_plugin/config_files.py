@@ -92,6 +92,14 @@ def _is_a_path(value: str) -> bool:
     return os.path.exists(value) or (bool(folder) and os.path.isdir(folder))
 
 
+def shipped(*names: str) -> Path:
+    """A file or folder of ``configs`` or ``tools``: in the package of a wheel, or beside it in a
+    checkout."""
+    package = Path(__file__).resolve().parent
+    places = [package / '.mim' / Path(*names), package.parent / Path(*names)]
+    return next((place for place in places if place.exists()), places[0])
+
+
 @contextmanager
 def _variables_for_a_text() -> Iterator[None]:
     """Escapes what would not stand for itself, twice: mmengine's values are re.sub's templates."""

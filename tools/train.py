@@ -101,7 +101,7 @@ def what_remains(folders) -> str:
     from plrc_plugin.checkpoints.claim import checkpoints_in
 
     for folder in reversed(folders):  # the one for checkpoints alone comes last
-        found = checkpoints_in(folder)
+        found = checkpoints_in(folder, folders)
         if found:
             return f'The newest checkpoint is {osp.join(folder, found[0])}: go on with --resume.'
     return 'There is no checkpoint yet: the same command starts anew.'

@@ -18,6 +18,7 @@ from plrc_plugin.visualization.images import read_images, spaced, training_image
 from plrc_plugin.visualization.meanings import meaning
 from plrc_plugin.visualization.pages import figure_address, jpeg_address, write_page
 from plrc_plugin.visualization.run import Run, read_runs
+from plrc_plugin.visualization.turning_point import TurningPoint, turning_points
 from plrc_plugin.visualization.verdict import verdict
 
 COUNTERS = ('epoch', 'iter', 'step', 'time', 'memory')  # of the log; no curves
@@ -49,8 +50,8 @@ def curve_panels(runs: Sequence[Run]) -> tuple[list[dict], dict[str, float]]:
 
     Returns:
         tuple[list[dict], dict[str, float]]: per curve its name, its meaning, per run its (step,
-        value) and the values that its axis shows; and the curves left out, as every value of every
-        run is the same, with that value.
+        value), the values that its axis shows and the steps where quality turned down; and the
+        curves left out, as every value of every run is the same, with that value.
     """
     curves = [all_curves(run) for run in runs]
     evaluators = [probe for run in runs for probe in _evaluators(run.cfg)]
@@ -64,9 +65,20 @@ def curve_panels(runs: Sequence[Run]) -> tuple[list[dict], dict[str, float]]:
             constant[name] = values[0]
             continue
         panels.append(
-            dict(name=name, meaning=meaning(name, evaluators), lines=lines, ticks=ticks(values))
+            dict(
+                name=name,
+                meaning=meaning(name, evaluators),
+                lines=lines,
+                ticks=ticks(values),
+                turns=[turn.step for run in runs for turn in turns_of(run) if turn.metric == name],
+            )
         )
     return panels, constant
+
+
+def turns_of(run: Run) -> list[TurningPoint]:
+    """Where its quality turned down while its loss fell on."""
+    return turning_points(run.metrics, run.scalars['loss'])
 
 
 def ticks(values: Sequence[float]) -> list[float]:
@@ -77,7 +89,7 @@ def ticks(values: Sequence[float]) -> list[float]:
     missing = LEAST_SPAN * max(abs(low), abs(high)) - (high - low)
     if missing > 0:
         low, high = low - missing / 2, high + missing / 2
-    found = MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    found = np.asarray(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     if min(finite) >= 0:
         found = found[found >= 0]
     return [float(f'{value:.10g}') for value in found]
@@ -179,6 +191,7 @@ def write_report(
         constant=constant,
         rows=summarise(runs),
         pictures=[_pictures(run, given) for run in runs],
+        turns=[turns_of(run) for run in runs],
         differences=differing_settings([run.cfg for run in runs]),
     )
 

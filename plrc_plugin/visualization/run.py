@@ -94,8 +94,8 @@ def read_run(work_dir: Path) -> Run:
     logs = [log.read_text(encoding='utf-8') for log in sorted(work_dir.glob('*/*.log'))]
     found = ENVIRONMENT.search(logs[-1]) if logs else None
     environment = found[1] if found else 'not in the log'
-    spans = [[datetime.strptime(s, '%Y/%m/%d %H:%M:%S') for s in STAMP.findall(x)] for x in logs]
-    spans = [(stamps[0], stamps[-1]) for stamps in spans if stamps]
+    times = [[datetime.strptime(s, '%Y/%m/%d %H:%M:%S') for s in STAMP.findall(x)] for x in logs]
+    spans = [(stamps[0], stamps[-1]) for stamps in times if stamps]
     said = {name: _last(pattern, logs) for name, pattern in SAID.items()}
     number = {name: int(value) for name, value in said.items() if value and value.isdigit()}
     # The logger waits for the end of its interval: more was done than it showed.

@@ -1,5 +1,8 @@
 """What a run came to, in three sentences: its losses, whether it collapsed, what its probes say."""
 
+from collections.abc import Mapping
+from typing import Optional
+
 from plrc_plugin.checkpoints.work_dir import RANDOM
 from plrc_plugin.visualization.curves import is_term
 from plrc_plugin.visualization.run import Run
@@ -94,7 +97,7 @@ def advice(run: Run, better: bool) -> str:
     return f'fine-tune from {kept.name}' if kept else 'it kept no checkpoint to fine-tune from'
 
 
-def main_metric(run: Run, names) -> str:
+def main_metric(run: Run, names: Mapping) -> Optional[str]:
     """That of ``save_best``, or else the first one; None without any."""
     wanted = run.cfg.get('default_hooks', {}).get('checkpoint', {}).get('save_best')
     return wanted if wanted in names else next((name for name in names if '/' in name), None)
