@@ -149,7 +149,7 @@ def _unread(data):
 
 
 def test_what_cannot_be_had_is_said_in_one_line(store):
-    system, _ = store
+    _system, _ = store
     for root, message in (
         (f's3://{BUCKET}/none', 'holds neither images nor shards'),
         (f's3://{BUCKET}/none.tar', 'none.tar.*cannot be read'),
