@@ -10,6 +10,13 @@ from numbers import Real
 
 import cv2
 import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+try:
+    from plrc_plugin.views import compiled_jitter
+except ImportError:  # without numba, of the extra 'speed'
+    compiled_jitter = None
 
 # Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -56,14 +63,20 @@ def random_crop_box(
 
 
 def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The box of an (H, W, C) image as (size, size, C), bilinear, anti-aliased when shrinking."""
+    """The box of an (H, W, C) image as (size, size, C), bilinear.
+
+    Where both sides shrink, the filter is as wide as the pixels of the view, as Pillow's is: they
+    differ by a level at most. Where one side grows, it is not widened along the other.
+    """
     left, top, width, height = box
     crop = image[top : top + height, left : left + width]
-    shrinks = width > size and height > size
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    if image.shape[2] > _MOST_AT_ONCE:
-        return resize(crop, size, interpolation)
-    return cv2.resize(crop, (size, size), interpolation=interpolation)
+    if width <= size or height <= size:
+        if image.shape[2] > _MOST_AT_ONCE:
+            return resize(crop, size, cv2.INTER_LINEAR)
+        return cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
+    pixels = torch.from_numpy(np.require(crop, requirements='W')).permute(2, 0, 1)[None]
+    resized = interpolate(pixels, (size, size), mode='bilinear', antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def resize(image: np.ndarray, size: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
@@ -92,15 +105,28 @@ def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """Blend with the grey image."""
-    matrix = factor * np.eye(3, dtype=np.float32) + (1 - factor) * LUMA
-    return cv2.transform(image, matrix)
+    return cv2.addWeighted(image, factor, to_grey(image), 1 - factor, 0)
 
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Turn the hue by ``shift``, a share of the circle."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 256 steps: uint8 goes round
-    hsv[..., 0] += np.uint8(hue_steps(shift))
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    """Turn the hue by ``shift``, a share of the circle, in 256 steps."""
+    hue = cv2.extractChannel(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), 0)
+    red, green, blue = cv2.split(image)
+    value = cv2.max(cv2.max(red, green), blue)
+    spread = cv2.subtract(value, cv2.min(cv2.min(red, green), blue))
+    fades = cv2.applyColorMap(hue, np.roll(FADES, -hue_steps(shift), axis=0))
+    less = cv2.multiply(fades, cv2.cvtColor(spread, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    return cv2.subtract(cv2.cvtColor(value, cv2.COLOR_GRAY2RGB), less)
+
+
+def _fades() -> np.ndarray:
+    """Of each hue, how far red, green and blue are from the brightest channel: (256, 1, 3) uint8,
+    255 = the whole spread of the channels."""
+    sixths = (np.arange(256)[:, None, None] * (6 / 256) + [5, 3, 1]) % 6
+    return np.rint(255 * np.minimum(sixths, 4 - sixths).clip(0, 1)).astype(np.uint8)
+
+
+FADES = _fades()
 
 
 def hue_steps(shift: float) -> int:
@@ -109,7 +135,13 @@ def hue_steps(shift: float) -> int:
 
 
 def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
-    """The adjustments, in their order."""
+    """The adjustments, in their order. Factors are rounded to 12 bits: what is computed of them and
+    of bytes is then exact, and the same on any processor."""
+    jitter = [(name, x if name == 'hue' else round(x * 4096) / 4096) for name, x in jitter]
+    if compiled_jitter is not None:
+        return compiled_jitter.color_jitter(
+            image, [(name, hue_steps(x) if name == 'hue' else x) for name, x in jitter]
+        )
     adjust = dict(
         brightness=adjust_brightness,
         contrast=adjust_contrast,
@@ -138,5 +170,7 @@ def gaussian_kernel(sigma: float) -> np.ndarray:
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Blur of standard deviation ``sigma`` pixels."""
+    if blur_radius(sigma) == 0:
+        return image
     kernel = gaussian_kernel(sigma)
     return cv2.sepFilter2D(image, -1, kernel, kernel)  # cv2.GaussianBlur takes twice as long

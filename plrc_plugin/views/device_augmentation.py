@@ -123,7 +123,7 @@ def _levels(values: Tensor) -> Tensor:
 
 
 def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """The hue turned by (B, 1, 1, 1) steps, in OpenCV's bytes: 256 steps of hue there, 255 back."""
+    """The hue turned by (B, 1, 1, 1) of 256 steps, as the loader does."""
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
     spread = value - images.amin(1, keepdim=True)
@@ -132,12 +132,11 @@ def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
         green - blue,
         torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread),
     )
-    hue = ((sixths * (256 / 6) / spread.clamp(min=1)).round() + turn) % 256
-    saturation = (255 * spread / value.clamp(min=1)).round()
+    hue = (sixths * (256 / 6) / spread.clamp(min=1)).round() + turn
     # How far the hue is from where a colour has no red, no green, no blue.
-    fades = [(hue * (6 / 255) + opposite) % 6 for opposite in (5, 3, 1)]
+    fades = [(hue * (6 / 256) + opposite) % 6 for opposite in (5, 3, 1)]
     fades = torch.cat([torch.minimum(x, 4 - x).clamp(0, 1) for x in fades], dim=1)
-    return _levels(value * (1 - saturation / 255 * fades))
+    return value - (spread * (255 * fades).round() / 255).round()
 
 
 def _blur(images: Tensor, half_kernel: Tensor, axis: int) -> Tensor:
