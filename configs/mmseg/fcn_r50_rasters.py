@@ -14,10 +14,10 @@ channels = 4
 crop_size = (512, 512)
 load = dict(type='plrc_plugin.LoadRaster', like='{{$PLRC_RUN:work_dirs/plrc_rasters}}')
 model = dict(
-    # The means of ImageNet's three, as pre-training takes them for every channel.
+    # For every channel the averages of ImageNet's three, as pre-training takes them.
     data_preprocessor=dict(
-        mean=[117.835] * channels,
-        std=[57.63] * channels,
+        mean=[114.495],
+        std=[57.63],
         bgr_to_rgb=False,
         size=crop_size,
     ),

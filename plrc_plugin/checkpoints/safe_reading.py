@@ -102,8 +102,7 @@ def load_tensors(path: str) -> dict:
     """
     if not os.path.isfile(path):
         raise SettingsError(f'no checkpoint at {path}')
-    _refuse_stand_ins(path)
-    if str(path).endswith('.safetensors'):
+    if is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -116,13 +115,27 @@ def load_tensors(path: str) -> dict:
     except Exception as error:  # whatever the bytes lead to
         raise SettingsError(f'{path} is damaged or no checkpoint: {_line(error)}') from error
     if not isinstance(checkpoint, dict):
+        what = (
+            f'objects that only code can build ({", ".join(unbuilt[:3])}, ...)'
+            if unbuilt
+            else f'a {type(checkpoint).__name__}'
+        )
         raise SettingsError(
-            f'{path} holds a {type(checkpoint).__name__}, not a state dict'
-            + (f' (it asks for {", ".join(unbuilt[:5])})' if unbuilt else '')
-            + ': save model.state_dict() where you trust it'
+            f'{path} holds {what}, not a state dict: save model.state_dict() where you trust it'
         )
     _arrays_become_tensors(checkpoint)
     return checkpoint
+
+
+def is_safetensors(path: str) -> bool:
+    """Whether a file is in the safetensors format, by its name or, under any name, by its start:
+    the length of its JSON header, and the header."""
+    if str(path).endswith('.safetensors'):
+        return True
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], 'little')
+    return start[8:] == b'{' and length <= os.path.getsize(path) - 8
 
 
 def _arrays_become_tensors(checkpoint: dict) -> None:
@@ -139,15 +152,3 @@ def _arrays_become_tensors(checkpoint: dict) -> None:
 
 def _line(error: Exception) -> str:
     return ' '.join(str(error).split())[:300] or type(error).__name__
-
-
-def _refuse_stand_ins(path: str) -> None:
-    """Raises SettingsError for what downloads leave in the place of weights."""
-    with open(path, 'rb') as file:
-        start = file.read(64).lstrip().lower()
-    if not start:
-        raise SettingsError(f'{path} is empty: fetch it again')
-    if start.startswith(b'version https://git-lfs'):
-        raise SettingsError(f'{path} is a pointer of Git LFS, not the weights: run git lfs pull')
-    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise SettingsError(f'{path} is a page, not the weights: fetch the file behind its link')

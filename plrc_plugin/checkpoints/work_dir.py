@@ -15,6 +15,7 @@ from plrc_plugin.errors import SettingsError
 POINTER = 'last_checkpoint'
 WRITING = '.being_written'
 BEST = 'best_'  # weights alone: nothing to resume from
+RANDOM = 'random'  # in place of a checkpoint: the untrained network
 
 # What file systems answer that cannot force something to the disk: Windows on folders, vboxsf,
 # CIFS, FUSE. Errors of a disk (EIO, ENOSPC) are none of them.
@@ -62,6 +63,26 @@ def checkpoint_of(path: str) -> str:
     return found
 
 
+def checkpoints_of(source: str, given: Optional[Sequence[str]] = None) -> list[str]:
+    """The checkpoints that a tool is to look at.
+
+    Args:
+        source: the config that the tool was given, or the work dir of a run.
+        given: files, work dirs for their newest, or 'random' for the untrained network. Defaults to
+            'random' and, where ``source`` is a work dir, its newest checkpoint.
+
+    Raises:
+        SettingsError: if one is not there.
+    """
+    given = given or [RANDOM, *[source] * osp.isdir(source)]
+    return [path if path == RANDOM else checkpoint_of(path) for path in given]
+
+
+def headings(checkpoints: Sequence[str]) -> list[str]:
+    """Short names of checkpoints that tell them apart, such as 'epoch_12'."""
+    return [name.removesuffix('.pth') for name in told_apart(checkpoints)]
+
+
 def told_apart(paths: Sequence[str]) -> list[str]:
     """Names of files or folders: the last part of each path, and as many parts before it as tell
     different ones apart."""
@@ -76,8 +97,11 @@ def alike(name: str) -> re.Pattern:
 
     ``filename_tmpl`` of the hook may be any, and the pointer names a checkpoint that it made.
     """
-    before, number, after = re.fullmatch(r'(.*?)(\d*)(\D*)', name, re.DOTALL).groups()
-    return re.compile(re.escape(before) + (r'\d+' if number else '') + re.escape(after))
+    numbers = list(re.finditer(r'\d+', name))
+    if not numbers:
+        return re.compile(re.escape(name))
+    start, end = numbers[-1].span()
+    return re.compile(rf'{re.escape(name[:start])}\d+{re.escape(name[end:])}')
 
 
 def pointed_at(work_dir: str) -> Optional[str]:

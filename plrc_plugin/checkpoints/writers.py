@@ -16,15 +16,18 @@ from plrc_plugin.checkpoints.resnet import (
     is_resnet,
     require_resnet,
 )
-from plrc_plugin.checkpoints.vit import is_vit, vit_for
+from plrc_plugin.checkpoints.vit import vit_for
+from plrc_plugin.checkpoints.vit_names import is_vit
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import EXPORTS
 
 
 @EXPORTS.register_module('mmpretrain')
 def write_mmpretrain(trunk: dict[str, Tensor], path: str, source: str) -> list[str]:
-    """As :func:`write_openmmlab`; a vision transformer under the names of mmpretrain's."""
-    return write_openmmlab(vit_for(trunk, 'mmpretrain') if is_vit(trunk) else trunk, path, source)
+    """A checkpoint for ``get_model(..., pretrained=path)``, or for a backbone's
+    ``init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone')``: under ``backbone.``,
+    as mmpretrain's own files are; a vision transformer under the names of mmpretrain's."""
+    return write_plrc(vit_for(trunk, 'mmpretrain') if is_vit(trunk) else trunk, path, source)
 
 
 @EXPORTS.register_module('mmseg')

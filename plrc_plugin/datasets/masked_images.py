@@ -69,7 +69,7 @@ class VOCMasks:
         window, channels, max_pixels: as of :class:`~plrc_plugin.views.TwoViews`. Defaults to those
             of the training.
         suffix: of the images. Defaults to '.jpg'.
-        classes: their names, the background first. Defaults to VOC's.
+        classes: names for the numbers 0, 1, ... of the masks. Defaults to VOC's.
 
     Raises:
         SettingsError: if there is no such list, or it names no image.

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from torch import Tensor
 
+from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import NonFiniteLossError
 from plrc_plugin.models import ViewBatch
@@ -102,7 +103,7 @@ def replay(path: str, config: Union[str, Config]) -> dict[str, Tensor]:
         config: of the run, or its file, such as ``*_resolved.py`` of the work dir. The model is
             built of it, so it has to be one that you trust.
     """
-    step = torch.load(path, map_location='cpu', weights_only=True)
+    step = load_tensors(path)  # torch 2.1 knows no bfloat16 where it loads weights only
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     model = MODELS.build(config.model)

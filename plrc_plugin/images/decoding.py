@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plrc_plugin.errors import InputError
+from plrc_plugin.images import jpeg
 from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
 from plrc_plugin.images.orientation import TRANSPOSED
 from plrc_plugin.images.stored import image_source
@@ -88,30 +89,47 @@ class ImageFile:
         name: str = '',
     ):
         self._window, self._raster = window, None
-        self.path = name if isinstance(path, bytes) else os.fspath(path)
-        self._source: Union[str, bytes] = path if isinstance(path, bytes) else self.path
+        self._max_pixels = max_pixels
+        self._source: Union[str, bytes] = path if isinstance(path, bytes) else os.fspath(path)
+        self.path = name if isinstance(path, bytes) else str(self._source)
         try:
-            if isinstance(self._source, bytes):
-                file = BytesIO(self._source)
             # A pipe would stall the worker, a device may never end.
-            elif not stat.S_ISREG(os.stat(self._source).st_mode):
+            if not isinstance(path, bytes) and not stat.S_ISREG(os.stat(path).st_mode):
                 raise OSError('not a regular file')
-            else:
-                file = self._source
+            self._data = self._bytes_of_jpeg()
             with pixel_limit(max_pixels):
-                self._image = Image.open(file, formats=FORMATS)
-            self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
-            self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
+                self._header = jpeg.read_header(self._data)
+                if self._header is None:
+                    self._open_by_pillow()
+                    return
         except UnidentifiedImageError:
             self._deep, self.orientation = True, 1
             self.size = self._size_of_other()
             return
         except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
             raise DecodingError(self.path, error) from error
-        width, height = self._image.size
+        self.orientation = self._header.orientation
+        self._set_size(self._header.size, self.orientation in TRANSPOSED)
+
+    def _bytes_of_jpeg(self) -> bytes:
+        """All bytes of a file that starts as a JPEG does, the first two of any other."""
+        if isinstance(self._source, bytes):
+            return self._source
+        with open(self.path, 'rb', buffering=0) as file:
+            start = file.read(2)
+            return start + file.readall() if start == jpeg.START else start
+
+    def _open_by_pillow(self) -> None:
+        file = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+        self._image = Image.open(file, formats=FORMATS)
+        self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
+        self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
         # Of a TIFF Pillow gives the upright size already.
-        transposed = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
-        self.size = (height, width) if transposed else (width, height)
+        turned = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
+        self._set_size(self._image.size, turned)
+
+    def _set_size(self, stored: tuple[int, int], transposed: bool) -> None:
+        self.size = stored[::-1] if transposed else stored
 
     def _size_of_other(self) -> tuple[int, int]:
         """Of what Pillow does not know: a TIFF of planes or bands, or a HEIC, JPEG 2000 or DICOM
@@ -144,16 +162,21 @@ class ImageFile:
         """
         if self._raster is not None:
             return self._raster.decode()[:, :]
+        scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least or self.size))
+        reduction = next((r for r in (8, 4, 2) if r <= scale), 1)
         try:
+            if self._header is not None:
+                pixels = jpeg.decode(self._data, self._header, reduction)
+                if pixels is not None:
+                    return pixels
+                with pixel_limit(self._max_pixels):
+                    self._open_by_pillow()  # of a damaged file: what Pillow refuses is refused
             if self._deep:
                 return read_deep(self._source, self._window, self.orientation)
             image = self._image
             with image:
-                if size_at_least is not None and image.format == 'JPEG':
-                    scale = min(w / max(s, 1) for w, s in zip(self.size, size_at_least))
-                    reduction = next((r for r in (8, 4, 2) if r <= scale), 1)
-                    if reduction > 1:
-                        image.draft(None, (image.width // reduction, image.height // reduction))
+                if reduction > 1 and image.format == 'JPEG':
+                    image.draft(None, (image.width // reduction, image.height // reduction))
                 image.load()
                 if self.orientation != 1:
                     image = ImageOps.exif_transpose(image)

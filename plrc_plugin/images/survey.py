@@ -125,40 +125,44 @@ def survey(descriptions: Sequence[Description]) -> Survey:
     )
 
 
-def duplicates(paths: Sequence[str]) -> list[list[str]]:
-    """Groups of files with the same bytes, each in the order of the paths.
+def duplicates(records: Sequence[Mapping]) -> list[list[str]]:
+    """Groups of images with the same bytes, each in the order of the records.
 
-    Only files of equal length are read.
+    Of files, only those of equal length are read; of shards, all.
     """
-    by_length: dict[int, list[str]] = defaultdict(list)
-    for path in dict.fromkeys(paths):
-        length = _length(path)
-        if length:
-            by_length[length].append(path)
+    by_length: dict[Optional[int], list[Mapping]] = defaultdict(list)
+    for record in records:
+        length = None if 'stored' in record else _length(record['img_path'])
+        if length != 0:
+            by_length[length].append(record)
     groups = []
     for same in by_length.values():
         by_hash: dict[bytes, list[str]] = defaultdict(list)
-        for path in same if len(same) > 1 else ():
-            digest = _digest(path)
+        for record in same if len(same) > 1 else ():
+            digest = _digest(record)
             if digest is not None:
-                by_hash[digest].append(path)
+                by_hash[digest].append(record['img_path'])
         groups += [group for group in by_hash.values() if len(group) > 1]
     return groups
 
 
-def _length(path: str) -> Optional[int]:
+def _length(path: str) -> int:
     try:
-        return os.stat(path).st_size if os.path.isfile(path) else None
+        return os.stat(path).st_size if os.path.isfile(path) else 0
     except OSError:
-        return None
+        return 0
 
 
-def _digest(path: str) -> Optional[bytes]:
+def _digest(record: Mapping) -> Optional[bytes]:
     digest = blake2b(digest_size=16)
     try:
-        with open(path, 'rb') as file:
+        source, _ = image_source(record)
+        if isinstance(source, bytes):
+            digest.update(source)
+            return digest.digest() if source else None
+        with open(source, 'rb') as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-    except OSError:
+    except (OSError, DecodingError):
         return None
     return digest.digest()

@@ -1,12 +1,16 @@
 """The images of a folder that networks are to be asked about."""
 
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Union
 
 import numpy as np
+from mmengine.config import Config
 
 from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.unread_images import UnreadImages
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, open_image
 from plrc_plugin.images.sources import is_plain
@@ -20,19 +24,7 @@ def read_images(folder: Union[str, Path], count: int) -> list[tuple[str, np.ndar
     Raises:
         SettingsError: if there is none, or one is damaged or smaller than 32 pixels.
     """
-    images = []
-    for record in _records(os.fspath(folder), count):
-        try:
-            image = open_image(record).decode()
-        except DecodingError as error:
-            raise SettingsError(f'{error}; remove it') from error
-        if min(image.shape[:2]) < MIN_SIDE:
-            raise SettingsError(
-                f'{record["img_path"]} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
-                f'each side needs {MIN_SIDE}; remove it'
-            )
-        images.append((record['name'], image))
-    return images
+    return [(record['name'], _checked(record)) for record in _records(os.fspath(folder), count)]
 
 
 def _records(folder: str, count: int) -> list[dict]:
@@ -43,3 +35,37 @@ def _records(folder: str, count: int) -> list[dict]:
     if not paths:
         raise SettingsError(f'{folder} holds no images ({", ".join(EXTENSIONS)})')
     return [dict(img_path=str(path), name=str(path.relative_to(folder))) for path in paths]
+
+
+def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
+    """(name, (H, W, 3) uint8 RGB) of ``count`` images that a run trains on, evenly spaced; fewer
+    where some cannot be read as 8-bit RGB, none where all are gone."""
+    images: list[tuple[str, np.ndarray]] = []
+    try:
+        data = UnreadImages(cfg.train_dataloader.dataset)
+    except (SettingsError, AttributeError, OSError):
+        return images
+    for record in (data[index] for index in spaced(range(len(data)), count)):
+        with suppress(SettingsError, KeyError):
+            name = record.get('name') or os.path.basename(record['img_path'])
+            images.append((name, _checked(record)))
+    return images
+
+
+def spaced(items: Sequence, count: int) -> list:
+    """At most ``count`` of them, evenly spaced, first and last included."""
+    keep = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[i] for i in keep]
+
+
+def _checked(record: Mapping) -> np.ndarray:
+    try:
+        image = open_image(record).decode()
+    except DecodingError as error:
+        raise SettingsError(f'{error}; remove it') from error
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise SettingsError(
+            f'{record["img_path"]} is too small, {image.shape[1]} x {image.shape[0]} pixels: '
+            f'each side needs {MIN_SIDE}; remove it'
+        )
+    return image

@@ -178,7 +178,8 @@ def test_a_vision_transformer_of_mmpretrain(tmp_path):
     trunk = trained(VIT)
     arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=96)
     model = VisionTransformer(arch=arch, img_size=64, patch_size=16, out_type='featmap')
-    load(model, exported(trunk, 'mmpretrain', tmp_path)['state_dict'], ())
+    state = exported(trunk, 'mmpretrain', tmp_path)['state_dict']
+    load(model, {name.removeprefix('backbone.'): value for name, value in state.items()}, ())
     with torch.no_grad():
         close(model(IMAGES)[-1], trunk(IMAGES)[0])
 

@@ -1,5 +1,6 @@
 """Runs on 16-bit images of five bands: trained, resumed, probed, exported, and fine-tuned."""
 
+import copy
 import json
 import os
 import subprocess
@@ -12,12 +13,21 @@ import torch
 from conftest import ROOT
 from mmengine.registry import RUNNERS
 from PIL import Image
-from runs import assert_same_run, finish, start, tiny_config, train
+from runs import (
+    assert_same_run,
+    assert_same_tensors,
+    final,
+    finish,
+    records,
+    start,
+    tiny_config,
+    train,
+)
 
-from plrc_plugin.checkpoints.reading_record import find_record
+from plrc_plugin.checkpoints.reading_record import find_record, write_record
 from plrc_plugin.config_files import read_config
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.recipe.windows import measure_window
+from plrc_plugin.recipe.windows import measure_window, resolve_windows
 
 STEPS = 'train_dataloader.dataset.pipeline.0'
 FIVE = {f'{STEPS}.channels': 5, f'{STEPS}.window': 'percentiles', 'model.backbone.in_channels': 5}
@@ -66,7 +76,7 @@ def test_the_window_is_that_of_the_data_and_is_kept(rasters, whole):
     assert f'channel 4: {low:.6g} to {high:.6g} become 0 to 255' in log
     assert 'sizes       60 x 60, all of them (of 22 looked at)' in log
     assert 'kinds       22 TIFF, 5 x uint16' in log
-    cfg = read_config(whole)
+    cfg = read_config(next(whole.glob('*.py')))
     assert cfg.train_dataloader.dataset.pipeline[0].window == record['window']
     checkpoint = torch.load(next(whole.glob('epoch_2.pth')), weights_only=False)
     assert checkpoint['meta']['reading'] == record
@@ -74,17 +84,28 @@ def test_the_window_is_that_of_the_data_and_is_kept(rasters, whole):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_same_though_the_images_have_changed(rasters, whole, tmp_path):
+def test_a_resumed_run_is_the_same(rasters, whole, tmp_path):
     first = tiny_config(rasters, tmp_path / 'run', **FIVE, **{'train_cfg.max_epochs': 1})
     assert finish(start(first)) == ''
-    images = rasters
-    more = tiny_config(images, tmp_path / 'run', **FIVE)
+    more = tiny_config(rasters, tmp_path / 'run', **FIVE)
     more.resume = True
     assert finish(start(more)) == ''
-    assert_same_run(tmp_path / 'run', whole)
-    other = tiny_config(images, tmp_path / 'run', **{**FIVE, f'{STEPS}.window': (0, 9)})
+    resumed, reference = records(tmp_path / 'run'), records(whole)
+    assert resumed == reference  # losses and views, every bit
+    assert_same_tensors(final(tmp_path / 'run')['model'], final(whole)['model'])
+    other = tiny_config(rasters, tmp_path / 'run', **{**FIVE, f'{STEPS}.window': (0, 9)})
     other.resume = True
     assert 'the run to resume reads 5 channels' in finish(start(other))
+
+
+def test_a_resumed_run_keeps_its_window_though_the_images_have_changed(rasters, tmp_path):
+    cfg = tiny_config(rasters, tmp_path, **FIVE)
+    write_record(tmp_path, dict(channels=5, window=[[1, 2]] * 5, how='of before'))
+    assert resolve_windows(copy.deepcopy(cfg), resumed=True)['window'] == [[1, 2]] * 5
+    assert resolve_windows(copy.deepcopy(cfg))['window'][0][1] > 100
+    (tmp_path / 'reading.json').write_text('{"channels": 5')
+    with pytest.raises(SettingsError, match='reading.json is damaged'):
+        resolve_windows(copy.deepcopy(cfg), resumed=True)
 
 
 @pytest.mark.slow
@@ -106,7 +127,7 @@ def make_masks(folder):
             mask = np.zeros((64, 64), np.uint8)
             y, x = rng.integers(0, 32, 2)
             mask[y : y + 32, x : x + 32] = 1
-            values = rng.uniform(0, 300, (64, 64, 5)) + 900 * mask[..., None]
+            values = rng.uniform(0, 300, (64, 64, 5)) + 900.0 * mask[..., None]
             values += 500 * np.arange(5)
             tifffile.imwrite(folder / 'JPEGImages' / f'{name}.tif', values.astype(np.uint16),
                              photometric='minisblack', planarconfig='contig')  # fmt: skip
@@ -146,8 +167,10 @@ def test_probes_read_images_as_training_does(rasters, whole, tmp_path):
     assert inside[0]['pixels'].dtype == np.float32
     scores = runner.message_hub.get_scalar('val/knn_seg/mIoU').data[0]
     assert np.isfinite(scores).all() and max(scores) > 40  # of two classes, guessed: 33
+    config = next((tmp_path / 'run').glob('*.py'))
     found = subprocess.run(
-        [sys.executable, ROOT / 'tools/probe.py', tmp_path / 'run', '--probes',
+        [sys.executable, ROOT / 'tools/probe.py', config, '--checkpoints', tmp_path / 'run',
+         '--probes',
          'KNNSegmentationProbe', '--seeds', '1', '--statistics', '4', '--statistics-size', '64'],
         capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)},
     )  # fmt: skip
@@ -168,22 +191,16 @@ def test_an_export_tells_how_its_images_are_read(whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('framework', ['mmseg', 'mmdet'])
-def test_the_trunk_goes_on_in_a_segmenter(framework, whole, tmp_path):
+def test_the_trunk_goes_on_in_a_segmenter(whole, tmp_path):
     pytest.importorskip('mmcv._ext', reason='needs mmcv with its operators')
-    pytest.importorskip(framework, reason=f'needs {framework}')
-    if framework == 'mmdet':
-        pytest.skip('one segmenter is enough here: LoadRaster is tested for mmdet below')
+    pytest.importorskip('mmseg', reason='needs mmseg')
     masks = make_masks(tmp_path / 'masks')
     cfg = read_config(ROOT / 'configs/mmseg/fcn_r50_rasters.py')
     names = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
-    mean = [(123.675 + 116.28 + 103.53) / 3] * 5
     cfg.merge_from_dict({
         'pretrained': str(whole / 'epoch_2.pth'), 'work_dir': str(tmp_path / 'run'),
         'model.backbone.depth': 18, 'model.backbone.base_channels': 4,
         'model.backbone.stem_channels': 4, 'model.backbone.in_channels': 5,
-        'model.data_preprocessor.mean': mean,
-        'model.data_preprocessor.std': [(58.395 + 57.12 + 57.375) / 3] * 5,
         'model.data_preprocessor.size': (48, 48),
         'model.decode_head.in_channels': 32, 'model.decode_head.channels': 8,
         'model.decode_head.num_classes': 2, 'train_cfg.max_iters': 6, 'train_cfg.val_interval': 6,
