@@ -97,8 +97,11 @@ def alike(name: str) -> re.Pattern:
 
     ``filename_tmpl`` of the hook may be any, and the pointer names a checkpoint that it made.
     """
-    before, number, after = re.fullmatch(r'(.*?)(\d*)(\D*)', name, re.DOTALL).groups()
-    return re.compile(re.escape(before) + (r'\d+' if number else '') + re.escape(after))
+    numbers = list(re.finditer(r'\d+', name))
+    if not numbers:
+        return re.compile(re.escape(name))
+    start, end = numbers[-1].span()
+    return re.compile(rf'{re.escape(name[:start])}\d+{re.escape(name[end:])}')
 
 
 def pointed_at(work_dir: str) -> Optional[str]:
