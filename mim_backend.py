@@ -61,7 +61,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 def shipped_scripts():
     """The configs and tools that a wheel carries: all but those that lead to a study."""
     configs = [p for p in ROOT.glob('configs/**/*.py') if '/studies/' not in p.read_text('utf-8')]
-    return sorted([*configs, *ROOT.glob('tools/*.py')])
+    return sorted([*configs, *ROOT.glob('tools/**/*.py')])
 
 
 def _edit_wheel(wheel, make_files):

@@ -26,7 +26,7 @@ def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Confi
         SettingsError: if there is no config, it cannot be read, or one of its modules cannot be
             imported.
     """
-    file = _config_of(Path(path)) if Path(path).is_dir() else Path(path)
+    file = config_of_work_dir(path) if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise SettingsError(f'there is no config {file}: give a config file or a work dir')
     try:
@@ -92,6 +92,14 @@ def _is_a_path(value: str) -> bool:
     return os.path.exists(value) or (bool(folder) and os.path.isdir(folder))
 
 
+def shipped(*names: str) -> Path:
+    """A file or folder of ``configs`` or ``tools``: in the package of a wheel, or beside it in a
+    checkout."""
+    package = Path(__file__).resolve().parent
+    places = [package / '.mim' / Path(*names), package.parent / Path(*names)]
+    return next((place for place in places if place.exists()), places[0])
+
+
 @contextmanager
 def _variables_for_a_text() -> Iterator[None]:
     """Escapes what would not stand for itself, twice: mmengine's values are re.sub's templates."""
@@ -125,8 +133,13 @@ def import_modules(
         ) from error
 
 
-def _config_of(work_dir: Path) -> Path:
-    """The config that a run left in its work dir, where tools/train.py or mmengine put it."""
+def config_of_work_dir(work_dir: Union[str, Path]) -> Path:
+    """The config that a run left in its work dir, where tools/train.py or mmengine put it.
+
+    Raises:
+        SettingsError: if there is none.
+    """
+    work_dir = Path(work_dir)
     for pattern in ('*_resolved.py', '*/vis_data/config.py'):
         found = list(work_dir.glob(pattern))
         if found:

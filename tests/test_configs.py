@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from plrc_plugin.auto import unresolved
 from plrc_plugin.engine.runner import PretrainRunner
 from plrc_plugin.recipe import resolve
+from plrc_plugin.recipe.windows import resolve_windows
 from plrc_plugin.registry import MODELS
 
 CONFIGS = sorted(
@@ -69,12 +70,22 @@ def test_base_names_are_unique_as_mim_finds_configs_by_them():
     assert len(names) == len(set(names)) and len(CONFIGS) >= 14
 
 
+def read(path) -> Config:
+    """A config for the images of the fixture, which have three channels."""
+    cfg = Config.fromfile(path)
+    step = cfg.train_dataloader.dataset.get('pipeline', [{}])[0]
+    if step.get('channels') is not None:
+        step.channels = cfg.model.backbone.in_channels = 3
+    return cfg
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_loads_builds_and_says_how_to_run_it(path, data):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     if unresolved(cfg):
         cfg.train_dataloader.batch_size = 3
         resolve(cfg)
+    resolve_windows(cfg)
     model = MODELS.build(cfg.model)
     assert model.embedding_dim in (128, 256) and model.stride in (16, 32)
     assert not any(p.requires_grad for p in model.momentum_backbone.parameters())
@@ -89,7 +100,7 @@ def test_loads_builds_and_says_how_to_run_it(path, data):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_runs_two_iterations(path, data, tmp_path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     if cfg.model.backbone.type == 'plrc_plugin.TimmTrunk':
         pytest.importorskip('timm')
     else:

@@ -5,10 +5,9 @@ from mmengine.config import Config
 from torch import nn
 
 from plrc_plugin.checkpoints.trunk import load_trunk, read_trunk
+from plrc_plugin.checkpoints.work_dir import RANDOM
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
-
-RANDOM = 'random'
 
 
 def load_encoder(

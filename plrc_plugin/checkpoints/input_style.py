@@ -69,7 +69,8 @@ def as_style(owner: str, given: Union[str, Mapping, InputStyle]) -> InputStyle:
 
 def style_told(path: str, checkpoint: Mapping[str, Any], style_name: str) -> Optional[InputStyle]:
     """The style that a file tells: by what this package wrote in it, by the pixel statistics of
-    detectron2's models, by timm's ``config.json`` beside it, by its layout or by its name.
+    detectron2's models, by the config of timm or Hugging Face beside it, by its layout or by its
+    name.
 
     Args:
         path: the file.
@@ -91,9 +92,9 @@ def style_told(path: str, checkpoint: Mapping[str, Any], style_name: str) -> Opt
         # detectron2 reads images as BGR unless told otherwise; the means of red are the largest.
         bgr = mean[0] < mean[-1]
         return InputStyle(mean, std, 'BGR' if bgr else 'RGB', '1x1' if max(std) == 1 else '3x3')
-    timm = _timm_config(path)
-    if timm is not None:
-        return timm
+    beside = _config_beside(path)
+    if beside is not None:
+        return beside
     if style_name:
         return STYLES[style_name]
     return STYLES['caffe'] if re.search(r'caffe|msra', os.path.basename(path)) else None
@@ -110,20 +111,21 @@ def _meta(path: str, checkpoint: Mapping[str, Any]) -> Mapping:
     return meta if isinstance(meta, Mapping) else {}
 
 
-def _timm_config(path: str) -> Optional[InputStyle]:
-    """Of the folder that timm downloads: ``config.json`` stands beside the weights."""
-    file = os.path.join(os.path.dirname(path), 'config.json')
-    if not os.path.isfile(file):
-        return None
-    try:
-        with open(file) as text:
-            config = json.load(text)['pretrained_cfg']
-        return InputStyle(
-            tuple(255 * value for value in config['mean']),
-            tuple(255 * value for value in config['std']),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
+def _config_beside(path: str) -> Optional[InputStyle]:
+    """Of the folders that timm and Hugging Face download: the weights have a config beside them."""
+    for name, keys in (
+        ('config.json', ('pretrained_cfg', 'mean', 'std')),
+        ('preprocessor_config.json', (None, 'image_mean', 'image_std')),
+    ):
+        try:
+            with open(os.path.join(os.path.dirname(path), name)) as text:
+                config = json.load(text)
+            config = config[keys[0]] if keys[0] else config
+            mean, std = (tuple(255 * value for value in config[key]) for key in keys[1:])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return InputStyle(mean, std)
+    return None
 
 
 def style_of_model(model: nn.Module) -> Optional[InputStyle]:
@@ -142,6 +144,8 @@ def style_of_model(model: nn.Module) -> Optional[InputStyle]:
         mean, std = torch.zeros(3), torch.ones(3)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
         return None
+    if mean.numel() > 3:
+        order = 'RGB'  # bands keep their order
     return InputStyle(
         tuple(mean.flatten().tolist()),
         tuple(std.flatten().tolist()),
@@ -182,7 +186,10 @@ def check_style(
         SettingsError: if the model gives something else.
     """
     expected, given = told or assumed, style_of_model(model)
-    known = 'the file says' if told else 'assumed, as the file does not say'
+    if given is not None and len(given.mean) == 1:  # one value for every channel
+        count = len(expected.mean)
+        given = given._replace(mean=given.mean * count, std=given.std * count)
+    known = 'the file says, or its layout' if told else 'assumed, as the file does not say'
     if given is None:
         return f'input of the weights: {expected} ({known}); not compared with data_preprocessor'
     if len(expected.mean) != len(given.mean):
@@ -190,6 +197,8 @@ def check_style(
             f'input of the weights: {expected} ({known}); not compared with data_preprocessor, '
             f'which normalises {len(given.mean)} channels'
         )
+    if len(expected.mean) != 3:
+        given = given._replace(order=expected.order)
     if not _alike(expected, given):
         raise SettingsError(
             f'{path} expects {expected} ({known}), and model.data_preprocessor gives {given}: set '

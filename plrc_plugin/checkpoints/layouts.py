@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plrc_plugin.checkpoints import hugging_face
+
 
 def _as_it_is(key: str) -> str:
     return key
@@ -26,6 +28,9 @@ class Layout(NamedTuple):
         place: pattern of what stands before the names of the trunk.
         is_mark: of a name below the place, whether it tells this layout; one such name is enough.
         rename: from a name below the place to the trunk's own.
+        convert: from the tensors below the place, after ``rename``, to the trunk's own, where new
+            names are not enough.
+        beside: pattern that some name of the file must have, wherever it is.
         in_order: the names have nothing in common with the trunk's, and the tensors come in its
             order.
         behind: with ``in_order``, pattern of parts behind the last stage, which a trunk may lack.
@@ -37,6 +42,8 @@ class Layout(NamedTuple):
     place: str
     is_mark: Callable[[str], bool] = bool
     rename: Callable[[str], str] = _as_it_is
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    beside: str = ''
     in_order: bool = False
     behind: str = '$'
     style: str = ''
@@ -62,7 +69,7 @@ def register_layout(layout: Layout) -> None:
 # projectors and what else only pre-training or only classification uses.
 HEADS = re.compile(
     r'(fcs?|fcs_2|fc_norm|heads?|head_\w+|norm_head|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
-    r'|projector|predictor|prototypes|mlp_head|mask_token|decoder\w*|dino_head|ibot_head)(\.|$)'
+    r'|projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|decoder\w*|dino_head|ibot_head)(\.|$)'
 )
 # What training scripts put around a model's tensors, and what distribution and compilation add to
 # their names. All of it is left out of a name.
@@ -118,25 +125,25 @@ def candidates(
     """
     seen = set()
     for layout in LAYOUTS:
+        if layout.beside and not any(re.search(layout.beside, key) for key in state):
+            continue
         for place in dict.fromkeys(_places(state, layout.place) if prefix is None else [prefix]):
             below = {k[len(place) :]: v for k, v in state.items() if k.startswith(place)}
-            if (place, layout.rename) in seen or not any(map(layout.is_mark, below)):
+            kind = (place, layout.rename, layout.convert)
+            if kind in seen or not any(map(layout.is_mark, below)):
                 continue
-            seen.add((place, layout.rename))
+            seen.add(kind)
             # Heads that the module itself has, as far as names tell, are no heads.
             roots = {name.partition('.')[0] for name in like}
-            yield Candidate(
-                {
-                    layout.rename(key): value
-                    for key, value in below.items()
-                    if not HEADS.match(key) or key.partition('.')[0] in roots
-                },
-                place,
-                layout,
-            )
+            kept = {
+                layout.rename(key): value
+                for key, value in below.items()
+                if not HEADS.match(key) or key.partition('.')[0] in roots
+            }
+            yield Candidate(layout.convert(kept), place, layout)
     if prefix is None:
         for place in _places_of(state, like):
-            if (place, _as_it_is) not in seen:
+            if (place, _as_it_is, dict) not in seen:
                 below = {k[len(place) :]: v for k, v in state.items() if k.startswith(place)}
                 yield Candidate(below, place, Layout('its names', re.escape(place)))
 
@@ -206,6 +213,12 @@ def _is_first_of_a_trunk(key: str) -> bool:
     return re.match(r'(conv1|conv_stem|stem|patch_embed|features)\.|cls_token$', key) is not None
 
 
+def _is_in(name: str) -> Callable[[str], bool]:
+    return name.__eq__
+
+
+_OF_LIGHTLY_TRAIN = r'wrapped_model\.(_model\.|model\.|_features\.)?'
+
 for _layout in (
     Layout("the authors' PLRC", r'encoder_q\.enc\.'),
     Layout('detectron2', r'backbone\.bottom_up\.|backbone\.', _is_detectron2, _detectron2),
@@ -217,24 +230,47 @@ for _layout in (
         _caffe2,
         style='caffe',
     ),
-    Layout(
-        'lightly, a ResNet as nn.Sequential',
-        r'(backbone|model\.backbone|student_backbone|teacher_backbone)\.',
-        _is_child_of_resnet,
-        _children_of_resnet,
+    *(
+        Layout(
+            'lightly, a ResNet as nn.Sequential', place, _is_child_of_resnet, _children_of_resnet
+        )
+        for place in (r'teacher_backbone\.', r'(model\.)?backbone\.', r'student_backbone\.')
     ),
     Layout('a ResNet as nn.Sequential', '', _is_child_of_resnet, _children_of_resnet),
-    Layout('DINO, its teacher', r'teacher\.backbone\.'),
-    Layout('DINO, its student', r'student\.backbone\.'),
+    *(
+        Layout(f"Hugging Face's {name}", r'(\w+\.)??(?=embed)', mark, rename, convert)
+        for name, mark, rename, convert in (
+            (
+                'ResNet',
+                _is_in('embedder.embedder.convolution.weight'),
+                hugging_face.resnet_name,
+                dict,
+            ),
+            ('ConvNeXt', _is_in('embeddings.layernorm.weight'), hugging_face.convnext_name, dict),
+            ('ViT', _is_in('embeddings.cls_token'), _as_it_is, hugging_face.vit_tensors),
+        )
+    ),
+    Layout('DINO, its teacher', r'teacher\.backbone\.', style='imagenet'),
+    Layout('DINO, its student', r'student\.backbone\.', style='imagenet'),
+    Layout('DINO, its teacher', r'teacher\.(?!backbone|head)', style='imagenet'),
     Layout('lightly, DINO', r'teacher_backbone\.'),
-    Layout('lightly-train', r'(\w+\.)*wrapped_model\.(_model\.|model\.)?'),
+    Layout(
+        'lightly-train, the teacher of DINO',
+        rf'teacher_embedding_model\.{_OF_LIGHTLY_TRAIN}',
+        beside=r'teacher_(projection_)?head\.',
+    ),
+    Layout('lightly-train', rf'(student_|query_encoder\.)?embedding_model\.{_OF_LIGHTLY_TRAIN}'),
+    Layout('lightly-train', rf'(\w+\.)*{_OF_LIGHTLY_TRAIN}'),
     Layout('PLRC, mmdet, mmseg, mmpretrain, solo-learn, lightly', r'backbone\.'),
-    Layout('VISSL', r'(trunk\.)?_feature_blocks\.'),
-    Layout('VISSL', r'trunk\.(base_model\.)?'),
-    Layout('DenseCL, MMSelfSup', r'encoder_q\.0\.'),
-    Layout('MoCo v1 and v2', r'encoder_q\.'),
-    Layout('MoCo v3', r'base_encoder\.'),
-    Layout('BYOL', r'online_(encoder|network|backbone)\.'),
+    Layout('VISSL', r'(trunk\.)?_feature_blocks\.', style='imagenet'),
+    Layout('VISSL', r'trunk\.(base_model\.)?', style='imagenet'),
+    Layout('DenseCL, MMSelfSup', r'encoder_q\.0\.', style='imagenet'),
+    Layout('MoCo v1 and v2', r'encoder_q\.', style='imagenet'),
+    Layout('MoCo v3, MMSelfSup', r'base_encoder\.0\.', _is_first_of_a_trunk),
+    Layout('MoCo v3', r'base_encoder\.', style='imagenet'),
+    Layout('BYOL, MMSelfSup', r'online_net\.0\.'),
+    Layout('BYOL', r'online_(encoder|network|backbone|net)\.'),
+    Layout('SimSiam, MMSelfSup', r'encoder\.0\.', _is_first_of_a_trunk),
     Layout('PixPro, SimSiam, solo-learn', r'encoder\.', _is_first_of_a_trunk),
     Layout("timm's training, its average", r'(state_dict|model)_ema\.'),
     Layout(

@@ -8,6 +8,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from plrc_plugin.checkpoints.positions import fits
+from plrc_plugin.checkpoints.vit_names import translations
+
 _DEPTHS = {
     (False, (2, 2, 2, 2)): 18,
     (False, (3, 4, 6, 3)): 34,
@@ -30,12 +33,17 @@ def nearest_trunk(tensors: Mapping[str, Tensor]) -> str:
             f'The checkpoint holds a ResNet-{depth} of width {width}: '
             f'model.backbone.depth={depth} model.backbone.base_channels={width} would fit'
         )
-    for trunk, name, model in _models(set(tensors)):
-        state = {k: v for k, v in model.state_dict().items() if not _HEAD.match(k)}
-        if state.keys() == tensors.keys() and all(
-            state[key].shape == tensors[key].shape for key in tensors
-        ):
-            return f"model.backbone=dict(type='plrc_plugin.{trunk}', name='{name}') would fit"
+    for kind in (tensors, *(found for _, found in translations(tensors))):
+        kind = {key: value for key, value in kind.items() if not _NOT_OF_TRUNK.match(key)}
+        for trunk, name, model in _models(kind):
+            state = {k: v for k, v in model.state_dict().items() if not _NOT_OF_TRUNK.match(k)}
+            if state.keys() == kind.keys() and all(fits(key, kind, state) for key in kind):
+                return f"model.backbone=dict(type='plrc_plugin.{trunk}', name='{name}') would fit"
+    if any(re.match(_OF_HUGGING_FACE, key) for key in tensors):
+        return (
+            'The names are those of Hugging Face transformers, of which ResNet, ConvNeXt, ViT, '
+            "DINOv2 and DINOv3 are read: take timm's file of the same model instead"
+        )
     return (
         'Kind, depth and widths must be those of the checkpoint, whose tensors begin with '
         f'{", ".join(list(tensors)[:3])}'
@@ -57,32 +65,57 @@ def resnet_of(tensors: Mapping[str, Tensor]) -> Optional[tuple[int, int]]:
     return (depth, width) if depth and len(first) == width else None
 
 
-_HEAD = re.compile(r'(classifier|fc|head|heads)\.')
+_NOT_OF_TRUNK = re.compile(r'(classifier|fc|fc_norm|head|heads)\.|mask_token$')
+_OF_HUGGING_FACE = r'(\w+\.)?(embeddings|embedder)\.'
 
 # Which of timm's models have names like these, by one name that all of a family have.
 _TIMM_FAMILIES = (
     (r'conv_stem\.', ('efficientnet*', 'tf_efficientnet*', 'mobilenet*', 'mnasnet*', 'fbnet*')),
     (r'stem\.0\.', ('convnext*',)),
     (r'layers\.0\.blocks\.0\.attn\.', ('swin*',)),
-    (r'blocks\.0\.(attn|mixer|ls1|norm1)\.', ('vit_*', 'deit*', 'beit*', 'eva*')),
     (r'layer1\.0\.', ('resnet*', 'resnext*', 'wide_resnet*', 'seresnet*')),
 )
 
 
-def _models(names: set[str]) -> Iterator[tuple[str, str, nn.Module]]:
+def _models(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, nn.Module]]:
     """Models without memory whose names may be those of a checkpoint: trunk, name, model."""
-    roots = {name.partition('.')[0] for name in names}
-    if roots & {'features', 'trunk_output', 'layer1'}:
+    roots = {name.partition('.')[0] for name in tensors}
+    if roots & {'features', 'layer1'}:
         for name in torchvision.models.list_models(module=torchvision.models):
-            with torch.device('meta'):
-                yield 'TorchvisionTrunk', name, torchvision.models.get_model(name, weights=None)
+            if not name.startswith('regnet'):
+                with torch.device('meta'):
+                    yield 'TorchvisionTrunk', name, torchvision.models.get_model(name)
+    elif 'trunk_output' in roots:  # torchvision computes their widths with tensors that have data
+        for name in torchvision.models.list_models(include='regnet*'):
+            if not re.search(r'_(16|32|128)gf', name):
+                yield 'TorchvisionTrunk', name, torchvision.models.get_model(name)
     try:
         import timm
     except ImportError:  # an extra
         return
-    for mark, patterns in _TIMM_FAMILIES:
-        if any(re.match(mark, name) for name in names):
-            for name in timm.list_models(list(patterns)):
-                if not re.search(r'_(giant|gigantic|huge|enormous|so400m|xxl\w*)', name):
-                    with torch.device('meta'):
-                        yield 'TimmTrunk', name, timm.create_model(name, num_classes=0)
+    patterns = _transformers(tensors) + [
+        pattern
+        for mark, patterns in _TIMM_FAMILIES
+        if any(re.match(mark, name) for name in tensors)
+        for pattern in patterns
+    ]
+    for name in timm.list_models(patterns) if patterns else ():
+        if not re.search(r'_(giant|gigantic|huge|enormous|so400m|xxl\w*)', name):
+            with torch.device('meta'):
+                yield 'TimmTrunk', name, timm.create_model(name, num_classes=0)
+
+
+_SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large'}
+
+
+def _transformers(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Patterns of timm's names of plain vision transformers, of this width and size of patches."""
+    patches = tensors.get('patch_embed.proj.weight')
+    if patches is None or patches.dim() != 4 or not any(k.startswith('blocks.0.') for k in tensors):
+        return []
+    size, side = _SIZES.get(len(patches)), patches.shape[-1]
+    if size is None:
+        return []
+    third = 'pos_embed' not in tensors
+    kinds = ('dinov3*', 'rope*') if third else ('224', '384', 'dinov2', 'reg4*', 'clip_224')
+    return [f'vit_{size}_patch{side}_{kind}' for kind in kinds] + [f'*beit*_{size}_patch{side}_224']

@@ -115,10 +115,13 @@ def load_tensors(path: str) -> dict:
     except Exception as error:  # whatever the bytes lead to
         raise SettingsError(f'{path} is damaged or no checkpoint: {_line(error)}') from error
     if not isinstance(checkpoint, dict):
+        what = (
+            f'objects that only code can build ({", ".join(unbuilt[:3])}, ...)'
+            if unbuilt
+            else f'a {type(checkpoint).__name__}'
+        )
         raise SettingsError(
-            f'{path} holds a {type(checkpoint).__name__}, not a state dict'
-            + (f' (it asks for {", ".join(unbuilt[:5])})' if unbuilt else '')
-            + ': save model.state_dict() where you trust it'
+            f'{path} holds {what}, not a state dict: save model.state_dict() where you trust it'
         )
     _arrays_become_tensors(checkpoint)
     return checkpoint

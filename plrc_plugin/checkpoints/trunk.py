@@ -2,22 +2,20 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
 from plrc_plugin.checkpoints.channels import adapt_channels
+from plrc_plugin.checkpoints.file_kinds import check_kind_of_file, is_index, joined_pieces
 from plrc_plugin.checkpoints.input_style import InputStyle, check_style, style_told
-from plrc_plugin.checkpoints.layouts import (
-    LAYOUTS,
-    Candidate,
-    candidates,
-    flat_state,
-)
+from plrc_plugin.checkpoints.layouts import HEADS, Candidate, candidates, flat_state
 from plrc_plugin.checkpoints.misfit import check_fit, check_values, is_counter, listed
+from plrc_plugin.checkpoints.positions import fit_positions, fits
 from plrc_plugin.checkpoints.safe_reading import load_tensors
+from plrc_plugin.checkpoints.vit_names import translations
 from plrc_plugin.errors import SettingsError
 
 TRUNK = 'backbone'
@@ -44,7 +42,8 @@ def read_file(path: str, half: bool = False) -> WeightsFile:
     """Opens a checkpoint of any framework.
 
     Args:
-        path: of a ``.pth``, ``.pth.tar``, ``.ckpt``, ``.pkl`` or ``.safetensors`` file.
+        path: of a ``.pth``, ``.pth.tar``, ``.ckpt``, ``.pkl`` or ``.safetensors`` file, or of the
+            ``.index.json`` of a model that is spread over several files.
         half: take weights in half precision too, as float32.
 
     Raises:
@@ -52,7 +51,7 @@ def read_file(path: str, half: bool = False) -> WeightsFile:
     """
     path = os.path.expanduser(str(path))
     check_kind_of_file(path)
-    content = load_tensors(path)
+    content = joined_pieces(path) if is_index(path) else load_tensors(path)
     state = flat_state(content)
     if half:
         state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -74,6 +73,7 @@ def find_trunk(
     file: WeightsFile,
     like: Optional[Mapping[str, Tensor]] = None,
     prefix: Optional[str] = None,
+    module: Optional[nn.Module] = None,
 ) -> FoundTrunk:
     """The trunk among the tensors of a file.
 
@@ -81,19 +81,31 @@ def find_trunk(
         file: of :func:`read_file`.
         like: the state dict of the module to fill. Without it, the first layout that is recognised.
         prefix: where the trunk lives; found by itself when None.
+        module: the module to fill itself, which may know further names, see :class:`TimmTrunk`.
 
     Raises:
         SettingsError: if there is no tensor at all.
     """
+    if module is not None:
+        like = module.state_dict()
     found = [c for c in candidates(file.state, like or (), prefix) if c.tensors]
     if not found:
-        known = '; '.join(dict.fromkeys(layout.name for layout in LAYOUTS))
+        heads = [key for key in file.state if HEADS.match(key)]
+        if heads and len(heads) == len(file.state):
+            shown = ', '.join(f'{k} {tuple(file.state[k].shape)}' for k in heads[:3])
+            raise SettingsError(
+                f'{file.path} holds no trunk, only a head ({shown}): give the file that has the '
+                'trunk below it'
+            )
+        first = ', '.join(list(file.state)[:3])
         raise SettingsError(
-            f'{file.path} holds no trunk{f" under {prefix!r}" if prefix else ""}. Its first keys: '
-            f'{list(file.state)[:5]}. Known layouts: {known}'
+            f'{file.path} holds no trunk{f" under {prefix!r}" if prefix else ""}: '
+            + (f'its tensors begin with {first}' if first else 'there is no tensor in it')
+            + '. docs/weights.md lists the files that are read'
         )
     if like:
         found = [_ordered(candidate, like) for candidate in found]
+        found += [one for candidate in found for one in _translated(candidate, module)]
         best = max(found, key=lambda candidate: _matches(candidate.tensors, like))
     else:
         best = found[0]
@@ -104,8 +116,20 @@ def find_trunk(
 def _matches(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> float:
     """How many tensors fit; a name of another shape counts little, and decides where none fits."""
     common = [key for key in tensors if key in like]
-    fitting = sum(tensors[key].shape == like[key].shape for key in common)
+    fitting = sum(fits(key, tensors, like) for key in common)
     return fitting + len(common) / (len(like) + 1) / 2
+
+
+def _translated(candidate: Candidate, module: Optional[nn.Module]) -> Iterator[Candidate]:
+    """The trunk under the names that it has in other libraries."""
+    for name, tensors in translations(candidate.tensors):
+        layout = candidate.layout._replace(name=f'{candidate.layout.name}; names {name}')
+        yield candidate._replace(tensors=tensors, layout=layout)
+    converted = getattr(module, 'converted', None)
+    tensors = converted(candidate.tensors) if converted is not None else None
+    if tensors:
+        layout = candidate.layout._replace(name=f'{candidate.layout.name}; converted by timm')
+        yield candidate._replace(tensors=tensors, layout=layout)
 
 
 def _ordered(candidate: Candidate, like: Mapping[str, Tensor]) -> Candidate:
@@ -147,6 +171,21 @@ def read_trunk(
 
 
 @torch.no_grad()
+def refuse_non_finite(path: Optional[str], tensors: dict) -> None:
+    """Raises SettingsError if weights are infinite or NaN: the run that made them had gone wrong,
+    and the one that starts from them would be blamed."""
+    spoilt = [
+        key
+        for key, value in tensors.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all()
+    ]
+    if spoilt:
+        raise SettingsError(
+            f'{path}: {len(spoilt)} tensors are not finite, first {spoilt[0]}: the run that made '
+            'them had gone wrong. Take an earlier checkpoint of it'
+        )
+
+
 def fill_model(
     model: nn.Module,
     path: str,
@@ -191,12 +230,13 @@ def fill_model(
     for name in parts:
         like = modules[name].state_dict()
         if name == TRUNK:
-            found = find_trunk(file, like)
+            found = find_trunk(file, module=modules[name])
             lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
             tensors, behind = _without_heads(modules[name], found.tensors)
             if behind:
                 lines[0] += f' left out, as the trunk has not: {", ".join(behind)}'
             lines += adapt_channels(path, modules[name], tensors, channels)
+            lines += fit_positions(modules[name], tensors)
             own = getattr(modules[name], 'input_style', InputStyle())
             input_line = check_style(path, style or found.style, own, model)
         else:
@@ -211,6 +251,7 @@ def fill_model(
                     f'{", ".join(dict.fromkeys(key.partition(".")[0] for key in file.state))}'
                 )
         check_fit(path, {name: like}, tensors)
+        refuse_non_finite(path, tensors)
         filled[name] = tensors
     for name in list(filled):
         twin = f'momentum_{name}'
@@ -243,8 +284,10 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
     # BN step counters are of no use to these models, and old checkpoints lack them.
     trunk = {key: value for key, value in trunk.items() if not is_counter(key)}
     trunk, _ = _without_heads(modules[TRUNK], trunk)
+    lines = fit_positions(modules[TRUNK], trunk)
     check_fit('the checkpoint', places, trunk)
-    return [_copy(name, state, trunk) for name, state in places.items()]
+    refuse_non_finite('the checkpoint', trunk)
+    return lines + [_copy(name, state, trunk) for name, state in places.items()]
 
 
 def _without_heads(
@@ -265,27 +308,3 @@ def _copy(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor])
     return f'{name}: {len(wanted) - len(new)} of {len(wanted)} tensors loaded' + (
         f', new: {listed(new)}' if new else ''
     )
-
-
-_PIECE = re.compile(r'-?\d{5}-of-\d{5}')
-
-
-def check_kind_of_file(path: str) -> None:
-    """Raises SettingsError for what is recognised by its name as no single file of weights."""
-    name = os.path.basename(path)
-    if os.path.isdir(path):
-        inside = _weights_in(os.listdir(path))
-        raise SettingsError(
-            f'{path} is a folder; give the file of weights in it'
-            + (f', such as {os.path.join(path, inside)}' if inside else '')
-        )
-    if _PIECE.search(name) or name.endswith('.index.json'):
-        raise SettingsError(
-            f'{path} is a piece of a model that is spread over several files; join them into one '
-            'state dict, and give that file'
-        )
-
-
-def _weights_in(names: Iterable[str]) -> Optional[str]:
-    weights = [n for n in names if re.search(r'\.(pth|pt|pth\.tar|ckpt|bin|safetensors|pkl)$', n)]
-    return min(weights, default=None)

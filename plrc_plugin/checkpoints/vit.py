@@ -1,49 +1,10 @@
-"""Plain vision transformers: timm's names, and those of torchvision, mmpretrain and mmseg."""
-
-import re
-from typing import Optional
+"""Plain vision transformers of timm for other libraries."""
 
 from torch import Tensor
 
 from plrc_plugin.checkpoints.misfit import listed
+from plrc_plugin.checkpoints.vit_names import name_in
 from plrc_plugin.errors import SettingsError
-
-# Patterns of timm's names, and what stands for them elsewhere. Norms of layers share an epsilon of
-# 1e-6, which is the default of torchvision and mmpretrain, and norm_cfg's of mmseg.
-_SHARED = (
-    (r'patch_embed\.proj\.', {'torchvision': 'conv_proj.', 'mm': 'patch_embed.projection.'}),
-    (r'cls_token$', {'torchvision': 'class_token', 'mm': 'cls_token'}),
-    (r'pos_embed$', {'torchvision': 'encoder.pos_embedding', 'mm': 'pos_embed'}),
-    (r'norm\.', {'torchvision': 'encoder.ln.', 'mm': 'ln1.'}),
-)
-_BLOCK = {
-    'torchvision': {
-        'norm1.': 'ln_1.',
-        'attn.qkv.': 'self_attention.in_proj_',
-        'attn.proj.': 'self_attention.out_proj.',
-        'norm2.': 'ln_2.',
-        'mlp.fc1.': 'mlp.0.',
-        'mlp.fc2.': 'mlp.3.',
-    },
-    'mmpretrain': {
-        'norm1.': 'ln1.',
-        'attn.qkv.': 'attn.qkv.',
-        'attn.proj.': 'attn.proj.',
-        'norm2.': 'ln2.',
-        'mlp.fc1.': 'ffn.layers.0.0.',
-        'mlp.fc2.': 'ffn.layers.1.',
-    },
-}
-_BLOCK['mmseg'] = {
-    **_BLOCK['mmpretrain'],
-    'attn.qkv.': 'attn.attn.in_proj_',
-    'attn.proj.': 'attn.attn.out_proj.',
-}
-
-
-def is_vit(trunk: dict[str, Tensor]) -> bool:
-    """Whether the names are those of timm's plain vision transformers."""
-    return {'patch_embed.proj.weight', 'blocks.0.attn.qkv.weight'} <= trunk.keys()
 
 
 def vit_for(trunk: dict[str, Tensor], target: str) -> dict[str, Tensor]:
@@ -55,7 +16,7 @@ def vit_for(trunk: dict[str, Tensor], target: str) -> dict[str, Tensor]:
     """
     renamed, strange = {}, []
     for key, value in trunk.items():
-        name = _name_in(key, target)
+        name = name_in(key, target)
         if name is None:
             strange.append(key)
         else:
@@ -74,23 +35,3 @@ def vit_for(trunk: dict[str, Tensor], target: str) -> dict[str, Tensor]:
 
 def _grid(pos_embed: Tensor) -> int:
     return int((pos_embed.shape[1] - 1) ** 0.5)
-
-
-def _name_in(key: str, target: str) -> Optional[str]:
-    family = 'torchvision' if target == 'torchvision' else 'mm'
-    for pattern, names in _SHARED:
-        found = re.match(pattern, key)
-        if found:
-            return names[family] + key[found.end() :]
-    found = re.match(r'blocks\.(\d+)\.', key)
-    if found:
-        rest = key[found.end() :]
-        for ours, theirs in _BLOCK[target].items():
-            if rest.startswith(ours):
-                layer = (
-                    f'encoder.layers.encoder_layer_{found[1]}.'
-                    if family == 'torchvision'
-                    else f'layers.{found[1]}.'
-                )
-                return layer + theirs + rest[len(ours) :]
-    return None

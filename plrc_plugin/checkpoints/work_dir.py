@@ -15,6 +15,7 @@ from plrc_plugin.errors import SettingsError
 POINTER = 'last_checkpoint'
 WRITING = '.being_written'
 BEST = 'best_'  # weights alone: nothing to resume from
+RANDOM = 'random'  # in place of a checkpoint: the untrained network
 
 # What file systems answer that cannot force something to the disk: Windows on folders, vboxsf,
 # CIFS, FUSE. Errors of a disk (EIO, ENOSPC) are none of them.
@@ -62,6 +63,26 @@ def checkpoint_of(path: str) -> str:
     return found
 
 
+def checkpoints_of(source: str, given: Optional[Sequence[str]] = None) -> list[str]:
+    """The checkpoints that a tool is to look at.
+
+    Args:
+        source: the config that the tool was given, or the work dir of a run.
+        given: files, work dirs for their newest, or 'random' for the untrained network. Defaults to
+            'random' and, where ``source`` is a work dir, its newest checkpoint.
+
+    Raises:
+        SettingsError: if one is not there.
+    """
+    given = given or [RANDOM, *[source] * osp.isdir(source)]
+    return [path if path == RANDOM else checkpoint_of(path) for path in given]
+
+
+def headings(checkpoints: Sequence[str]) -> list[str]:
+    """Short names of checkpoints that tell them apart, such as 'epoch_12'."""
+    return [name.removesuffix('.pth') for name in told_apart(checkpoints)]
+
+
 def told_apart(paths: Sequence[str]) -> list[str]:
     """Names of files or folders: the last part of each path, and as many parts before it as tell
     different ones apart."""
@@ -71,13 +92,30 @@ def told_apart(paths: Sequence[str]) -> list[str]:
     return [Path(*p[-length:]).as_posix() for p in parts]
 
 
+def alike(name: str) -> re.Pattern:
+    """What matches the names of the checkpoints of one run: they differ in their last number.
+
+    ``filename_tmpl`` of the hook may be any, and the pointer names a checkpoint that it made.
+    """
+    before, number, after = re.fullmatch(r'(.*?)(\d*)(\D*)', name, re.DOTALL).groups()
+    return re.compile(re.escape(before) + (r'\d+' if number else '') + re.escape(after))
+
+
+def pointed_at(work_dir: str) -> Optional[str]:
+    """The path in ``last_checkpoint`` of a work dir, None if there is none."""
+    try:
+        with open(osp.join(work_dir, POINTER)) as file:
+            return file.read().strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 def newest_first(work_dir: str) -> Iterator[str]:
-    first = None
+    first = pointed_at(work_dir)
     folder = work_dir
-    pointer = osp.join(work_dir, POINTER)
-    if osp.exists(pointer):
-        with open(pointer) as file:
-            first = file.read().strip()
+    numbered = re.compile(r'.*_\d+\.pth')
+    if first is not None:
+        numbered = re.compile(f'{numbered.pattern}|{alike(osp.basename(first)).pattern}')
         # A work dir that was moved or copied goes on from its own files.
         here = osp.join(work_dir, osp.basename(first))
         if osp.exists(here) or not osp.isdir(osp.dirname(first)):
@@ -88,7 +126,7 @@ def newest_first(work_dir: str) -> Iterator[str]:
         found = [
             (entry.stat().st_mtime_ns, entry.path)
             for entry in entries
-            if re.search(r'_\d+\.pth$', entry.name) and not entry.name.startswith(BEST)
+            if numbered.fullmatch(entry.name) and not entry.name.startswith(BEST)
         ]
     yield from (path for _, path in sorted(found, reverse=True) if path != first)
 

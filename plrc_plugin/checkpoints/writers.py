@@ -16,7 +16,8 @@ from plrc_plugin.checkpoints.resnet import (
     is_resnet,
     require_resnet,
 )
-from plrc_plugin.checkpoints.vit import is_vit, vit_for
+from plrc_plugin.checkpoints.vit import vit_for
+from plrc_plugin.checkpoints.vit_names import is_vit
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import EXPORTS
 

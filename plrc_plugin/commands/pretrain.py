@@ -8,24 +8,17 @@ several GPUs: torchrun --nproc-per-node 8 -m plrc_plugin pretrain ...
 """
 
 import argparse
-import os
-import re
 from pathlib import Path
 from typing import Optional, Union
 
-from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
 from plrc_plugin.checkpoints.claim import check_unused, checkpoints_in, folders_of
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
-from plrc_plugin.checkpoints.start import SCRATCH
 from plrc_plugin.checkpoints.work_dir import POINTER
-from plrc_plugin.config_files import read_config
-from plrc_plugin.errors import SettingsError
-from plrc_plugin.registry import MODELS
+from plrc_plugin.config_files import parse_options
+from plrc_plugin.recipe.own_config import config_of
 from plrc_plugin.terminal import one_line_errors
-
-RESOLVED = 'plrc_photos_resolved.py'
 
 
 def pretrain(
@@ -41,7 +34,7 @@ def pretrain(
     """Pre-trains a backbone on photographs by PLRC, with ``configs/plrc_photos.py``.
 
     Args:
-        photos: the folder, flat or nested.
+        photos: the folder, flat or nested; or shards or an address, see docs/data.md.
         backbone: ``resnet18`` to ``resnet152``, or a model of timm or torchvision by its name.
         weights: a checkpoint of any layout of docs/weights.md to start from; None for random ones.
         out: work dir: it gets the config with all values, the log and the checkpoints.
@@ -69,69 +62,8 @@ def pretrain(
     return pointer.read_text().strip() if pointer.exists() else ''
 
 
-def config_of(photos, backbone, weights, out, hours, epochs, options=None) -> Config:
-    """The config of :func:`pretrain`, with ``'auto'`` where the runner is to decide.
-
-    Raises:
-        SettingsError: if a file or folder is not there, or there is no such backbone.
-    """
-    if not Path(photos).is_dir():
-        raise SettingsError(f'{photos} is not a folder of photographs')
-    if weights is not None and str(weights) != SCRATCH and not Path(weights).is_file():
-        raise SettingsError(f'weights: there is no file {weights}')
-    if hours is not None and epochs is not None:
-        raise SettingsError('hours and epochs both say how long the run is: give one')
-    if Path(out).exists() and not Path(out).is_dir():
-        raise SettingsError(f'out: {out} is a file: give the name of a folder')
-    cfg = read_config(_configs() / 'plrc_photos.py')
-    cfg.train_dataloader.dataset.data_root = str(Path(photos).resolve())
-    cfg.model.backbone = backbone_config(backbone)
-    cfg.pretrained = str(Path(weights).resolve()) if weights not in (None, SCRATCH) else None
-    cfg.budget = {k: v for k, v in (('hours', hours), ('epochs', epochs)) if v is not None}
-    cfg.work_dir = str(out)
-    cfg.experiment_name = Path(RESOLVED).stem.removesuffix('_resolved')
-    cfg.launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'
-    cfg.merge_from_dict(options or {})
-    object.__setattr__(cfg, '_filename', RESOLVED)
-    return cfg
-
-
-def backbone_config(name: str) -> dict:
-    """A backbone by its name; of several libraries that know it, this package comes first.
-
-    Raises:
-        SettingsError: if none knows it.
-    """
-    of_resnet = re.fullmatch(r'resnet(18|34|50|101|152)', name)
-    if of_resnet:
-        return dict(type='plrc_plugin.ResNet', depth=int(of_resnet[1]))
-    fine = dict(type='plrc_plugin.TimmTrunk', name=name, output_stride=16)
-    of_timm = dict(type='plrc_plugin.TimmTrunk', name=name)
-    of_torchvision = dict(type='plrc_plugin.TorchvisionTrunk', name=name)
-    if _problem(fine) is None:
-        return fine
-    first, second = _problem(of_timm), _problem(of_torchvision)
-    if first is None:
-        return of_timm
-    if second is None:
-        return of_torchvision
-    raise SettingsError(f'backbone {name}: {first}; {second}')
-
-
-def _problem(backbone: dict) -> Optional[str]:
-    """Why a backbone cannot be built; None if it can."""
-    try:
-        MODELS.build(backbone)
-    except Exception as error:  # whatever a library makes of a name that it does not know
-        return ' '.join(str(error).split())[:200]
-    return None
-
-
-def _configs() -> Path:
-    """The folder of the shipped configs: in the package of a wheel, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    folders = [package / '.mim' / 'configs', package.parent / 'configs']
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+class WithDefaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description, and adds defaults to the options."""
 
 
 def main(arguments: list[str]) -> int:
@@ -139,18 +71,25 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m plrc_plugin pretrain',
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=WithDefaults,
     )
-    parser.add_argument('photos', help='folder of photographs, flat or nested')
+    parser.add_argument('photos', help='folder of photographs, flat or nested, or shards')
     parser.add_argument('--backbone', default='resnet50', help='resnet50, or a name of timm')
     parser.add_argument('--weights', help='checkpoint to start from (docs/weights.md)')
     parser.add_argument('--out', required=True, help='folder for config, log and checkpoints')
     parser.add_argument('--hours', type=float, help='budget of training')
     parser.add_argument('--epochs', type=int, help='or its length')
     parser.add_argument('--resume', action='store_true', help='go on with the run in --out')
-    args = parser.parse_args(arguments)
-    with one_line_errors(lambda: _what_remains(args.out)):
-        pretrain(**vars(args))
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='settings that replace those of configs/plrc_photos.py',
+    )
+    given = vars(parser.parse_args(arguments))
+    texts = given.pop('cfg_options')
+    with one_line_errors(lambda: _what_remains(given['out'])):
+        pretrain(**given, options=parse_options(texts))
     return 0
 
 

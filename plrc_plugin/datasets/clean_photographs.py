@@ -1,6 +1,6 @@
 """Some of the images that a run trains on, whole and without augmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from plrc_plugin.registry import DATASETS
 
 # Images at a time. The split is the same whatever batches the caller's own loaders have.
 _GROUP = 32
+# Settings of a pipeline step that say how an image is read.
+READ_BY = ('window', 'channels', 'max_pixels')
 
 
 class CleanPhotographs:
@@ -21,8 +23,8 @@ class CleanPhotographs:
 
     Args:
         dataset (dict): config of an ``ImageFolder``, or of data sets around it, such as
-            ``train_dataloader.dataset``. Its pipeline plays no part but for the ``window`` of
-            ``TwoViews``.
+            ``train_dataloader.dataset``. Its pipeline plays no part but for ``window``,
+            ``channels`` and ``max_pixels`` of ``TwoViews``.
         count (int): 2 or more.
         size (int): side in pixels. Defaults to 224.
 
@@ -37,7 +39,7 @@ class CleanPhotographs:
         check_positive_integers('batch-norm statistics', photographs=count, size=size)
         if count < 2:
             raise SettingsError('batch-norm statistics need 2 photographs or more, got 1')
-        dataset = DATASETS.build(_with_pipeline(dataset, size))
+        dataset = DATASETS.build(with_whole_images(dataset, size))
         self.dataset = dataset if takes_keys(dataset) else KeyedDataset(dataset)
         if count > len(self.dataset):
             raise SettingsError(
@@ -47,27 +49,42 @@ class CleanPhotographs:
         self.count, self.size, self.replaced = count, size, 0
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The pixels (size, size, 3) uint8 RGB of one."""
+        """The pixels (size, size, 3) uint8 RGB of one, or (size, size, C) float32."""
         place = index * len(self.dataset) // self.count
         sample = self.dataset[SampleKey(0, 0, place)]
         self.replaced += len(sample.get('skipped', ()))
         return sample['pixels']
 
     def groups(self) -> Iterator[Tensor]:
-        """(B, size, size, 3) uint8 RGB, in groups of nearly equal numbers."""
+        """(B, size, size, C) likewise, in groups of nearly equal numbers."""
         for part in torch.arange(self.count).tensor_split(-(-self.count // _GROUP)):
             yield torch.stack([torch.from_numpy(self[int(index)]) for index in part])
 
 
-def _with_pipeline(config: Any, size: int) -> Any:
-    """A copy of a config in which every data set of images gives them whole."""
+def with_whole_images(config: Any, size: int) -> Any:
+    """A copy of a config in which every data set gives its images whole, read as its pipeline reads
+    them."""
+
+    def whole(pipeline: list) -> list:
+        read = next((step for step in pipeline if step.get('window') is not None), {})
+        kept = {name: read[name] for name in READ_BY if read.get(name) is not None}
+        return [dict(type='plrc_plugin.WholeImage', size=size, **kept)]
+
+    return with_pipeline(config, whole)
+
+
+def with_pipeline(config: Any, change: Callable[[list], list]) -> Any:
+    """A copy of a config in which every data set of images has what ``change`` makes of its
+    pipeline. Of ``ImageWindows`` it is its own, not that of the data set within."""
     if isinstance(config, (list, tuple)):
-        return [_with_pipeline(part, size) for part in config]
+        return [with_pipeline(part, change) for part in config]
     if not isinstance(config, dict):
         return config
-    changed = {name: _with_pipeline(value, size) for name, value in config.items()}
+    kind = config.get('type')
+    makes_views = str(getattr(kind, '__name__', kind)).endswith('ImageWindows')
+    if makes_views:
+        return {**config, 'pipeline': change(list(config.get('pipeline') or ()))}
+    changed = {name: with_pipeline(value, change) for name, value in config.items()}
     if 'type' in config and not {'dataset', 'datasets'} & config.keys():
-        windows = [step.get('window') for step in config.get('pipeline') or ()]
-        window = next(filter(None, windows), None)
-        changed['pipeline'] = [dict(type='plrc_plugin.WholeImage', size=size, window=window)]
+        changed['pipeline'] = change(list(config.get('pipeline') or ()))
     return changed

@@ -41,7 +41,7 @@ def _stacked(samples: list[dict], v: int) -> ViewBatch:
         pixels=torch.from_numpy(np.stack([view.pixels for view in views])),
         affine=torch.from_numpy(np.stack([view.affine for view in views]).astype(np.float32)),
         size=torch.tensor([sample['size'] for sample in samples], dtype=torch.float32),
-        image_ids=torch.tensor([_image_id(sample['img_path']) for sample in samples]),
+        image_ids=torch.tensor([_image_id(sample) for sample in samples]),
     )
     if views[0].augmentation is not None:
         batch = batch._replace(augmentation=stack([view.augmentation for view in views]))
@@ -56,6 +56,10 @@ def _stacked(samples: list[dict], v: int) -> ViewBatch:
     return batch
 
 
-def _image_id(path: str) -> int:
-    """63 bits of a hash: the same for an image in every epoch, worker and data set."""
-    return int.from_bytes(blake2b(os.fsencode(path), digest_size=8).digest(), 'big') >> 1
+def _image_id(sample: dict) -> int:
+    """63 bits of a hash: the same for an image, or a part of a large one, in every epoch, worker
+    and data set."""
+    name = os.fsencode(sample['img_path'])
+    if 'part' in sample:
+        name += b'\0%d' % sample['part']
+    return int.from_bytes(blake2b(name, digest_size=8).digest(), 'big') >> 1

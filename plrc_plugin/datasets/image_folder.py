@@ -1,9 +1,8 @@
-"""Unlabelled photographs: every image below a folder, or those of a list."""
+"""Unlabelled photographs: every image below a folder, in shards or at an address, or of a list."""
 
 import os
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
-from typing import ClassVar, Optional, Union
+from typing import Any, ClassVar, Optional, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -13,6 +12,8 @@ from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images.decoding import EXTENSIONS, DecodingError
 from plrc_plugin.images.file_index import FileIndex, image_index, packed
 from plrc_plugin.images.file_list import listed_images
+from plrc_plugin.images.patterns import Patterns, Selection
+from plrc_plugin.images.sources import Source, holds_shards, is_plain
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import DATASETS
 
@@ -27,23 +28,36 @@ _WRITTEN = (str, lambda name: name.replace('\\', '/'))  # as it is, or under Win
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
     """All images below ``data_root``, flat or nested (ImageNet's layout, COCO's, one's own), or
-    those that ``ann_file`` lists.
+    those that ``ann_file`` lists. Where the images are makes no difference: docs/data.md.
 
     Images are ordered by their path relative to the folder, listed ones as in their list. An image
     that cannot be decoded is replaced by another, drawn as a function of the sample's key, and
     reported in ``results['skipped']``, a list of (path, reason). A record holds the ``data_root``,
-    the image's ``name``, its path relative to it, and ``img_path``, both joined.
+    the image's ``name``, its path relative to it, and ``img_path``, both joined. Of an image that
+    is no file of its own, ``stored`` gives the content, and ``img_path`` is what its path would be
+    in the folder that its shards stand for: that of ``photos.tar`` is ``photos``.
 
     Args:
-        data_root (str): the folder; links are followed.
+        data_root (str): the folder; links are followed. Or shards, ``photos.tar``, ``.zip``,
+            ``.parquet`` or ``.arrow``, a pattern such as ``shards/*.tar``, or an address of fsspec,
+            ``s3://bucket/photos``: see :mod:`plrc_plugin.images.sources`.
         ann_file (str): list of the images to take, a path relative to ``data_root``: see
             :func:`~plrc_plugin.images.file_list.listed_images`. Names in it are relative to the
             folder of ``data_prefix`` or else to ``data_root``. An image that is listed twice is
-            read twice. Defaults to '', all images.
+            read twice. Of shards and addresses it is a path of its own, on this machine. Defaults
+            to '', all images.
+        ann_column (str, optional): column or key of the list that names the images. Defaults to
+            the first that is called so.
         data_prefix (str | dict[str, str]): folder of the images, relative to ``data_root``, as such
             or as ``dict(img_path=...)``. Defaults to ''.
         exclude (str | Sequence[str], optional): patterns of file names that are no images to train
-            on, such as ``'*_regions.png'`` for label maps beside the images.
+            on, such as ``'*_regions.png'`` for label maps beside the images. With a slash it is
+            one of paths below the root, such as ``'night/*'``.
+        include (str | Sequence[str], optional): patterns of which an image must match one.
+        storage_options (dict, optional): of fsspec's file system, for an address.
+        shard_names (bool): names of images begin with that of their shard, for shards that number
+            theirs alike. Defaults to False.
+        image_column, name_column (str, optional): of Parquet and Arrow. By default they are found.
         indices (int | Sequence[int], optional): the first images only, the last ones if negative,
             or those at these places.
         max_refetch (int): images tried in place of one that cannot be decoded. Defaults to 100.
@@ -66,11 +80,17 @@ class ImageFolder(BaseDataset):
         data_root: str = '',
         ann_file: Optional[str] = '',
         data_prefix: Union[str, Mapping[str, str]] = '',
-        exclude: Union[str, Sequence[str], None] = None,
+        exclude: Patterns = None,
         filter_cfg: Optional[dict] = None,
         indices: Union[int, Sequence[int], None] = None,
         serialize_data: bool = True,
         max_refetch: int = 100,
+        include: Patterns = None,
+        ann_column: Optional[str] = None,
+        storage_options: Optional[dict] = None,
+        shard_names: bool = False,
+        image_column: Optional[str] = None,
+        name_column: Optional[str] = None,
         **kwargs,
     ):
         if filter_cfg:
@@ -81,7 +101,13 @@ class ImageFolder(BaseDataset):
         if not serialize_data:
             raise SettingsError('ImageFolder: serialize_data=False cannot be: remove it')
         check_positive_integers('ImageFolder', max_refetch=max_refetch)
-        self.exclude = [exclude] if isinstance(exclude, str) else list(exclude or ())
+        self.selection, self.ann_column = Selection(include, exclude), ann_column
+        self._source: Optional[Source] = None
+        self._of_shards: dict[str, Any] = dict(
+            options=storage_options,
+            shard_names=shard_names,
+            columns=dict(image_column=image_column, name_column=name_column),
+        )
         data_root = os.fspath(data_root or '')
         super().__init__(
             data_root=data_root,
@@ -95,7 +121,7 @@ class ImageFolder(BaseDataset):
 
     def _join_prefix(self) -> None:
         """Without mmengine's file clients, which would take parts of a name for an address."""
-        if self.ann_file:
+        if self.ann_file and is_plain(self.data_root):
             self.ann_file = os.path.join(self.data_root, self.ann_file)
         prefix = self.data_prefix['img_path']
         self.image_root = os.path.join(self.data_root, prefix) if prefix else self.data_root
@@ -121,45 +147,66 @@ class ImageFolder(BaseDataset):
                 places = everything[:indices] if indices >= 0 else everything[indices:]
         except IndexError:
             raise SettingsError(
-                f'ImageFolder: indices reach beyond the {len(self)} images of {self._source()}'
+                f'ImageFolder: indices reach beyond the {len(self)} images of {self._described()}'
             ) from None
         starts = np.concatenate([[0], self.data_address[:-1]])
         names = [self.data_bytes[starts[i] : self.data_address[i]] for i in places]
         ends = np.cumsum([len(name) for name in names], dtype=np.int64)
         return FileIndex(np.concatenate(names) if names else self.data_bytes[:0], ends)
 
-    def _source(self) -> str:
+    def _described(self) -> str:
         return f'ann_file={self.ann_file!r}' if self.ann_file else f'data_root={self.image_root!r}'
 
     def _found(self) -> FileIndex:
         """All images below the folder."""
         root = self.image_root
+        if not is_plain(root):
+            return self._stored(root)
         if not os.path.isdir(root):
             state = 'is not a folder' if os.path.exists(root) else 'does not exist'
             raise SettingsError(f'data_root={root!r} {state}. {_REMEDY}')
         try:
-            index = image_index(root, self.exclude)
+            index = image_index(root, self.selection.exclude, self.selection.include)
         except OSError as error:
             raise SettingsError(
                 f'data_root={root!r} cannot be read: {error}. Mend its '
                 'permissions, or choose another folder.'
             ) from error
-        if not len(index.ends):
-            raise SettingsError(
-                f'data_root={root!r} holds no image, at any depth, with one of the '
-                f'extensions {", ".join(EXTENSIONS)}. {_REMEDY}'
-            )
-        return index
+        if len(index.ends):
+            return index
+        if holds_shards(root) and not (self.selection and len(image_index(root).ends)):
+            return self._stored(root)
+        selected = f' that {self.selection} takes' if self.selection else ''
+        raise SettingsError(
+            f'data_root={root!r} holds no image{selected}, at any depth, with one of the '
+            f'extensions {", ".join(EXTENSIONS)}. {_REMEDY}'
+        )
+
+    def _stored(self, root: str, names: Optional[list[str]] = None) -> FileIndex:
+        """The images in shards, or at an address."""
+        self._source = Source(root, self.selection, **self._of_shards, listed=names is not None)
+        self.image_root = self._source.root
+        return self._source.index() if names is None else self._source.chosen(names)
 
     def _listed(self) -> FileIndex:
         """The images of the list, relative to that of the two folders that has most of them."""
         names = [
             name
-            for name in listed_images(self.ann_file)
-            if not any(fnmatch(os.path.basename(name), pattern) for pattern in self.exclude)
+            for name in listed_images(self.ann_file, self.ann_column)
+            if not self.selection or self.selection.takes(name.replace('\\', '/'))
         ]
         if not names:
-            raise SettingsError(f'{self._source()}: exclude={self.exclude!r} leaves no image')
+            raise SettingsError(f'{self._described()}: {self.selection} leaves no image')
+        found = self._in_folder(names) if is_plain(self.image_root) else None
+        if found is not None:
+            return packed(found)
+        if not is_plain(self.image_root) or holds_shards(self.image_root):
+            return self._stored(self.image_root, [name.replace('\\', '/') for name in names])
+        raise self._not_there(names)
+
+    def _in_folder(self, names: list[str]) -> Optional[list[str]]:
+        """The names as they are written on this system, None if none of some is a file; sets the
+        folder to which they belong."""
         some = names[:: -(-len(names) // _CHECKED)]
         ways = [(root, change) for root in (self.image_root, self.data_root) for change in _WRITTEN]
         there = [
@@ -168,9 +215,12 @@ class ImageFolder(BaseDataset):
         ]
         if any(there):
             self.image_root, change = ways[there.index(max(there))]
-            return packed([change(name) for name in names])
-        raise SettingsError(
-            f'{self._source()}: {names[0]!r} and others that it lists are neither below '
+            return [change(name) for name in names]
+        return None
+
+    def _not_there(self, names: list[str]) -> SettingsError:
+        return SettingsError(
+            f'{self._described()}: {names[0]!r} and others that it lists are neither below '
             f'{self.image_root!r} nor below {self.data_root!r}: set data_prefix to the folder to '
             'which the names are relative'
         )
@@ -180,8 +230,22 @@ class ImageFolder(BaseDataset):
         self.full_init()
         idx = range(len(self))[idx]  # negative ones count from the end, others too large raise
         start = self.data_address[idx - 1] if idx else 0
-        name = self.data_bytes[start : self.data_address[idx]].tobytes()
-        return dict(img_path=os.fsdecode(name), sample_idx=idx)
+        entry = self.data_bytes[start : self.data_address[idx]].tobytes()
+        if self._source is None:
+            return dict(img_path=os.fsdecode(entry), sample_idx=idx)
+        encoded, _, place = entry.partition(b'\0')
+        name = os.fsdecode(encoded)
+        return dict(img_path=name, sample_idx=idx, stored=self._source.image(name, place))
+
+    def image_record(self, idx: int) -> dict:
+        """What a pipeline gets of an image: ``name``, ``data_root``, ``img_path`` joined of both,
+        ``sample_idx``, and ``stored`` of one that is no file of its own."""
+        record = self.get_data_info(idx)
+        name = record['img_path']
+        record.update(
+            name=name, data_root=self.image_root, img_path=os.path.join(self.image_root, name)
+        )
+        return record
 
     def get_cat_ids(self, idx: int) -> list[str]:
         """What mmengine's ``ClassBalancedDataset`` balances: the folder of the image."""
@@ -210,11 +274,8 @@ class ImageFolder(BaseDataset):
     def _sample(self, key: SampleKey, index: int) -> dict:
         skipped = []
         while True:
-            record = self.get_data_info(index)
-            record.update(
-                name=record['img_path'], data_root=self.image_root, sample_key=key, skipped=skipped
-            )
-            record['img_path'] = os.path.join(self.image_root, record['name'])
+            record = self.image_record(index)
+            record.update(sample_key=key, skipped=skipped)
             try:
                 return self.pipeline(record)
             except DecodingError as error:
@@ -225,7 +286,7 @@ class ImageFolder(BaseDataset):
                 raise RuntimeError(
                     f'{len(skipped)} images in a row could not be decoded; the last '
                     f'was {skipped[-1][0]} ({skipped[-1][1]}). Is '
-                    f'{self._source()} what you meant?'
+                    f'{self._described()} what you meant?'
                 )
             index = int(stream(key, 'replacement', len(skipped)).integers(len(self)))
 

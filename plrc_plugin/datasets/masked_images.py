@@ -1,5 +1,6 @@
 """Photographs with semantic and instance masks, for probes: VOC's layout and COCO's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -8,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.images import ImageFile, read_image
+from plrc_plugin.images import ImageFile
 from plrc_plugin.images.coco_json import read_coco
 from plrc_plugin.images.coco_masks import box_mask, instance_mask, masks_of
+from plrc_plugin.images.rasters.scaling import Window
 from plrc_plugin.regions.source import VOID
 from plrc_plugin.registry import DATASETS, MASK_LAYOUTS
+from plrc_plugin.views.opening import Opener
 
 VOC_VOID = 255  # of the files of VOC
 VOC_CLASSES = (
@@ -44,7 +47,7 @@ class MaskedImage(NamedTuple):
     """An image and what is seen where.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, or (H, W, C) float32 in [0, 255] of declared channels.
         semantic: (H, W) int32 class of each pixel, 0 = background, -1 = void.
         instances: (H, W) int32, 0 = background, 1, 2, ... the objects, -1 = void.
     """
@@ -63,14 +66,30 @@ class VOCMasks:
         data_root: e.g. ``data/VOCdevkit/VOC2012``.
         split: name of a list in ``ImageSets/Segmentation``.
         max_images: the first ones only.
+        window, channels, max_pixels: as of :class:`~plrc_plugin.views.TwoViews`. Defaults to those
+            of the training.
+        suffix: of the images. Defaults to '.jpg'.
+        classes: names for the numbers 0, 1, ... of the masks. Defaults to VOC's.
 
     Raises:
         SettingsError: if there is no such list, or it names no image.
     """
 
-    classes = VOC_CLASSES
+    READS_LIKE_TRAINING = True
 
-    def __init__(self, data_root: str, split: str, max_images: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        max_images: Optional[int] = None,
+        window: Optional[Window] = None,
+        channels: Optional[int] = None,
+        max_pixels: Optional[int] = None,
+        suffix: str = '.jpg',
+        classes: Sequence[str] = VOC_CLASSES,
+    ) -> None:
+        self.open = Opener('VOCMasks', window, channels, max_pixels)
+        self.suffix, self.classes = suffix, tuple(classes)
         self.root = Path(data_root)
         names = self.root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
         if not names.is_file():
@@ -96,7 +115,8 @@ class VOCMasks:
             instances[instances == VOC_VOID] = VOID
         else:
             instances = connected_parts(semantic)
-        image = read_image(self.root / 'JPEGImages' / f'{name}.jpg')
+        path = self.root / 'JPEGImages' / f'{name}{self.suffix}'
+        image = self.open.whole(dict(img_path=str(path)))
         return MaskedImage(image, semantic, instances)
 
 
@@ -112,12 +132,25 @@ class COCOMasks:
         annotations: the JSON file.
         images: folder of the images.
         max_images: the first ones with an object only.
+        window, channels, max_pixels: as of :class:`~plrc_plugin.views.TwoViews`. Defaults to those
+            of the training.
 
     Raises:
         SettingsError: if the file is missing or no COCO JSON, or names no image with an object.
     """
 
-    def __init__(self, annotations: str, images: str, max_images: Optional[int] = None) -> None:
+    READS_LIKE_TRAINING = True
+
+    def __init__(
+        self,
+        annotations: str,
+        images: str,
+        max_images: Optional[int] = None,
+        window: Optional[Window] = None,
+        channels: Optional[int] = None,
+        max_pixels: Optional[int] = None,
+    ) -> None:
+        self.open = Opener('COCOMasks', window, channels, max_pixels)
         found = read_coco(annotations, f'COCOMasks: annotations={str(annotations)!r}')
         self.records = [
             (image, found.objects[key])
@@ -148,7 +181,7 @@ class COCOMasks:
 
     def __getitem__(self, index: int) -> MaskedImage:
         record, objects = self.records[index]
-        file = ImageFile(self._path(record.name))
+        file = self.open(dict(img_path=str(self._path(record.name))))
         width, height = file.size
         size = (record.width or width, record.height or height)
         try:
@@ -169,7 +202,10 @@ class COCOMasks:
         for i in sorted(range(len(objects)), key=lambda i: (not void[i], -masks[i].sum())):
             semantic[masks[i]] = VOID if void[i] else self._label[objects[i].category]
             instances[masks[i]] = VOID if void[i] else i + 1
-        return MaskedImage(file.decode(), semantic, instances)
+        image = file.decode()
+        return MaskedImage(
+            image if isinstance(file, ImageFile) else image[:, :], semantic, instances
+        )
 
     def _path(self, name: str) -> Path:
         """By its name or, as some tools write other folders into it, by the last part."""

@@ -9,7 +9,10 @@ from mmengine.runner import IterBasedTrainLoop
 
 from plrc_plugin.checkpoints.claim import folders_of
 from plrc_plugin.checkpoints.work_dir import POINTER
+from plrc_plugin.images.survey import describe, survey
 from plrc_plugin.wrapped_models import bare_model
+
+LOOKED_AT = 32  # images whose headers are read before a run
 
 
 def first_screen(runner) -> str:
@@ -32,6 +35,11 @@ def first_screen(runner) -> str:
             f'goes on     from iteration {runner.iter} (epoch {runner.epoch + 1}); '
             f'{max(runner.max_iters - runner.iter, 0)} are left'
         )
+    lines += images_looked_at(loader.dataset)
+    reading = getattr(runner, 'reading', None)
+    if reading is not None:
+        lines.append(f'channels    {reading["channels"]}, as float32 in [0, 255]')
+        lines += windows_text(reading)
     bank = getattr(getattr(model, 'queue', None), 'bank', None)
     if bank is not None:
         lines.append(f'queue       {len(bank)} keys')
@@ -40,6 +48,37 @@ def first_screen(runner) -> str:
     lines.append(f'log         {runner.log_dir} (with the environment and the whole config)')
     lines.append('The time left is "eta" in the lines that follow.')
     return '\n'.join([f'{type(model).__name__} begins', *(f'  {line}' for line in lines)])
+
+
+def images_looked_at(dataset) -> list[str]:
+    """Sizes and depths of some images, by their headers; nothing of data sets without paths."""
+    dataset = (
+        getattr(dataset, 'dataset', dataset) if not hasattr(dataset, 'image_root') else dataset
+    )
+    if not hasattr(dataset, 'image_root') or not len(dataset):
+        return []
+    places = range(0, len(dataset), -(-len(dataset) // LOOKED_AT))
+    found = survey([describe(dataset.image_record(place)) for place in places])
+    lines = [
+        f'sizes       {found.size_text()} (of {len(places)} looked at)',
+        f'kinds       {found.kind_text()}',
+    ]
+    if found.unreadable:
+        reason, where = next(iter(found.problems.items()))
+        lines.append(
+            f'broken      {found.unreadable} of them cannot be read, such as {where[0]}: {reason}'
+        )
+    return lines
+
+
+def windows_text(reading: dict) -> list[str]:
+    """A line for the window of all channels, or for each channel's, and how it was found."""
+    pairs = reading['window']
+    names = [''] if len(pairs) == 1 else [f'channel {c}: ' for c in range(len(pairs))]
+    return [
+        f'window      {name}{low:.6g} to {high:.6g} become 0 to 255'
+        for name, (low, high) in zip(names, pairs)
+    ] + [f'            ({reading["how"]})'] * bool(reading['how'])
 
 
 def last_screen(runner, seconds: float, iterations: int) -> str:
@@ -62,6 +101,7 @@ def last_screen(runner, seconds: float, iterations: int) -> str:
             lines += [
                 'next:',
                 f'  mim run plrc_plugin report {runner.work_dir}',
+                f'  mim run plrc_plugin explorer {runner.work_dir}',
                 f'  mim run plrc_plugin export_checkpoint {last} trunk.pth --to mmdet',
                 f'  fine-tune: pretrained={last} in a config of mmdet or mmseg (docs/transfer.md)',
             ]

@@ -24,20 +24,23 @@ from plrc_plugin.checkpoints.claim import (
     remove_checkpoints,
 )
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.checkpoints.reading_record import META_KEY, write_record
 from plrc_plugin.checkpoints.start import is_encoder_pair, refuse_init_cfg
 from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.engine.hooks.log_means import LogMeansHook
 from plrc_plugin.engine.launching import (
+    check_started_alone,
     init_processes_without_gpu,
     join_processes,
     place_of_this_process,
     prepare_launcher,
 )
 from plrc_plugin.engine.loading import check_shared_memory, guard_workers
-from plrc_plugin.engine.options import check_options, explain_unexpected
+from plrc_plugin.engine.options import check_options, explain_unexpected, unmatched_keys
 from plrc_plugin.engine.overview import first_screen, last_screen
 from plrc_plugin.engine.resuming import (
+    check_model,
     check_optimizers,
     continue_with_settings,
     fresh_options,
@@ -46,6 +49,7 @@ from plrc_plugin.engine.resuming import (
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.encoder_pair import EncoderPair
 from plrc_plugin.recipe.resolving import earlier_record, resolve
+from plrc_plugin.recipe.windows import reading_step, resolve_windows
 from plrc_plugin.registry import MODELS, RUNNERS
 from plrc_plugin.terminal import explain_missing, only_in_files, shorten
 from plrc_plugin.transfer.hooks import LoadTrunk
@@ -63,6 +67,8 @@ class PretrainRunner(Runner):
     - Options are checked before anything is built.
     - Settings that are ``'auto'`` get the values of the recipe, see :mod:`plrc_plugin.recipe`, and
       a table says which and why. A resumed run keeps those that it began with.
+    - Windows of values that are to be measured on the images get their numbers, see
+      :mod:`plrc_plugin.recipe.windows`; they are kept with the run.
     - It refuses to write over the checkpoints of an earlier run (unless the config says
       ``overwrite=True``) or into the work dir of another run.
     - A resumed run follows the settings of now, see :mod:`plrc_plugin.engine.resuming`.
@@ -72,7 +78,7 @@ class PretrainRunner(Runner):
     """
 
     optimizer_settings = fresh_options = None  # set once the optimiser is built
-    _schedules_given = _resumed = recipe = None
+    _schedules_given = _resumed = recipe = reading = None
 
     def __init__(self, *args, **kwargs):
         self._overwrite = bool((kwargs.get('cfg') or {}).get('overwrite', False))
@@ -89,16 +95,22 @@ class PretrainRunner(Runner):
         refuse_init_cfg(model.get('init_cfg'), model.get('backbone'))
         _check_one_preprocessor(cfg.get('data_preprocessor'), model)
         check_options(cfg)
+        _check_places(cfg)
+        _check_activation_checkpointing(cfg)
+        check_started_alone(cfg.get('launcher', 'none'))
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
-        recipe = None
+        recipe = reading = None
         with readable_errors('the config', cfg, shown=False):
+            if reading_step(cfg) is not None:
+                cfg = copy.deepcopy(cfg)
+                reading = resolve_windows(cfg, bool(cfg.get('resume')))
             if unresolved(cfg) or cfg.get('budget'):
                 cfg = copy.deepcopy(cfg)
                 recipe = resolve_together(cfg)
                 check_options(cfg)
             runner = super().from_cfg(cfg)
-        runner.recipe = recipe
+        runner.recipe, runner.reading = recipe, reading
         if recipe is not None:
             runner.logger.info(recipe.table(), extra=dict(whole=True))
         return runner
@@ -111,6 +123,8 @@ class PretrainRunner(Runner):
             super().dump_config()
             if self.recipe is not None and is_main_process():
                 self.recipe.write(self.work_dir)
+            if self.reading is not None and is_main_process():
+                write_record(self.work_dir, self.reading)
             model = super().train()
             self.logger.info(
                 last_screen(self, time.monotonic() - start, self.iter - self._first),
@@ -209,7 +223,10 @@ class PretrainRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper):
         with readable_errors('optim_wrapper', optim_wrapper):
-            return super().build_optim_wrapper(optim_wrapper)
+            built = super().build_optim_wrapper(optim_wrapper)
+        for line in unmatched_keys(optim_wrapper, bare_model(self.model)):
+            self.logger.warning(line)
+        return built
 
     def build_param_scheduler(self, scheduler):
         if self._schedules_given is None and not _is_built(scheduler):
@@ -223,8 +240,11 @@ class PretrainRunner(Runner):
         self.fresh_options = fresh_options(optim_wrapper)
 
     def save_checkpoint(self, *args, meta=None, **kwargs) -> None:
-        """mmengine's, with the options of the optimisers before schedules changed them."""
+        """mmengine's, with the options of the optimisers before schedules changed them, and how
+        images were read."""
         meta = {**(meta or {}), 'optimizers': self.optimizer_settings}
+        if self.reading is not None:
+            meta[META_KEY] = self.reading
         super().save_checkpoint(*args, meta=meta, **kwargs)
 
     def load_or_resume(self) -> None:
@@ -245,6 +265,7 @@ class PretrainRunner(Runner):
         except SettingsError as error:
             raise SettingsError(f'load_from: {error}') from error
         if self._resumed is not None:
+            check_model(bare_model(self.model), checkpoint, filename)
             if self.optimizer_settings is not None and 'optimizer' in checkpoint:
                 check_optimizers(self.optimizer_settings, checkpoint)
             self._resumed = dict(checkpoint)
@@ -271,7 +292,7 @@ class PretrainRunner(Runner):
             loader.sampler.seed = seed
         if hasattr(self.train_loop, 'fit_position'):
             self.train_loop.fit_position()
-        if self.optimizer_settings is not None and 'optimizer' in checkpoint:
+        if self.optimizer_settings is not None:
             continue_with_settings(self, checkpoint, self._new_schedules)
         if self.iter >= self.max_iters:
             length = (
@@ -299,6 +320,36 @@ def _check_one_preprocessor(beside: Optional[dict], model: dict) -> None:
         raise SettingsError(
             'data_preprocessor and model.data_preprocessor differ, and only the second would be '
             'used: set model.data_preprocessor and leave the other out'
+        )
+
+
+def _check_places(cfg: dict) -> None:
+    """Visualizers write to folders too, and would make one that is called like an address."""
+    visualizer = cfg.get('visualizer')
+    if not isinstance(visualizer, dict):
+        return
+    parts = {'visualizer': visualizer}
+    for i, backend in enumerate(visualizer.get('vis_backends') or ()):
+        parts[f'visualizer.vis_backends.{i}'] = backend
+    for where, part in parts.items():
+        folder = part.get('save_dir') if isinstance(part, dict) else None
+        if '://' in str(folder):
+            raise SettingsError(
+                f'{where}.save_dir={folder}: it is written to folders, and an object store is '
+                'none. Give a folder, local or mounted, and copy it afterwards'
+            )
+
+
+def _check_activation_checkpointing(cfg: dict) -> None:
+    """mmengine's leaves a trunk without gradient, as images need none, and counts each batch twice
+    in running statistics."""
+    kind = MODELS.get((cfg.get('model') or {}).get('type') or '')
+    named = cfg.get('activation_checkpointing')
+    if named and isinstance(kind, type) and issubclass(kind, EncoderPair):
+        raise SettingsError(
+            f'activation_checkpointing={named} would leave parts of the model without gradient, or '
+            "count batches twice: use custom_hooks=[dict(type='plrc_plugin.TrunkOptionsHook', "
+            "recompute=['backbone.layer1', ...])] (docs/options.md)"
         )
 
 

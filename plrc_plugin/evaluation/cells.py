@@ -8,6 +8,7 @@ from plrc_plugin.datasets.clean_photographs import CleanPhotographs
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.regions import VOID
 from plrc_plugin.registry import DATASETS
+from plrc_plugin.views.augmentation import resize
 
 
 def majority(mask: np.ndarray, cells: int) -> np.ndarray:
@@ -58,9 +59,9 @@ class ProbeCells(Dataset):
         return sum(map(len, self.parts))
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``pixels`` (S, S, 3) uint8; ``semantic`` and ``instances`` (cells, cells) int64, and
-        ``semantic_mask`` and ``instance_mask`` (S, S) int32, with -1 = void; whether the image is
-        to ``fit`` on."""
+        """``pixels`` (S, S, 3) uint8, or (S, S, C) float32 of declared channels; ``semantic`` and
+        ``instances`` (cells, cells) int64, and ``semantic_mask`` and ``instance_mask`` (S, S)
+        int32, with -1 = void; whether the image is to ``fit`` on."""
         fit = index < len(self.parts[0])
         item = self.parts[not fit][index if fit else index - len(self.parts[0])]
         square = (self.size, self.size)
@@ -68,7 +69,7 @@ class ProbeCells(Dataset):
             cv2.resize(mask, square, interpolation=cv2.INTER_NEAREST_EXACT) for mask in item[1:]
         )
         return dict(
-            pixels=cv2.resize(item.image, square, interpolation=cv2.INTER_AREA),
+            pixels=resize(item.image, self.size),
             semantic=majority(semantic, self.cells),
             instances=majority(instances, self.cells),
             semantic_mask=semantic,

@@ -23,7 +23,8 @@ class CleanStatistics(NamedTuple):
     Attributes:
         photographs: how many; None to keep the checkpoint's statistics.
         size: side in pixels to which they are resized.
-        folder: where they are; None for the images that the config trains on.
+        folder: where they are, a folder, shards or an address; None for the images that the config
+            trains on.
     """
 
     photographs: Optional[int] = None

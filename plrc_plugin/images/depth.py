@@ -1,7 +1,8 @@
 """Images of more than 8 bits a channel: read as they are, scaled by one window for all."""
 
 from collections.abc import Sequence
-from typing import Optional
+from io import BytesIO
+from typing import Optional, Union
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from plrc_plugin.images.orientation import upright
 
 Window = Sequence[float]
 
+_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF
 
 
@@ -26,11 +28,12 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode[0] in 'IF' or deep_tiles
 
 
-def size_of_tiff(path: str) -> tuple[int, int]:
+def size_of_tiff(source: Union[str, bytes]) -> tuple[int, int]:
     """(width, height) of one that Pillow does not know: of many bits, bands or planes."""
     import tifffile  # comes with scikit-image
 
-    with tifffile.TiffFile(path) as file:
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    with tifffile.TiffFile(file) as file:
         page = file.pages[0]
         return page.imagewidth, page.imagelength
 
@@ -47,8 +50,10 @@ def check_window(window: Optional[Window]) -> None:
         )
 
 
-def read_deep(path: str, window: Optional[Window], orientation: int = 1) -> np.ndarray:
-    """The pixels of such a file as (H, W, 3) uint8 RGB, upright.
+def read_deep(
+    source: Union[str, bytes], window: Optional[Window], orientation: int = 1
+) -> np.ndarray:
+    """The pixels of such a file, its path or content, as (H, W, 3) uint8 RGB, upright.
 
     ``window[0]`` becomes 0 and ``window[1]`` 255, in every image alike; what lies outside is
     clipped. Without a window values below 256 stay
@@ -60,7 +65,7 @@ def read_deep(path: str, window: Optional[Window], orientation: int = 1) -> np.n
             most levels would be lost, or need more than 16; for another number of channels.
         Exception: whatever its library raises for a damaged file.
     """
-    values = _values(path)
+    values = _values(source)
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
@@ -103,18 +108,30 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8)
 
 
-def _values(path: str) -> np.ndarray:
+def _values(source: Union[str, bytes]) -> np.ndarray:
     """The numbers of a file, (H, W) or (H, W, C)."""
-    if path.lower().endswith(('.tif', '.tiff')):
+    if _is_tiff(source):
         import tifffile  # comes with scikit-image
 
-        with tifffile.TiffFile(path) as file:
+        file = BytesIO(source) if isinstance(source, bytes) else source
+        with tifffile.TiffFile(file) as file:
             page = file.pages[0]
             values = page.asarray()
             by_planes = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
         return np.moveaxis(values, 0, -1) if by_planes and values.ndim == 3 else values
-    content = np.fromfile(path, dtype=np.uint8)
+    if isinstance(source, bytes):
+        content = np.frombuffer(source, dtype=np.uint8)
+    else:
+        content = np.fromfile(source, dtype=np.uint8)
     values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if values is None:
         raise ValueError('truncated or damaged')
     return values[..., [2, 1, 0]] if values.ndim == 3 else values
+
+
+def _is_tiff(source: Union[str, bytes]) -> bool:
+    """By its first bytes: what a file is called, and whether it has a name, makes no difference."""
+    if isinstance(source, bytes):
+        return source[:4] in _TIFF
+    with open(source, 'rb') as file:
+        return file.read(4) in _TIFF

@@ -1,40 +1,32 @@
 """The images below a folder: their names in one buffer, remembered from run to run."""
 
-import hashlib
 import os
-import tempfile
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Sequence
-from fnmatch import fnmatch
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional
 
 import numpy as np
 from mmengine.logging import print_log
 
+from plrc_plugin.images.cache import SETTLED_NS, WORTH_REMEMBERING, kept_at, recall, remember
 from plrc_plugin.images.companions import RULES, is_companion_file, is_companion_folder
 from plrc_plugin.images.decoding import EXTENSIONS
-
-# Listing fewer takes less than a tenth of a second.
-WORTH_REMEMBERING = 10_000
-# A folder that changed this shortly before it was listed may change again within one tick of its
-# clock, unseen.
-_SETTLED_NS = 2 * 10**9
+from plrc_plugin.images.patterns import Patterns, Selection
 
 
 class FileIndex(NamedTuple):
     """Names in one buffer: a list of a million Python strings would be copied into every loader
-    process, page by page, as reading a string writes its reference count."""
+    process, page by page, as reading a string writes its reference count.
+
+    The name of an image that is no file of its own is followed by a zero byte and by where it lies,
+    see :mod:`~plrc_plugin.images.sources`.
+    """
 
     names: np.ndarray  # (bytes,) uint8, one name after the other
     ends: np.ndarray  # (N,) int64, where each ends
 
 
-Patterns = Union[str, Sequence[str], None]
-
-
-def image_index(root: str, exclude: Patterns = None) -> FileIndex:
+def image_index(root: str, exclude: Patterns = None, include: Patterns = None) -> FileIndex:
     """Paths, relative to the root and sorted, of the images below it.
 
     What systems leave beside photographs is left out and counted in the log, see
@@ -46,19 +38,20 @@ def image_index(root: str, exclude: Patterns = None) -> FileIndex:
 
     Args:
         root (str): the folder. One that is linked into itself is entered once.
-        exclude (str | Sequence[str], optional): patterns of file names to leave out.
+        exclude, include (str | Sequence[str], optional): patterns of what to leave out, and of what
+            alone to take, see :class:`~plrc_plugin.images.patterns.Selection`.
 
     Raises:
         OSError: if a folder cannot be read.
     """
-    patterns = [exclude] if isinstance(exclude, str) else list(exclude or ())
-    path = _remembered_at(root, patterns)
+    selection = Selection(include, exclude)
+    path = _remembered_at(root, selection)
     found = _recall(path, root)
     if found is None:
         started = time.time_ns()
-        names, folders, left_out = _walk(root, patterns)
+        names, folders, left_out = _walk(root, selection)
         found = packed(sorted(names)), left_out
-        settled = max(folders.values()) < started - _SETTLED_NS
+        settled = max(folders.values()) < started - SETTLED_NS
         if len(names) >= WORTH_REMEMBERING and settled:
             _remember(path, *found, folders)
     index, left_out = found
@@ -67,7 +60,7 @@ def image_index(root: str, exclude: Patterns = None) -> FileIndex:
     return index
 
 
-def _walk(root: str, exclude: list[str]) -> tuple[list[str], dict[str, int], str]:
+def _walk(root: str, selection: Selection) -> tuple[list[str], dict[str, int], str]:
     """Images, the modification times of the folders entered, as they were before, and what was left
     out as companions of the images."""
     names, changed, left_out = [], {}, Counter()
@@ -83,7 +76,7 @@ def _walk(root: str, exclude: list[str]) -> tuple[list[str], dict[str, int], str
                 if entry.name.lower().endswith(EXTENSIONS):
                     if is_companion_file(entry.name, entry.path):
                         left_out[f'{entry.name[:2]}* files'] += 1
-                    elif not any(fnmatch(entry.name, pattern) for pattern in exclude):
+                    elif not selection or selection.takes(path.replace(os.sep, '/')):
                         names.append(path)
                 elif is_companion_folder(entry.name):
                     left_out[f'folders {entry.name!r}'] += entry.is_dir()
@@ -105,41 +98,30 @@ def packed(names: list[str]) -> FileIndex:
     return FileIndex(np.frombuffer(b''.join(encoded), dtype=np.uint8), ends)
 
 
-def _remembered_at(root: str, exclude: list[str]) -> str:
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    what = '\0'.join([os.path.realpath(root), RULES, *exclude, '', *EXTENSIONS])
-    name = hashlib.sha256(os.fsencode(what)).hexdigest()[:32]
-    return os.path.join(cache, 'plrc_plugin', f'{name}.npz')
+def _remembered_at(root: str, selection: Selection) -> str:
+    patterns = [*selection.exclude, *(f'+{pattern}' for pattern in selection.include)]
+    return kept_at(os.path.realpath(root), RULES, *patterns, '', *EXTENSIONS)
 
 
 def _recall(path: str, root: str) -> Optional[tuple[FileIndex, str]]:
-    try:
-        with np.load(path) as kept:
-            folders = [os.fsdecode(folder) for folder in kept['folders'].tobytes().split(b'\0')]
-            changed = [os.stat(os.path.join(root, folder)).st_mtime_ns for folder in folders]
-            if changed != kept['changed'].tolist():
-                return None
-            return FileIndex(kept['names'], kept['ends']), str(kept['left_out'])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        return None  # none yet, of another version, or damaged
+    def holds(kept) -> bool:
+        folders = [os.fsdecode(folder) for folder in kept['folders'].tobytes().split(b'\0')]
+        changed = [os.stat(os.path.join(root, folder)).st_mtime_ns for folder in folders]
+        return changed == kept['changed'].tolist()
+
+    kept = recall(path, holds)
+    if kept is None or not {'names', 'ends', 'left_out'} <= kept.keys():
+        return None
+    return FileIndex(kept['names'], kept['ends']), str(kept['left_out'])
 
 
 def _remember(path: str, index: FileIndex, left_out: str, folders: dict[str, int]) -> None:
     encoded = b'\0'.join(os.fsencode(folder) for folder in folders)
-    temporary = None
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-            temporary = file.name
-            np.savez(
-                file,
-                names=index.names,
-                ends=index.ends,
-                left_out=np.array(left_out.encode('utf-8', 'backslashreplace').decode()),
-                folders=np.frombuffer(encoded, dtype=np.uint8),
-                changed=np.array(list(folders.values()), dtype=np.int64),
-            )
-        os.replace(temporary, path)
-    except OSError:  # a home that is full or read-only: the next run lists again
-        if temporary and os.path.exists(temporary):
-            os.remove(temporary)
+    remember(
+        path,
+        names=index.names,
+        ends=index.ends,
+        left_out=np.array(left_out.encode('utf-8', 'backslashreplace').decode()),
+        folders=np.frombuffer(encoded, dtype=np.uint8),
+        changed=np.array(list(folders.values()), dtype=np.int64),
+    )

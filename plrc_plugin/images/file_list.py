@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from typing import Optional
 from urllib.parse import urlsplit
 
 from plrc_plugin.errors import SettingsError
@@ -18,12 +19,17 @@ _LABELLED = re.compile(
 )
 
 
-def listed_images(path: str) -> list[str]:
+def listed_images(path: str, column: Optional[str] = None) -> list[str]:
     """The names in a list of images, in its order.
 
     By its extension the list is ``.csv`` or ``.tsv`` with a header, ``.jsonl`` with an object a
     line, ``.json`` as mmengine (``data_list``) or COCO and LVIS (``images``) write it, or, of any
     other, text with a name a line, which labels may follow.
+
+    Args:
+        path: the list.
+        column: column of a table, or key of an object, that names the image. Defaults to the first
+            of ``NAMES`` that is there.
 
     Raises:
         SettingsError: if the list cannot be read, names no image, or has a line without one.
@@ -31,7 +37,7 @@ def listed_images(path: str) -> list[str]:
     kind = os.path.splitext(path)[1].lower()
     read = {'.csv': _table, '.tsv': _table, '.jsonl': _json_lines, '.json': _json}.get(kind, _text)
     try:
-        names = list(read(path))
+        names = list(read(path, column))
     except (OSError, ValueError, csv.Error, TypeError, AttributeError) as error:
         if isinstance(error, SettingsError):
             raise
@@ -44,7 +50,11 @@ def listed_images(path: str) -> list[str]:
     return names
 
 
-def _text(path: str) -> Iterator[str]:
+def _text(path: str, column: Optional[str]) -> Iterator[str]:
+    if column is not None:
+        raise SettingsError(
+            f'ann_file={path!r} has lines and no columns: leave ann_column={column!r} out'
+        )
     with open(path, 'rb') as file:
         for number, line in enumerate(file, 1):
             line = os.fsdecode(line.removeprefix(b'\xef\xbb\xbf').rstrip(b'\r\n'))
@@ -64,30 +74,31 @@ def _text(path: str) -> Iterator[str]:
                 )
 
 
-def _table(path: str) -> Iterator[str]:
+def _table(path: str, column: Optional[str]) -> Iterator[str]:
     with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
         table = csv.DictReader(file, delimiter='\t' if path.lower().endswith('.tsv') else ',')
         columns = {(name or '').strip().lower(): name for name in table.fieldnames or ()}
-        column = next((columns[name] for name in NAMES if name in columns), None)
-        if column is None:
+        wanted = NAMES if column is None else (column.strip().lower(),)
+        found = next((columns[name] for name in wanted if name in columns), None)
+        if found is None:
             raise SettingsError(
-                f'ann_file={path!r} has the columns {list(table.fieldnames or ())}: call the one '
-                f'with the names of the images {NAMES[0]!r}'
+                f'ann_file={path!r} has the columns {list(table.fieldnames or ())}: set ann_column '
+                f'to the one with the names of the images, or call it {NAMES[0]!r}'
             )
         for row in table:
-            if not row[column]:
+            if not row[found]:
                 raise SettingsError(f'ann_file={path!r}: line {table.line_num} names no image')
-            yield row[column]
+            yield row[found]
 
 
-def _json_lines(path: str) -> Iterator[str]:
+def _json_lines(path: str, column: Optional[str]) -> Iterator[str]:
     with open(path, encoding='utf-8-sig') as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield _name(json.loads(line), f'{path!r}: line {number}')
+                yield _name(json.loads(line), column, f'{path!r}: line {number}')
 
 
-def _json(path: str) -> Iterator[str]:
+def _json(path: str, column: Optional[str]) -> Iterator[str]:
     with open(path, encoding='utf-8-sig') as file:
         content = json.load(file)
     records = content
@@ -98,15 +109,19 @@ def _json(path: str) -> Iterator[str]:
             f"ann_file={path!r} has neither mmengine's 'data_list' nor COCO's 'images'"
         )
     for number, record in enumerate(records, 1):
-        yield _name(record, f'{path!r}: image {number}')
+        yield _name(record, column, f'{path!r}: image {number}')
 
 
-def _name(record, place: str) -> str:
+def _name(record, column: Optional[str], place: str) -> str:
     if isinstance(record, str):
         return record
-    for name in NAMES:
+    for name in NAMES if column is None else (column,):
         if isinstance(record.get(name), str) and record[name]:
             return record[name]
+    if column is not None:
+        raise SettingsError(
+            f'ann_file={place} has no text under ann_column={column!r}, but the keys {list(record)}'
+        )
     if isinstance(record.get('coco_url'), str):  # LVIS: the folder and the name end the address
         return '/'.join(urlsplit(record['coco_url']).path.split('/')[-2:])
     raise SettingsError(f'ann_file={place} names no image: give each an {NAMES[0]!r}')

@@ -3,8 +3,7 @@
 from torch import nn
 
 from plrc_plugin.errors import SettingsError
-
-MOST_CHANNELS = 16
+from plrc_plugin.images.rasters.scaling import MOST_CHANNELS
 
 
 def check_channels(owner: str, channels: int) -> None:

@@ -1,7 +1,10 @@
 """Trunks of timm, which is an extra: nothing here imports it before a config asks for one."""
 
+import contextlib
+import io
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from types import MethodType, ModuleType
 from typing import Any, NamedTuple, Optional
 
@@ -44,8 +47,9 @@ def TimmTrunk(
     Returns:
         A module from images (B, 3, H, W) to a tuple of maps (B, C, h, w), one of them unless
         ``out_indices`` names more, with ``input_style``,
-        what the model's weights expect of images; ``probe_size``, a side that it takes; and
-        ``left_out``, names of timm's parts that it has not.
+        what the model's weights expect of images; ``probe_size``, a side that it takes;
+        ``left_out``, names of timm's parts that it has not; and ``converted``, from tensors under
+        the names of the model's authors to timm's.
 
     Raises:
         SettingsError: if timm is missing, has no such model, or the model gives no map.
@@ -86,6 +90,7 @@ def TimmTrunk(
     model.probe_size = plan.size
     model.is_init = True  # mmengine would call timm's init_weights once more
     model.forward = MethodType(_checked_map, model)
+    model.converted = MethodType(_converted, model)
     return model
 
 
@@ -233,6 +238,20 @@ def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
             f'({" ".join(str(error).split())[:120]}): set the size of TwoViews to a multiple of '
             f'its patches, or img_size of the backbone; it takes {known[0]} x {known[1]}'
         ) from error
+
+
+def _converted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Optional[dict[str, Tensor]]:
+    """Tensors of the model's authors under timm's names, by timm's own conversion; None if timm has
+    none for this kind of model, or it does not take them."""
+    convert = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
+    if convert is None:
+        return None
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # some conversions print what they try
+            found = convert(dict(tensors), model)
+    except Exception:  # whatever a conversion makes of other files
+        return None
+    return {key: value for key, value in found.items() if isinstance(value, Tensor)}
 
 
 def _input_style(data_config: dict) -> InputStyle:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from plrc_plugin.checkpoints.input_style import InputStyle
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.models.input_channels import channels_of
 from plrc_plugin.models.view_batch import ViewBatch
 from plrc_plugin.registry import MODELS
 from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
@@ -22,8 +23,9 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     with ``TwoViews(where='device')``, they are augmented.
 
     Args:
-        mean (Sequence[float], optional): of the channels in [0, 255], in their order. Defaults to
-            what the trunk expects, where it says so as ``TimmTrunk`` does, and else to ImageNet's.
+        mean (Sequence[float], optional): of the channels in [0, 255], in their order, or one for
+            all. Defaults to what the trunk expects, where it says so as ``TimmTrunk`` does, and
+            else to ImageNet's; where there are not three channels, to their average for each.
         std (Sequence[float], optional): likewise.
         channels_last (bool): memory format of the images. Defaults to False.
         order (str): of the channels that the trunk gets, 'RGB' or 'BGR'. Defaults to 'RGB'.
@@ -49,14 +51,34 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def follow(self, trunk: nn.Module) -> None:
-        """Takes the normalisation that the trunk expects, unless one was given."""
-        style = getattr(trunk, 'input_style', None)
-        if style is not None and not self._given:
-            self._set(style.mean, 'mean')
-            self._set(style.std, 'std')
+        """Takes the normalisation that the trunk expects, unless one was given.
+
+        Raises:
+            SettingsError: if the trunk takes other channels than this gives.
+        """
+        style, channels = getattr(trunk, 'input_style', None), channels_of(trunk)
+        if not self._given and (style is not None or channels != 3):
+            style = style or InputStyle()
+            for name in ('mean', 'std'):
+                values = getattr(style, name)
+                if len(values) != channels:
+                    values = (sum(values) / len(values),) * channels
+                self._set(values, name)
+        given = {len(self.mean), len(self.std)} - {1, channels}
+        if given:
+            raise SettingsError(
+                f'ViewsPreprocessor: mean or std has {given.pop()} values, and the trunk takes '
+                f'{channels} channels: give one for each, or one for all'
+            )
+        if self.order == 'BGR' and channels != 3:
+            raise SettingsError(
+                f"ViewsPreprocessor: order='BGR', and the trunk takes {channels} channels: leave "
+                'it out'
+            )
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``pixels`` (B, H, W, 3) uint8 become ``image`` (B, 3, H, W) float32, normalised."""
+        """``pixels`` (B, H, W, C), uint8 or float32 in [0, 255], become ``image`` (B, C, H, W)
+        float32, normalised."""
         data = dict(data)
         for name in ('query', 'key'):
             view = self.cast_data(ViewBatch.of(data[name]))
@@ -72,4 +94,6 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             images = augment(images, augmentation).contiguous(memory_format=self.memory_format)
         if self.order == 'BGR':
             images = images.flip(1)
+        if pixels.is_floating_point():  # these may be the caller's own memory
+            return (images - self.mean).div_(self.std)
         return images.sub_(self.mean).div_(self.std)

@@ -1,6 +1,5 @@
 """The facts that a recipe starts from: images, machine and start of a run."""
 
-import copy
 import os
 import re
 from pathlib import Path
@@ -11,9 +10,10 @@ import torch
 from mmengine.device import get_device
 
 from plrc_plugin.checkpoints.start import SCRATCH
-from plrc_plugin.images.decoding import DecodingError, ImageFile
+from plrc_plugin.datasets.unread_images import UnreadImages
+from plrc_plugin.images.decoding import DecodingError
+from plrc_plugin.images.survey import size_of
 from plrc_plugin.recipe.rules import Facts, check_budget
-from plrc_plugin.registry import DATASETS
 
 _LOOKED_AT = 64  # images whose size is read
 
@@ -31,7 +31,7 @@ def gather(cfg: Any, processes: int = 1, processes_here: int = 1) -> Facts:
     """
     budget = dict(cfg.get('budget') or {})
     check_budget(budget)
-    dataset = DATASETS.build(_without_pipelines(cfg.train_dataloader.dataset))
+    dataset = UnreadImages(cfg.train_dataloader.dataset)
     loads = cfg.get('load_from') is not None and not cfg.get('resume')
     return Facts(
         images=len(dataset),
@@ -46,33 +46,19 @@ def gather(cfg: Any, processes: int = 1, processes_here: int = 1) -> Facts:
     )
 
 
-def _without_pipelines(dataset: Any) -> Any:
-    """A config of a data set that can be built while its pipeline has settings to resolve."""
-    dataset = copy.deepcopy(dataset)
-    parts = [dataset]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, (list, tuple)):
-            parts += part
-        elif isinstance(part, dict):
-            if 'pipeline' in part:
-                part['pipeline'] = []
-            parts += [part.get('dataset'), part.get('datasets')]
-    return dataset
-
-
-def _median_side(dataset: Any) -> Optional[int]:
+def _median_side(dataset: UnreadImages) -> Optional[int]:
     """Median of the shorter sides of some images; None where files or sizes are not to be had."""
-    if not hasattr(dataset, 'image_root'):
-        return None
-    sides = []
-    for index in range(0, len(dataset), -(-len(dataset) // _LOOKED_AT)):
-        path = os.path.join(dataset.image_root, dataset.get_data_info(index)['img_path'])
-        try:
-            sides.append(min(ImageFile(path, (0, 1)).size))
-        except (DecodingError, OSError):
-            continue
-    return int(median(sides)) if sides else None
+    every = max(1, -(-len(dataset) // _LOOKED_AT))
+    sides = [_side(dataset[index]) for index in range(0, len(dataset), every)]
+    known = [side for side in sides if side is not None]
+    return int(median(known)) if known else None
+
+
+def _side(record: Any) -> Optional[int]:
+    try:
+        return min(size_of(record))
+    except (DecodingError, OSError, KeyError, TypeError, AttributeError):
+        return None  # not to be read, or of another data set than ImageFolder
 
 
 def _cores() -> int:

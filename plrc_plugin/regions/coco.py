@@ -10,7 +10,7 @@ import numpy as np
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.coco_json import read_coco
 from plrc_plugin.images.coco_masks import box_mask, instance_mask, masks_of
-from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.images.decoding import open_image
 from plrc_plugin.regions.source import VOID, MissingRegions
 from plrc_plugin.registry import REGIONS
 
@@ -89,7 +89,7 @@ class CocoRegions:
                 masks = [draw(shape, *size[::-1]) for shape in shapes]
             else:
                 try:
-                    file = ImageFile(record['img_path'])
+                    file = open_image(record)
                     masks = masks_of(shapes, draw, size, file)
                 except ValueError:
                     raise self._of_another_size(record, size) from None

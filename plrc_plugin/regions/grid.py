@@ -1,8 +1,11 @@
 """The paper's default regions: an n x n grid over the image (Section 3.2)."""
 
+from typing import Optional
+
 import numpy as np
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.regions.sampling import centres_of_cells, draw_below
 from plrc_plugin.registry import REGIONS
 
 
@@ -23,7 +26,58 @@ class GridRegions:
     def __init__(self, n: int = 4):
         if not isinstance(n, int) or n < 1:
             raise SettingsError(f'GridRegions: n must be a positive integer, got {n!r}')
+        self.n = n
         self._label_map = np.arange(n * n).reshape(n, n)
 
     def __call__(self, record: dict) -> np.ndarray:
         return self._label_map
+
+
+def sample_grid_points(
+    n: int,
+    affine: np.ndarray,
+    resolution: int,
+    num_regions: int,
+    points_per_region: int,
+    generator: np.random.Generator,
+) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    """Regions and points of B views under an n x n grid: what ``sample_region_points`` draws from
+    the views' region maps, without the maps.
+
+    A crop sees a region as some rows of its cells times some columns, so that counting rows and
+    columns gives all sizes.
+
+    Args:
+        n (int): cells of the grid along each side of the image.
+        affine (np.ndarray): (B, 2, 3), from positions in the view to positions in the image.
+        resolution, num_regions, points_per_region, generator: as there.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray], optional: (B, N) int64 and (B, N, P, 2) float32. None if a
+        view is turned, or leaves the image: it then needs its map.
+    """
+    # Where the columns and the rows of each view are in the image: (B, 2, R).
+    along = affine[:, [0, 1], [0, 1], None] * centres_of_cells(resolution) + affine[:, :, 2:]
+    if affine[:, [0, 1], [1, 0]].any() or along.min() < 0 or along.max() > 1:
+        return None
+    lines = np.minimum((along * n).astype(np.int64), n - 1)
+    columns, rows = ([_runs(line) for line in lines[:, axis]] for axis in (0, 1))
+    counts = np.array([len(x[0]) * len(y[0]) for x, y in zip(columns, rows)])
+    drawn = draw_below(counts[:, None], (len(counts), num_regions), generator)
+    # Of each drawn region: its place in the grid, its first cell, and its cells, by axis.
+    across = np.stack([x[:, i % x.shape[1]] for x, i in zip(columns, drawn)], 1)
+    down = np.stack([y[:, i // x.shape[1]] for x, y, i in zip(columns, rows, drawn)], 1)
+    shape = *drawn.shape, points_per_region
+    offset = draw_below((across[2] * down[2])[..., None], shape, generator)
+    row, column = np.divmod(offset, across[2][..., None])
+    points = np.empty((*shape, 2), np.float32)
+    points[..., 0], points[..., 1] = column + across[1][..., None], row + down[1][..., None]
+    return down[0] * n + across[0], (points + 0.5) / resolution
+
+
+def _runs(line: np.ndarray) -> np.ndarray:
+    """Of a rising or falling line of labels: each label, where it begins, how often it stands
+    there, (3, K), in rising order."""
+    begins = np.append(0, np.flatnonzero(line[1:] != line[:-1]) + 1)
+    runs = np.stack([line[begins], begins, np.diff(begins, append=len(line))])
+    return runs if line[0] <= line[-1] else runs[:, ::-1]

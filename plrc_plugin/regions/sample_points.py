@@ -1,6 +1,6 @@
 """The pipeline step that gives each view its regions and points."""
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.randomness import stream
-from plrc_plugin.regions.grid import GridRegions
+from plrc_plugin.regions.grid import GridRegions, sample_grid_points
 from plrc_plugin.regions.sampling import region_map_of_view, sample_region_points
 from plrc_plugin.regions.source import MissingRegions, as_labels
 from plrc_plugin.registry import REGIONS, TRANSFORMS
@@ -83,15 +83,18 @@ class SampleRegionPoints:
         self.keep_region_map = keep_region_map
 
     def __call__(self, results: dict) -> dict:
-        label_map = self._labels(results)
         affines = np.stack([view.affine for view in results['views']])
-        region_maps = region_map_of_view(label_map, affines, self.resolution)
-        regions, points = sample_region_points(
-            region_maps.numpy(),
-            self.num_regions,
-            self.points_per_region,
-            stream(results['sample_key'], 'points'),
-        )
+        generator = stream(results['sample_key'], 'points')
+        size = self.resolution, self.num_regions, self.points_per_region
+        drawn = None
+        region_maps: Any = [None] * len(affines)
+        if type(self.regions) is GridRegions and not self.keep_region_map:
+            results['regions_missing'] = False
+            drawn = sample_grid_points(self.regions.n, affines, *size, generator)
+        if drawn is None:
+            region_maps = region_map_of_view(self._labels(results), affines, self.resolution)
+            drawn = sample_region_points(region_maps.numpy(), *size[1:], generator)
+        regions, points = drawn
         regions = regions.repeat(self.points_per_region, axis=1)
         results['region_points'] = [
             RegionPoints(
@@ -103,12 +106,27 @@ class SampleRegionPoints:
         ]
         return results
 
+    def _asked(self, results: dict) -> np.ndarray:
+        """What the source says of the image, or of the part of it that counts as the image."""
+        area = results.get('area')
+        if area is None or isinstance(self.regions, GridRegions):
+            return self.regions(results)
+        (left, top, width, height), size = area, results['full_size']
+        labels = np.asarray(self.regions(dict(results, size=size)))
+        if labels.shape != size[::-1]:
+            raise SettingsError(
+                f'{type(self.regions).__name__}: of {results["img_path"]} a part is read, and its '
+                f'label map is {labels.shape[1]} x {labels.shape[0]}, the image {size[0]} x '
+                f'{size[1]}: parts need a label for each pixel, or GridRegions'
+            )
+        return labels[top : top + height, left : left + width]
+
     def _labels(self, results: dict) -> Tensor:
         """The image's label map, or what the policy puts in its place."""
         source = type(self.regions).__name__
         results['regions_missing'] = False
         try:
-            labels = self.regions(results)
+            labels = self._asked(results)
         except MissingRegions as error:
             if self.missing == 'error':
                 raise SettingsError(

@@ -31,9 +31,7 @@ def region_map_of_view(
     height, width = labels.shape
     matrix = np.moveaxis(np.asarray(affine, dtype=np.float64), (-2, -1), (0, 1))
     (a, b, c), (d, e, f) = matrix[..., None, None]
-    # A centre on the border of two pixels belongs to the one right of it, or below, IN THE VIEW, as
-    # when picking from the cropped and flipped label image; rounding must not decide.
-    across = (np.arange(resolution) + 0.5) / resolution + 1e-9
+    across = centres_of_cells(resolution)
     down = across[:, None]
     x, y = a * across + c, e * down + f  # of a crop: one row, one column
     if b.any() or d.any():
@@ -44,6 +42,13 @@ def region_map_of_view(
     seen = labels.take(rows * width + columns, mode='clip').astype(np.int64)
     seen[outside] = VOID
     return torch.from_numpy(seen)
+
+
+def centres_of_cells(resolution: int) -> np.ndarray:
+    """Where the R cells of a side are in a view, (R,). A centre on the border of two pixels of a
+    label map belongs to the one right of it, or below, IN THE VIEW, as when picking from the
+    cropped and flipped label image; rounding must not decide."""
+    return (np.arange(resolution) + 0.5) / resolution + 1e-9
 
 
 def sample_region_points(
@@ -97,12 +102,12 @@ def sample_region_points(
     of_image = run.reshape(begins.shape)
     lowest, highest = of_image[:, :1] + (labels[:, :1] < 0), of_image[:, -1:]
 
-    drawn = lowest + _draw_below(highest - lowest + 1, (batch, num_regions), generator)
+    drawn = lowest + draw_below(highest - lowest + 1, (batch, num_regions), generator)
     drawn = xp.minimum(drawn, highest)  # the void one, where there is no other
     first = xp.searchsorted(run, drawn)
     size = xp.searchsorted(run, drawn, side='right') - first
     regions = labels.reshape(-1)[first].clip(VOID)
-    offset = _draw_below(size[..., None], (batch, num_regions, points_per_region), generator)
+    offset = draw_below(size[..., None], (batch, num_regions, points_per_region), generator)
     cells = order.reshape(-1)[first[..., None] + offset]
     points = xp.stack([cells % resolution, cells // resolution], -1)
     return regions, (xp.asarray(points, dtype=xp.float32) + 0.5) / resolution
@@ -118,7 +123,7 @@ def _sort(rows: Array) -> tuple[Array, Array]:
     return rows.take(in_batch).astype(np.int64, copy=False), order
 
 
-def _draw_below(bound: Array, shape: tuple[int, ...], generator: Any) -> Array:
+def draw_below(bound: Array, shape: tuple[int, ...], generator: Any) -> Array:
     """Uniform integers in [0, bound), by a generator of the same kind as the bound.
 
     A float32 below 1 has 24 bits: times a bound of fewer bits it never rounds up to the bound.

@@ -14,6 +14,7 @@ from skimage import segmentation
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.images.stored import image_source
 from plrc_plugin.registry import REGIONS
 
 # About 14 and 10 regions per photograph at a long side of 160.
@@ -66,11 +67,14 @@ class SegmenterRegions:
         self._settings = f'{method}_{long_side}_{settings}_skimage-{version("scikit-image")}'
 
     def __call__(self, record: dict) -> np.ndarray:
-        file = ImageFile(record['img_path'])
+        source, name = image_source(record)
+        file = ImageFile(source, name=name)
         if self.cache_dir is None:
             return self._labels(file)
-        with open(file.path, 'rb') as content:
-            key = hashlib.blake2b(content.read(), digest_size=16).hexdigest()
+        if not isinstance(source, bytes):
+            with open(source, 'rb') as content:
+                source = content.read()
+        key = hashlib.blake2b(source, digest_size=16).hexdigest()
         path = os.path.join(self.cache_dir, self._settings, key[:2], f'{key}.png')
         try:
             with Image.open(path) as image:

@@ -13,6 +13,8 @@ from plrc_plugin.checkpoints import (
 )
 from plrc_plugin.transfer.c4_head import Res5ExtraNorm
 from plrc_plugin.transfer.hooks import EvaluateFinished, LoadTrunk, PreciseBN
+from plrc_plugin.transfer.keep_statistics import KeepTrunkStatistics
+from plrc_plugin.transfer.load_raster import LoadRaster
 from plrc_plugin.transfer.sync_bn import SyncBN
 from plrc_plugin.transfer.voc_difficult import TrainOnDifficult
 from plrc_plugin.transfer.voc_metric import VOCAPMetric
@@ -20,6 +22,8 @@ from plrc_plugin.transfer.voc_metric import VOCAPMetric
 __all__ = [
     'TARGETS',
     'EvaluateFinished',
+    'KeepTrunkStatistics',
+    'LoadRaster',
     'LoadTrunk',
     'PreciseBN',
     'Res5ExtraNorm',

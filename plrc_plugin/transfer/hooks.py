@@ -91,7 +91,7 @@ class LoadTrunk(Hook):
             print_log('pretrained=scratch: the trunk starts from random weights', 'current')
         else:
             file = read_file(path)
-            trunk = find_trunk(file, model.backbone.state_dict())
+            trunk = find_trunk(file, module=model.backbone)
             stated = runner.cfg.get('pretrained_input')
             style = trunk.style if stated is None else as_style('pretrained_input', stated)
             assumed = getattr(model.backbone, 'input_style', InputStyle())

@@ -10,14 +10,19 @@ from plrc_plugin.views.geometry import (
     view_to_image,
     view_to_view,
 )
+from plrc_plugin.views.levels import GaussianNoise, LevelJitter
+from plrc_plugin.views.stored_values import StoredValues
 from plrc_plugin.views.two_views import TwoViews, View
 from plrc_plugin.views.whole_image import WholeImage
 
 __all__ = [
     'DecodingError',
     'DeviceAugmentation',
+    'GaussianNoise',
     'ImageFile',
+    'LevelJitter',
     'SampleKey',
+    'StoredValues',
     'TwoViews',
     'View',
     'WholeImage',

@@ -14,6 +14,8 @@ import numpy as np
 # Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
+_MOST_AT_ONCE = 4  # channels that OpenCV averages over areas
+
 Box = tuple[int, int, int, int]
 Jitter = list[tuple[str, float]]
 
@@ -54,13 +56,27 @@ def random_crop_box(
 
 
 def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The box of an (H, W, 3) image as (size, size, 3), bilinear, anti-aliased when shrinking."""
+    """The box of an (H, W, C) image as (size, size, C), bilinear, anti-aliased when shrinking."""
     left, top, width, height = box
     crop = image[top : top + height, left : left + width]
     shrinks = width > size and height > size
-    return cv2.resize(
-        crop, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if image.shape[2] > _MOST_AT_ONCE:
+        return resize(crop, size, interpolation)
+    return cv2.resize(crop, (size, size), interpolation=interpolation)
+
+
+def resize(image: np.ndarray, size: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
+    """An image (H, W, C) of any number of channels as (size, size, C)."""
+    parts = [
+        cv2.resize(
+            np.ascontiguousarray(image[..., first : first + _MOST_AT_ONCE]),
+            (size, size),
+            interpolation=interpolation,
+        ).reshape(size, size, -1)
+        for first in range(0, image.shape[2], _MOST_AT_ONCE)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:

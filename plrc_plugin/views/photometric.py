@@ -7,7 +7,8 @@ where it can run on the device:
     What to do to a view, drawn from the ``numpy.random.Generator``; None = leave it as it is.
 ``apply(image, drawn)``
     Does it to an (H, W, 3) uint8 RGB image and returns another of that shape and type. It is not
-    called for None.
+    called for None. A class with ``any_channels = True`` takes (H, W, C) float32 in [0, 255] too,
+    see :mod:`plrc_plugin.views.levels`.
 ``coefficients(drawn)``
     The same as float32 numbers, (...), of one shape whatever was drawn, None included.
 ``on_device(images, coefficients)``
@@ -134,6 +135,8 @@ class GaussianBlur:
         SettingsError: if the range is none, or prob is no share.
     """
 
+    any_channels = True
+
     def __init__(self, sigma: Sequence[float] = (0.1, 2.0), prob: float = 0.5):
         if not aug.is_range(sigma):
             raise SettingsError(f'GaussianBlur: sigma must be 0 < low <= high, got {sigma!r}')
@@ -146,7 +149,7 @@ class GaussianBlur:
         return low + share * (high - low) if change < self.prob else None
 
     def apply(self, image: np.ndarray, drawn: float) -> np.ndarray:
-        return aug.gaussian_blur(image, drawn)
+        return aug.gaussian_blur(image, drawn).reshape(image.shape)
 
     def coefficients(self, drawn: Optional[float]) -> np.ndarray:
         return device.half_kernel(drawn or 0, longest=aug.blur_radius(self.sigma[1]))

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 
 from plrc_plugin.errors import SettingsError, check_positive_integers, check_shares
-from plrc_plugin.images.decoding import ImageFile
-from plrc_plugin.images.depth import check_window
+from plrc_plugin.images.rasters.scaling import Window
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import TRANSFORMS
 from plrc_plugin.views import augmentation as aug
 from plrc_plugin.views.device_augmentation import DeviceAugmentation
 from plrc_plugin.views.geometry import crop_affine
+from plrc_plugin.views.levels import levels
+from plrc_plugin.views.opening import Opener
 from plrc_plugin.views.photometric import Step, build_steps, moco_v2, runs_on_device
 
 # One image is one worker's job: OpenCV's own threads would only fight the other workers.
@@ -21,8 +22,9 @@ cv2.setNumThreads(0)
 
 
 class View(NamedTuple):
-    """A view: (size, size, 3) uint8 RGB pixels, the (2, 3) affine map to the image, and what is
-    left to do to the pixels on the device."""
+    """A view: (size, size, 3) uint8 RGB pixels, or (size, size, C) float32 in [0, 255] where the
+    pipeline declares channels; the (2, 3) affine map to the image; and what is left to do to the
+    pixels on the device."""
 
     pixels: np.ndarray
     affine: np.ndarray
@@ -31,7 +33,8 @@ class View(NamedTuple):
 
 @TRANSFORMS.register_module()
 class TwoViews:
-    """Decodes ``results['img_path']`` once and makes its query and key views.
+    """Decodes the image of ``results`` (``img_path``, or ``stored`` of a shard) once and makes its
+    query and key views.
 
     Augmentation is a function of ``results['sample_key']`` and the view: neither the worker nor
     what was drawn before matters.
@@ -43,14 +46,19 @@ class TwoViews:
         flip_prob (float): share of views that are mirrored left-right. Defaults to 0.5.
         photometric (str | list[dict]): the steps that change colours and sharpness, configs of
             the registry ``AUGMENTATIONS`` (:mod:`plrc_plugin.views.photometric`), done in their
-            order. Defaults to 'moco_v2', the recipe of :func:`photometric.moco_v2`.
+            order. Defaults to 'moco_v2', the recipe of :func:`photometric.moco_v2`, and with
+            ``channels`` to 'levels', that of :func:`~plrc_plugin.views.levels.levels`.
         where (str): where these steps are done, here, ``'loader'``, or by the model's
             ``ViewsPreprocessor`` on its ``'device'``, where the loader is too slow for it. What is
             drawn is the same. Defaults to 'loader'. ``photometric='device'`` is short for
             ``where='device'`` with the default recipe.
         window (Sequence[float], optional): the values (low, high) of files with more than 8 bits a
             channel that become 0 and 255, the same for every image. Such files are refused
-            without it.
+            without it. With ``channels`` also one pair for each channel, or how to measure it on
+            the data set: ``'percentiles'``, ``'dtype'`` or ``'dicom'``, see docs/depth.md.
+        channels (int, optional): of the images, 1 to 16. Views are then float32, of any depth.
+            Defaults to None, 8-bit RGB.
+        max_pixels (int, optional): most pixels that are decoded at once. Defaults to 178,956,970.
         **recipe: settings of the default recipe: ``jitter``, ``jitter_prob``, ``grey_prob``,
             ``blur_sigma``, ``blur_prob``.
 
@@ -58,7 +66,8 @@ class TwoViews:
     what the others draw.
 
     Adds ``results['views']``, a list of two :class:`View`, query first, and ``results['size']``,
-    the image's (width, height).
+    the image's (width, height). Where ``results['area']`` names a part of the image, that part
+    counts as the image.
 
     Raises:
         SettingsError: if a setting cannot work and, from the loader, if a step returns what is no
@@ -73,13 +82,17 @@ class TwoViews:
         scale: Sequence[float] = (0.2, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
-        photometric: Union[str, Sequence[dict]] = 'moco_v2',
+        photometric: Union[str, Sequence[dict], None] = None,
         where: str = 'loader',
-        window: Optional[Sequence[float]] = None,
+        window: Optional[Window] = None,
+        channels: Optional[int] = None,
+        max_pixels: Optional[int] = None,
         **recipe,
     ):
         if photometric in ('loader', 'device'):
-            photometric, where = 'moco_v2', photometric
+            photometric, where = None, photometric
+        if photometric is None:
+            photometric = 'moco_v2' if channels is None or recipe else 'levels'
         check_positive_integers('TwoViews', size=size)
         if not aug.is_range(scale, highest=1):
             raise SettingsError(f'TwoViews: scale must be 0 < low <= high <= 1, got {scale!r}')
@@ -90,11 +103,21 @@ class TwoViews:
             raise SettingsError(f"TwoViews: where must be 'loader' or 'device', got {where!r}")
         self.size = size
         self.scale, self.ratio, self.flip_prob = scale, ratio, flip_prob
-        self.steps = build_steps(photometric, **recipe)
+        self.steps = build_steps(levels() if photometric == 'levels' else photometric, **recipe)
         self.where = where
-        check_window(window)
-        self.window = window
+        self.channels = 3 if channels is None else channels
+        self.open = Opener('TwoViews', window, channels, max_pixels)
         for step in self.steps.values():
+            if channels is not None and not getattr(step, 'any_channels', False):
+                raise SettingsError(
+                    f'TwoViews: channels={channels}, and the step {type(step).__name__} is for '
+                    "8-bit RGB: leave photometric out for the recipe 'levels', or list steps such "
+                    'as LevelJitter, GaussianBlur and GaussianNoise'
+                )
+            if channels is not None and where == 'device':
+                raise SettingsError(
+                    "TwoViews: where='device' is for 8-bit RGB: with channels= set where='loader'"
+                )
             if where == 'device' and not runs_on_device(step):
                 raise SettingsError(
                     f"TwoViews: where='device', and the step {type(step).__name__} has no "
@@ -102,7 +125,7 @@ class TwoViews:
                 )
 
     def __call__(self, results: dict) -> dict:
-        file = ImageFile(results['img_path'], self.window)
+        file = self.open(results)
         key = results['sample_key']
         boxes = [
             aug.random_crop_box(stream(key, 'crop', v), *file.size, self.scale, self.ratio)
@@ -116,6 +139,8 @@ class TwoViews:
             ]
         )
         results['size'] = file.size
+        if 'area' in results:
+            results['full_size'] = file.full_size
         results['views'] = [
             self._view(key, v, image, box, file.size) for v, box in enumerate(boxes)
         ]
@@ -133,7 +158,8 @@ class TwoViews:
         if (width, height) != tuple(full_size):
             box = _scaled(box, width / full_size[0], height / full_size[1])
         flip = stream(key, 'flip', number).random() < self.flip_prob
-        pixels = aug.crop_and_resize(image, box, self.size)
+        shape = self.size, self.size, image.shape[2]
+        pixels = aug.crop_and_resize(image, box, self.size).reshape(shape)  # OpenCV drops one of 1
         augmentation = None
         drawn = [
             (step, step.draw(stream(key, f'step {name}', number)))
@@ -147,22 +173,22 @@ class TwoViews:
         else:
             for step, what in drawn:
                 if what is not None:
-                    pixels = self._checked(step.apply(pixels, what), step)
+                    pixels = self._checked(step.apply(pixels, what), step, pixels)
         if flip:
-            pixels = cv2.flip(pixels, 1)
+            pixels = cv2.flip(pixels, 1).reshape(shape)
         left, top, w, h = box
         affine = crop_affine(left / width, top / height, w / width, h / height, flip)
         return View(pixels, affine, augmentation)
 
-    def _checked(self, pixels: np.ndarray, step: Step) -> np.ndarray:
+    def _checked(self, pixels: np.ndarray, step: Step, before: np.ndarray) -> np.ndarray:
         """What a step returned, if it is an image of a view."""
-        shape = (self.size, self.size, 3)
-        if getattr(pixels, 'dtype', None) != np.uint8 or pixels.shape != shape:
+        dtype, shape = before.dtype, before.shape
+        if getattr(pixels, 'dtype', None) != dtype or pixels.shape != shape:
             raise SettingsError(
-                f'TwoViews: {type(step).__name__}.apply must return a {shape} uint8 image, got '
+                f'TwoViews: {type(step).__name__}.apply must return a {shape} {dtype} image, got '
                 f'{getattr(pixels, "shape", type(pixels).__name__)} '
                 f'{getattr(pixels, "dtype", "")}: round, clip and cast, e.g. with '
-                'np.clip(values.round(), 0, 255).astype(np.uint8)'
+                f'np.clip(values.round(), 0, 255).astype(np.{dtype})'
             )
         return pixels
 

@@ -1,8 +1,8 @@
 """Point affinities as pictures (Section 4.4, Fig. 3)."""
 
 from collections.abc import Sequence
+from functools import partial
 
-import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -10,9 +10,12 @@ from matplotlib.patches import Circle
 from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.rasters.scaling import visible
 from plrc_plugin.models.reading import last_map, read_points
+from plrc_plugin.views.augmentation import resize
 
 Point = tuple[float, float]
 MIN_SIDE = 32  # pixels of an image
@@ -37,7 +40,7 @@ def affinity_map(
 
     Args:
         model (BaseModel): in evaluation mode, with ``backbone`` and ``data_preprocessor``.
-        image (np.ndarray): (H, W, 3) uint8 RGB.
+        image (np.ndarray): (H, W, 3) uint8 RGB, or (H, W, C) float32 in [0, 255].
         point (tuple[float, float]): (x, y) in [0, 1].
         size (int): side to which the image is resized, in pixels. Defaults to 896.
         resolution (int): to which the cosines, taken at the cells of the last map, are enlarged.
@@ -51,7 +54,7 @@ def affinity_map(
             ``size`` leaves the network a single cell.
     """
     check_point(image, point)
-    pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+    pixels = torch.from_numpy(resize(image, size))
     device = next(model.backbone.parameters()).device
     features = (
         last_map(model.backbone(model.data_preprocessor.normalise(pixels.unsqueeze(0).to(device))))
@@ -74,18 +77,24 @@ def affinity_gallery(
     labels: Sequence[str],
     size: int = 896,
     per_row: int = 2,
+    progress: bool = False,
 ) -> Figure:
-    """Groups of an image with its point circled and one map per model, bright = similar."""
+    """Groups of an image with its point circled and one map per model, bright = similar.
+
+    ``progress`` shows a bar on stderr where that takes over three seconds.
+    """
     columns = 1 + len(models)
     rows = -(-len(images) // per_row)
     figure = Figure(figsize=(2 * columns * per_row, 1.5 * rows + 0.3), layout='constrained')
     axes = np.atleast_2d(figure.subplots(rows, columns * per_row, squeeze=False))
     for a in axes.flat:
         a.set_axis_off()
-    for i, (image, point) in enumerate(zip(images, points)):
+    pairs = zip(images, points)
+    bar = partial(tqdm, total=len(images), delay=3, mininterval=1, leave=False)
+    for i, (image, point) in enumerate(bar(pairs, 'maps', disable=not progress)):
         group = axes[i // per_row, (i % per_row) * columns :][:columns]
         height, width = image.shape[:2]
-        group[0].imshow(image)
+        group[0].imshow(visible(image))
         group[0].add_patch(
             Circle(
                 (point[0] * width, point[1] * height),

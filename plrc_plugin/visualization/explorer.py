@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.models.reading import last_map
@@ -19,11 +20,16 @@ from plrc_plugin.visualization.pages import base64_text, jpeg_address, write_pag
 FEATURE_BYTES = 16_000_000  # of all codes of a page: bounds its size and the work of a click
 TOLERANCE = 0.01  # of the cosines shown
 SIDES = 14, 10, 7  # cells of an image, the first whose codes are true enough
+LEVELS = 101  # of the quantiles of cosines: one per percent
 
 
 @torch.no_grad()
-def cell_features(model: BaseModel, images: Iterable[np.ndarray], size: int) -> Tensor:
+def cell_features(
+    model: BaseModel, images: Iterable[np.ndarray], size: int, told: str = 'features'
+) -> Tensor:
     """Last-stage features of images resized to ``size`` x ``size`` pixels.
+
+    A bar on stderr, called ``told``, shows how far it is where that takes over three seconds.
 
     Returns:
         Tensor: (images, h, w, C), l2-normalised, so that cosines are dot products.
@@ -32,7 +38,7 @@ def cell_features(model: BaseModel, images: Iterable[np.ndarray], size: int) -> 
         SettingsError: if ``size`` leaves a single cell.
     """
     maps = []
-    for image in images:
+    for image in tqdm(images, told, delay=3, mininterval=1, leave=False):
         pixels = torch.from_numpy(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
         features = last_map(model.backbone(model.data_preprocessor.normalise(pixels[None])))
         maps.append(F.normalize(features[0].permute(1, 2, 0), dim=-1))
@@ -69,6 +75,41 @@ def largest_error(features: Tensor, codes: Tensor, scale: float, anchors: int = 
     return (exact - codes[::step] @ codes.T * scale**2).abs().max().item()
 
 
+def cosine_levels(features: Tensor, anchors: int = 1000) -> list[float]:
+    """Quantiles, one per percent, of the cosines between cells of one image, about ``anchors`` of
+    them with all cells of theirs; what a map of this network is drawn between.
+
+    Args:
+        features (Tensor): (images, h, w, C), l2-normalised.
+    """
+    cells = features.flatten(1, 2)
+    step = -(-cells.shape[0] * cells.shape[1] // anchors)
+    cosines = cells[:, ::step] @ cells.transpose(1, 2)
+    levels = np.quantile(cosines.numpy(), np.linspace(0, 1, LEVELS))
+    return [round(float(min(level, 1)), 4) for level in levels]
+
+
+def component_colours(features: Tensor) -> Tensor:
+    """The three main directions (principal components) of all cells as red, green and blue.
+
+    Args:
+        features (Tensor): (images, h, w, C).
+
+    Returns:
+        Tensor: (images, h, w, 3) uint8. Each component goes from its 2nd to its 98th percentile.
+    """
+    cells = features.flatten(0, 2)
+    cells = cells - cells.mean(0)
+    main = torch.linalg.eigh(cells.T @ cells).eigenvectors[:, -3:].flip(1)
+    values = cells @ main
+    values = values * values.pow(3).sum(0).sign()  # directions have no sign of their own
+    low, high = (torch.from_numpy(np.quantile(values.numpy(), q, 0)) for q in (0.02, 0.98))
+    shares = ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    colours = torch.zeros(len(cells), 3, dtype=torch.uint8)
+    colours[:, : shares.shape[1]] = (255 * shares).round().to(torch.uint8)
+    return colours.view(*features.shape[:3], 3)
+
+
 def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> list[dict]:
     """Codes of the features of every network that together fit into a page.
 
@@ -84,9 +125,9 @@ def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> list[dict]:
         SettingsError: if codes so short that they fit give cosines off by more than 0.01.
     """
     encoded = []
-    for label, features in zip(labels, maps):
-        rows, cols, channels = features.shape[1:]
-        features = features.flatten(0, 2)
+    for label, of_images in zip(labels, maps):
+        rows, cols, channels = of_images.shape[1:]
+        features = of_images.flatten(0, 2)
         dims = min(channels, max(1, FEATURE_BYTES // (len(maps) * len(features))))
         codes, scale = quantise(features, dims)
         error = largest_error(features, codes, scale)
@@ -104,6 +145,8 @@ def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> list[dict]:
                 rows=rows,
                 cols=cols,
                 error=error,
+                levels=cosine_levels(of_images),
+                components=base64_text(component_colours(of_images).numpy().tobytes()),
                 codes=base64_text(codes.numpy().tobytes()),
             )
         )
@@ -138,7 +181,10 @@ def write_explorer(
         check_positive_integers('explorer', size=size)
     pixels = [image for _, image in images]
     for side in SIDES:
-        maps = [cell_features(model, pixels, size or side * model.stride) for model in models]
+        maps = [
+            cell_features(model, pixels, size or side * model.stride, f'features of {label}')
+            for model, label in zip(models, labels)
+        ]
         try:
             checkpoints = encode(maps, labels)
             break

@@ -2,58 +2,97 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from mmengine.config import Config
+from tqdm import tqdm
 
 from plrc_plugin.checkpoints.encoder import load_encoder
+from plrc_plugin.checkpoints.work_dir import headings
 from plrc_plugin.images.decoding import read_image
-from plrc_plugin.registry import DATASETS
 from plrc_plugin.visualization.affinity import affinity_gallery
 from plrc_plugin.visualization.curves import Curves, is_term
-from plrc_plugin.visualization.images import read_images
+from plrc_plugin.visualization.images import read_images, spaced, training_images
+from plrc_plugin.visualization.meanings import meaning
 from plrc_plugin.visualization.pages import figure_address, jpeg_address, write_page
 from plrc_plugin.visualization.run import Run, read_runs
+from plrc_plugin.visualization.turning_point import TurningPoint, turning_points
+from plrc_plugin.visualization.verdict import verdict
 
 COUNTERS = ('epoch', 'iter', 'step', 'time', 'memory')  # of the log; no curves
-IMAGES = 4  # of the gallery
-CHECKPOINTS = 4  # of the gallery, beside the start
-PICTURES = 12  # of those that hooks wrote
-COLUMNS = 3
+IMAGES = 4  # of the affinity pictures
+CHECKPOINTS = 7  # of the affinity pictures, beside the start
+PICTURES = 16  # of one name that hooks wrote
+LEAST_SPAN = 0.2  # of an axis, as a share of the greatest value: small changes look small
+# Where and how a run was started, not what it does.
+NOISE = (
+    'work_dir',
+    'experiment_name',
+    'launcher',
+    'resume',
+    'load_from',
+    'overwrite',
+    'visualizer',
+)
 
 
 def all_curves(run: Run) -> Curves:
-    """Every curve that the page draws: losses, metrics, what else was logged, throughput."""
+    """Every curve of a run: losses, metrics, what else was logged, throughput."""
     logged = {name: curve for name, curve in run.scalars.items() if name not in COUNTERS}
     losses = {name: logged[name] for name in logged if is_term(name)}
     return {**losses, **run.metrics, **logged, 'images per second': run.throughput}
 
 
-def draw_curves(runs: Sequence[Run], names: Sequence[str]) -> Figure:
-    """One panel per curve, one line per run."""
-    rows = -(-len(names) // COLUMNS)
-    figure = Figure(figsize=(4 * COLUMNS, 2.4 * rows + 0.4), layout='constrained')
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for axes, name in zip(panels, names):
-        for i, run in enumerate(runs):
-            points = all_curves(run).get(name, [])
-            axes.plot(
-                [step for step, _ in points],
-                [value for _, value in points],
-                color=f'C{i}',
-                label=run.name,
-                marker='.' if len(points) == 1 else None,
+def curve_panels(runs: Sequence[Run]) -> tuple[list[dict], dict[str, float]]:
+    """What the page draws.
+
+    Returns:
+        tuple[list[dict], dict[str, float]]: per curve its name, its meaning, per run its (step,
+        value), the values that its axis shows and the steps where quality turned down; and the
+        curves left out, as every value of every run is the same, with that value.
+    """
+    curves = [all_curves(run) for run in runs]
+    evaluators = [probe for run in runs for probe in _evaluators(run.cfg)]
+    panels, constant = [], {}
+    for name in dict.fromkeys(name for of_run in curves for name in of_run):
+        lines = [of_run.get(name, []) for of_run in curves]
+        values = [value for line in lines for _, value in line]
+        if not values:
+            continue
+        if len(set(values)) == 1 and len(values) > 1:
+            constant[name] = values[0]
+            continue
+        panels.append(
+            dict(
+                name=name,
+                meaning=meaning(name, evaluators),
+                lines=lines,
+                ticks=ticks(values),
+                turns=[turn.step for run in runs for turn in turns_of(run) if turn.metric == name],
             )
-        axes.set_title(name, fontsize=10)
-        axes.grid(alpha=0.3)
-    for axes in panels[len(names) :]:
-        axes.set_axis_off()
-    if len(runs) > 1:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc='outside upper left', ncols=4, frameon=False)
-    return figure
+        )
+    return panels, constant
+
+
+def turns_of(run: Run) -> list[TurningPoint]:
+    """Where its quality turned down while its loss fell on."""
+    return turning_points(run.metrics, run.scalars['loss'])
+
+
+def ticks(values: Sequence[float]) -> list[float]:
+    """Round values for an axis, the first and the last its ends, at least ``LEAST_SPAN`` of the
+    greatest value apart. Where no value is negative, neither is the axis."""
+    finite = [value for value in values if np.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    missing = LEAST_SPAN * max(abs(low), abs(high)) - (high - low)
+    if missing > 0:
+        low, high = low - missing / 2, high + missing / 2
+    found = np.asarray(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+    if min(finite) >= 0:
+        found = found[found >= 0]
+    return [float(f'{value:.10g}') for value in found]
 
 
 def summarise(runs: Sequence[Run]) -> list[dict]:
@@ -74,8 +113,11 @@ def summarise(runs: Sequence[Run]) -> list[dict]:
 
 
 def differing_settings(configs: Sequence[Config]) -> dict[str, list]:
-    """Settings that are not the same in all configs, by dotted name; None where there is none."""
-    flat = [_flatten(cfg.to_dict()) for cfg in configs]
+    """Settings that are not the same in all configs, by dotted name; None where there is none.
+
+    Where a run was started from is no setting, and None is the same as leaving a setting out.
+    """
+    flat = [_flatten({k: v for k, v in c.to_dict().items() if k not in NOISE}) for c in configs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     found = {name: [settings.get(name) for settings in flat] for name in names}
     return {
@@ -86,9 +128,16 @@ def differing_settings(configs: Sequence[Config]) -> dict[str, list]:
 
 
 def _flatten(value, prefix: str = '') -> dict[str, object]:
+    """Leaves by name. Items of a list go by their type where each has one of its own, so that one
+    item more does not make all those after it differ."""
     if not isinstance(value, (dict, list, tuple)) or not value:
         return {prefix: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value)
+    if isinstance(value, dict):
+        items = list(value.items())
+    else:
+        kinds = [child.get('type') if isinstance(child, dict) else None for child in value]
+        known = None not in kinds and len(set(map(str, kinds))) == len(kinds)
+        items = list(zip(kinds if known else range(len(value)), value))
     return {
         name: leaf
         for key, child in items
@@ -96,45 +145,35 @@ def _flatten(value, prefix: str = '') -> dict[str, object]:
     }
 
 
-def spaced(items: Sequence, count: int) -> list:
-    """At most ``count`` of them, evenly spaced, first and last included."""
-    keep = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[i] for i in keep]
-
-
-def training_images(cfg: Config) -> list[np.ndarray]:
-    """Some of the images that a run trains on; none where their folder is gone."""
-    settings = cfg.train_dataloader.dataset
-    if not Path(settings.data_root).is_dir():
-        return []
-    data = DATASETS.build(dict(settings, pipeline=[]))
-    paths = [
-        Path(data.data_root) / data.get_data_info(i)['img_path']
-        for i in spaced(range(len(data)), IMAGES)
-    ]
-    return [read_image(path) for path in paths]
-
-
-def gallery_over_time(run: Run, images: Sequence[np.ndarray]) -> Figure:
-    """Affinities of the images' centres, at the start of training and by the checkpoints kept.
+def affinity_over_time(run: Run, images: Sequence[np.ndarray]) -> list[tuple[str, str]]:
+    """(label, picture) of the images' centres, at the start and by the checkpoints kept.
 
     Raises:
         SettingsError: if a checkpoint holds no encoder.
     """
-    checkpoints = spaced(run.checkpoints, CHECKPOINTS)
-    models = [load_encoder(run.cfg, str(c)) for c in ['random', *checkpoints]]
-    labels = ['start', *(c.stem.replace('_', ' ') for c in checkpoints)]
-    return affinity_gallery(images, [(0.5, 0.5)] * len(images), models, labels, size=448)
+    files = ['random', *map(str, spaced(run.checkpoints, CHECKPOINTS))]
+    labels = ['start', *(name.replace('_', ' ') for name in headings(files)[1:])]
+    points = [(0.5, 0.5)] * len(images)
+    steps = []
+    told = tqdm(files, f'maps of {run.name}', delay=3, mininterval=1, leave=False)
+    for file, label in zip(told, labels):
+        model = load_encoder(run.cfg, file)
+        figure = affinity_gallery(images, points, [model], [label], size=448)
+        steps.append((label, figure_address(figure, 'jpeg')))
+    return steps
 
 
-def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] = None) -> None:
+def write_report(
+    path: Path, work_dirs: Sequence[Path], images: Union[str, Path, None] = None
+) -> None:
     """Writes the page.
 
     Args:
         path (Path): the HTML file.
         work_dirs (Sequence[Path]): of the runs.
-        images (Path, optional): folder of images for the galleries. Defaults to some of those that
-            each run trains on, where their folder still exists.
+        images (str | Path, optional): folder, shards or address of images for the affinity
+            pictures. Defaults to those that a hook drew during the run, or else to some images that
+            each run trains on, where they still are.
 
     Raises:
         SettingsError: if a work dir holds no scalars or config, a checkpoint no encoder, an image
@@ -142,27 +181,47 @@ def write_report(path: Path, work_dirs: Sequence[Path], images: Optional[Path] =
     """
     runs = read_runs(work_dirs)
     given = [image for _, image in read_images(images, IMAGES)] if images else None
-    rows = summarise(runs)
+    panels, constant = curve_panels(runs)
     write_page(
         path,
         'report.html',
         runs=runs,
-        rows=rows,
-        curves=figure_address(draw_curves(runs, [row['name'] for row in rows]), 'svg+xml'),
-        galleries=[_gallery(run, given) for run in runs],
-        pictures=[
-            [(p.stem, jpeg_address(read_image(p), 1000)) for p in spaced(run.pictures, PICTURES)]
-            for run in runs
-        ],
+        verdicts=[verdict(run) for run in runs],
+        panels=panels,
+        constant=constant,
+        rows=summarise(runs),
+        pictures=[_pictures(run, given) for run in runs],
+        turns=[turns_of(run) for run in runs],
         differences=differing_settings([run.cfg for run in runs]),
     )
 
 
-def _gallery(run: Run, given: Optional[Sequence[np.ndarray]]) -> tuple[Optional[str], str]:
-    """A picture, or None and the reason."""
+def _pictures(run: Run, given: Optional[Sequence[np.ndarray]]) -> tuple[list[dict], str]:
+    """Pictures over time, each with its steps; and why there are no affinities, or ''."""
+    unit = 'epoch' if 'epoch' in run.scalars else 'step'
+    series = [
+        dict(
+            name=name,
+            steps=[
+                (f'{unit} {step}', jpeg_address(read_image(file), 1200))
+                for step, file in spaced(files, PICTURES)
+            ],
+        )
+        for name, files in run.pictures.items()
+        if given is None or name != 'affinity'
+    ]
+    if any(picture['name'] == 'affinity' for picture in series):
+        return series, ''
     if not run.checkpoints:
-        return None, 'No checkpoint is kept in the work dir.'
-    images = training_images(run.cfg) if given is None else given
+        return series, 'No checkpoint is kept in the work dir.'
+    images = given
+    if images is None:
+        images = [image for _, image in training_images(run.cfg, IMAGES)]
     if not images:
-        return None, 'The images of the run are not here: give others with --images.'
-    return figure_address(gallery_over_time(run, images), 'png'), ''
+        return series, 'The images of the run are not here: give others with --images.'
+    return [dict(name='affinity', steps=affinity_over_time(run, images)), *series], ''
+
+
+def _evaluators(cfg: Config) -> list[dict]:
+    given = cfg.get('val_evaluator') or []
+    return list(given) if isinstance(given, (list, tuple)) else [given]

@@ -1,17 +1,32 @@
 """What a pre-training run left in its work dir."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Optional
 
 from mmengine.config import Config
 
-from plrc_plugin.checkpoints.work_dir import told_apart
+from plrc_plugin.checkpoints.work_dir import BEST, told_apart
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.visualization.curves import Curves, read_metrics, read_scalars
 
+PROBE_RESULTS = 'probes.json'  # that tools/probe.py leaves in a work dir
 ENVIRONMENT = re.compile(r'^-{20,}\n(System environment:.*?)\n-{20,}$', re.S | re.M)
+
+
+SAID = {  # by the run in its log, see engine/overview.py; of several the last counts
+    'images': re.compile(r'^  images +(\d+)$', re.M),
+    'device': re.compile(r'^  device +(.+?)(?:, \d+ loader workers.*)?$', re.M),
+    'processes': re.compile(r' in each of (\d+) processes', re.M),
+    'planned': re.compile(r'^  length +(?:.*: )?(\d+) iterations$', re.M),
+    'finished': re.compile(r'finished: epoch \d+, iteration (\d+);'),
+    'saved': re.compile(r'Saving checkpoint at (\d+) iterations'),
+}
+STAMP = re.compile(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - mmengine', re.M)
 
 
 @dataclass
@@ -20,6 +35,7 @@ class Run:
 
     Attributes:
         name: the folder's; of several runs, with as many folders above it as tell them apart.
+        work_dir: the folder.
         cfg: with which it was last started.
         config: the same as text.
         scalars: of training, over iterations; read-outs of the log among them.
@@ -27,10 +43,20 @@ class Run:
         throughput: images per second over iterations, all processes together.
         environment: head of the log.
         checkpoints: those kept, oldest first.
-        pictures: that visualisation hooks wrote, by name and step.
+        best: the checkpoint that ``save_best`` kept, if any.
+        pictures: that visualisation hooks wrote, by name, each with its steps and files in order.
+        probes: numbers of ``tools/probe.py`` by checkpoint, from ``probes.json`` of the work dir.
+        iterations: how many were done.
+        planned: how many were planned; None if the log does not say.
+        finished: whether all of them were done.
+        images: of the data set; None if the log does not say.
+        device: and how many processes, as text.
+        began, ended: first and last line of the logs; None without a log.
+        seconds: that it was at work, over all its starts.
     """
 
     name: str
+    work_dir: Path
     cfg: Config
     config: str
     scalars: Curves
@@ -38,7 +64,17 @@ class Run:
     throughput: list[tuple[int, float]]
     environment: str
     checkpoints: list[Path]
-    pictures: list[Path]
+    best: Optional[Path]
+    pictures: dict[str, list[tuple[int, Path]]]
+    probes: dict[str, dict[str, float]]
+    iterations: int
+    planned: Optional[int]
+    finished: bool
+    images: Optional[int]
+    device: str
+    began: Optional[datetime]
+    ended: Optional[datetime]
+    seconds: float
 
 
 def read_run(work_dir: Path) -> Run:
@@ -58,8 +94,17 @@ def read_run(work_dir: Path) -> Run:
     logs = [log.read_text(encoding='utf-8') for log in sorted(work_dir.glob('*/*.log'))]
     found = ENVIRONMENT.search(logs[-1]) if logs else None
     environment = found[1] if found else 'not in the log'
+    times = [[datetime.strptime(s, '%Y/%m/%d %H:%M:%S') for s in STAMP.findall(x)] for x in logs]
+    spans = [(stamps[0], stamps[-1]) for stamps in times if stamps]
+    said = {name: _last(pattern, logs) for name, pattern in SAID.items()}
+    number = {name: int(value) for name, value in said.items() if value and value.isdigit()}
+    # The logger waits for the end of its interval: more was done than it showed.
+    done = [scalars['step'][-1][1], number.get('saved', 0), number.get('finished', 0)]
+    device = said['device'] or 'not in the log'
+    best = sorted(work_dir.glob(f'{BEST}*.pth'), key=lambda path: path.stat().st_mtime)
     return Run(
         name=work_dir.resolve().name,
+        work_dir=work_dir,
         cfg=cfg,
         config=configs[-1].read_text(encoding='utf-8'),
         scalars=scalars,
@@ -69,11 +114,43 @@ def read_run(work_dir: Path) -> Run:
         checkpoints=sorted(
             [*work_dir.glob('epoch_*.pth'), *work_dir.glob('iter_*.pth')], key=_number
         ),
-        pictures=sorted(
-            work_dir.glob('*/vis_data/vis_image/*.png'),
-            key=lambda path: (path.stem.rpartition('_')[0], _number(path)),
-        ),
+        best=best[-1] if best else None,
+        pictures=_pictures(work_dir),
+        probes=_probes(work_dir / PROBE_RESULTS),
+        iterations=int(max(done)),
+        planned=number.get('planned'),
+        finished='planned' in number and max(done) >= number['planned'],
+        images=number.get('images'),
+        device=f'{number["processes"]} x {device}' if 'processes' in number else device,
+        began=spans[0][0] if spans else None,
+        ended=spans[-1][1] if spans else None,
+        seconds=sum((end - start).total_seconds() for start, end in spans),
     )
+
+
+def _last(pattern: re.Pattern, logs: Sequence[str]) -> Optional[str]:
+    """What a pattern caught last; of the logs of a run that was resumed, in the latest."""
+    found = [match for log in logs for match in pattern.findall(log)]
+    return found[-1] if found else None
+
+
+def _pictures(work_dir: Path) -> dict[str, list[tuple[int, Path]]]:
+    pictures: dict[str, dict[int, Path]] = {}
+    for path in sorted(work_dir.glob('*/vis_data/vis_image/*.png')):
+        name = path.stem.rpartition('_')[0]
+        pictures.setdefault(name, {})[_number(path)] = path  # of a resumed run the latest
+    return {name: sorted(files.items()) for name, files in sorted(pictures.items())}
+
+
+def _probes(file: Path) -> dict[str, dict[str, float]]:
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text())['results']
+    except (ValueError, KeyError) as error:
+        raise SettingsError(
+            f'{file} is not what tools/probe.py writes: move it elsewhere'
+        ) from error
 
 
 def read_runs(work_dirs: Sequence[Path]) -> list[Run]:

@@ -3,7 +3,6 @@
 import json
 import pickle
 
-import numpy as np
 import pytest
 import torch
 import torchvision
@@ -61,6 +60,24 @@ def caffe2(trunk):
             tail = f'_bn_{kinds[kind]}' if is_norm else '_w'
             name = f'res{stage}_{block}_{branch}{tail}'
         names[name] = value
+    return names
+
+
+def hugging_face(trunk):
+    """Names of transformers.ResNetModel."""
+    kinds = dict(conv='convolution', bn='normalization')
+    names = {}
+    for key, value in trunk.items():
+        *path, module, kind = key.split('.')
+        if not path:
+            name = f'embedder.embedder.{kinds[module[:-1]]}'
+        elif module.isdigit():
+            name = f'shortcut.{("convolution", "normalization")[int(module)]}'
+        else:
+            name = f'layer.{int(module[-1]) - 1}.{kinds[module[:-1]]}'
+        if path:
+            name = f'encoder.stages.{int(path[0][-1]) - 1}.layers.{path[1]}.{name}'
+        names[f'{name}.{kind}'] = value
     return names
 
 
@@ -151,6 +168,46 @@ def layouts(trunk):
                 'classifier.weight': torch.ones(3, 3),
             }
         ),
+        'lightly-train, torchvision': dict(
+            state_dict={
+                **under('student_embedding_model.wrapped_model._features.', average),
+                **under('teacher_embedding_model.wrapped_model._features.', trunk),
+                'teacher_projection_head.layers.0.weight': torch.ones(3, 3),
+            }
+        ),
+        'lightly-train, distillation': dict(
+            state_dict={
+                **under('teacher_embedding_model.wrapped_model._features.', average),
+                **under('student_embedding_model.wrapped_model._features.', trunk),
+                'student_projection_head.weight': torch.ones(3, 3),
+            }
+        ),
+        'lightly-train, densecl': dict(
+            state_dict={
+                **under('key_encoder.embedding_model.wrapped_model._features.', average),
+                **under('query_encoder.embedding_model.wrapped_model._features.', trunk),
+            }
+        ),
+        'mmselfsup, moco v3': dict(
+            state_dict={
+                **under('momentum_encoder.module.0.', average),
+                **under('base_encoder.0.', trunk, head='base_encoder.1.fc0.weight'),
+            }
+        ),
+        'mmselfsup, byol': dict(
+            state_dict={
+                **under('target_net.0.', average),
+                **under('online_net.0.', trunk, head='online_net.1.fc0.weight'),
+            }
+        ),
+        'mmselfsup, simsiam': dict(
+            state_dict=under('encoder.0.', trunk, head='encoder.1.fc0.weight')
+        ),
+        'hugging face': {**hugging_face(trunk), 'classifier.1.weight': torch.ones(3, 3)},
+        'hugging face, classifier': {
+            **under('resnet.', hugging_face(trunk)),
+            'classifier.1.weight': torch.ones(3, 3),
+        },
         'solo-learn, old': dict(state_dict=under('encoder.', trunk, head='projector.0.weight')),
         'swav': under(
             'module.', trunk, head='module.projection_head.0.weight', p='module.prototypes.weight'
@@ -279,7 +336,8 @@ def test_a_layout_from_outside(pair, trunk18, tmp_path):
         ('resnet34', 'ResNet-34 of width 64: model.backbone.depth=34'),
         ('resnet50', 'ResNet-50 of width 64: model.backbone.depth=50'),
         ('convnext_tiny', "TorchvisionTrunk', name='convnext_tiny'"),
-        ('vit_b_32', 'whose tensors begin with class_token, conv_proj.weight'),
+        ('squeezenet1_1', "TorchvisionTrunk', name='squeezenet1_1'"),
+        ('regnet_y_400mf', "TorchvisionTrunk', name='regnet_y_400mf'"),
     ],
 )
 def test_another_depth_or_family(model, expected, pair, tmp_path):
@@ -301,12 +359,16 @@ def test_another_width(pair, tmp_path):
 def bad_files(trunk):
     quantised = torch.quantize_per_tensor(torch.ones(4, 4), 0.1, 0, torch.qint8)
     return {
-        'head.pth': ({'fc.weight': torch.ones(3, 3), 'fc.bias': torch.ones(3)}, 'holds no trunk'),
+        'head.pth': (
+            {'fc.weight': torch.ones(3, 3), 'fc.bias': torch.ones(3)},
+            'only a head .fc.weight .3, 3.',
+        ),
         'half.pth': ({k: v.half() for k, v in trunk.items()}, 'half precision.*--float32'),
         'bf16.pth': ({k: v.bfloat16() for k, v in trunk.items()}, 'half precision'),
         'int8.pth': ({**trunk, 'layer1.0.conv1.weight': quantised}, 'quantised'),
-        'model-00001-of-00003.pth': (trunk, 'piece of a model'),
-        'optimizer.pth': (dict(optimizer=dict(state={}), epoch=3), 'holds no trunk'),
+        'model-00001-of-00003.pth': (trunk, 'piece of a model.*give its .index.json'),
+        'optimizer.pth': (dict(optimizer=dict(state={}), epoch=3), 'no trunk: there is no tensor'),
+        'detector.pth': ({'roi_heads.box_head.fc1.weight': torch.ones(3, 3)}, 'does not fit'),
         'list.pth': ([1, 2], 'not a state dict'),
     }
 
@@ -318,21 +380,3 @@ def test_bad_files_are_one_short_error(name, pair, trunk18, tmp_path):
     with pytest.raises(SettingsError, match=expected) as error:
         fill_model(pair, str(tmp_path / name))
     assert len(str(error.value)) < 700 and str(tmp_path / name) in str(error.value)
-
-
-def test_what_is_no_file_of_weights(pair, tmp_path):
-    (tmp_path / 'weights').mkdir()
-    (tmp_path / 'weights' / 'model.pth').write_bytes(b'')
-    (tmp_path / 'model.safetensors.index.json').write_text(json.dumps({}))
-    np.savez(tmp_path / 'array.npz', np.ones(3))
-    (tmp_path / 'page.pth').write_text('<html>not found</html>')
-    for name, expected in {
-        'weights': 'is a folder.*weights/model.pth',
-        'model.safetensors.index.json': 'piece of a model',
-        'array.npz': 'no checkpoint',
-        'page.pth': 'no checkpoint',
-        'missing.pth': 'no checkpoint at',
-    }.items():
-        with pytest.raises(SettingsError, match=expected) as error:
-            fill_model(pair, str(tmp_path / name))
-        assert len(str(error.value)) < 400, error.value

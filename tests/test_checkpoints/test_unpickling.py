@@ -165,7 +165,9 @@ def test_what_cannot_be_resumed_from_is_named(tmp_path):
     torch.save(dict(meta={}, state_dict={}, message_hub={}, options=argparse.Namespace()), path)
     assert 'argparse.Namespace' in damage_of(path)
     torch.save(nn.Linear(1, 1), path)
-    with pytest.raises(SettingsError, match=r'holds a Nothing.*torch.nn.*Linear.*state_dict\(\)'):
+    with pytest.raises(
+        SettingsError, match=r'holds objects that only code.*torch.nn.*Linear.*state_dict\(\)'
+    ):
         load_tensors(path)
 
 

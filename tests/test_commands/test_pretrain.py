@@ -16,9 +16,9 @@ from runs import make_images
 import plrc_plugin
 from plrc_plugin.auto import unresolved
 from plrc_plugin.checkpoints.trunk import read_trunk
-from plrc_plugin.commands.pretrain import backbone_config, config_of
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.backbones import ResNet
+from plrc_plugin.recipe.own_config import backbone_config, config_of
 
 # In place of a ResNet-18 of full width, which takes a second an iteration.
 SMALL = {

@@ -6,7 +6,7 @@ import torch
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.randomness import SampleKey
-from plrc_plugin.regions.grid import GridRegions
+from plrc_plugin.regions.grid import GridRegions, sample_grid_points
 from plrc_plugin.regions.sample_points import SampleRegionPoints
 from plrc_plugin.regions.sampling import region_map_of_view, sample_region_points
 from plrc_plugin.regions.source import VOID
@@ -218,6 +218,36 @@ def test_grid_regions_over_the_original_image():
     assert torch.equal(whole, brute.unsqueeze(1) * 4 + brute)
     quarter = region_map_of_view(label_map, torch.from_numpy(crop_affine(0.5, 0.5, 0.5, 0.5)), 14)
     assert sorted(quarter.unique().tolist()) == [10, 11, 14, 15]
+
+
+@pytest.mark.parametrize('n, resolution', [(4, 56), (1, 7), (3, 8), (9, 5), (100, 14), (7, 7)])
+def test_points_of_a_grid_are_those_of_its_map(n, resolution):
+    """Region by region and point by point, for crops of any size and place, mirrored or not."""
+    rng = np.random.default_rng(n)
+    for seed in range(60):
+        sides = rng.uniform(0.02, 1, (2, 2)) if seed else np.ones((2, 2))
+        corners = rng.random((2, 2)) * (1 - sides)
+        affines = np.stack(
+            [crop_affine(*c, *s, flip) for c, s, flip in zip(corners, sides, rng.random(2) < 0.5)]
+        )
+        region_maps = region_map_of_view(GridRegions(n)({}), affines, resolution).numpy()
+        expected = sample_region_points(region_maps, 9, 5, np.random.default_rng(seed))
+        got = sample_grid_points(n, affines, resolution, 9, 5, np.random.default_rng(seed))
+        for a, b in zip(got, expected):
+            assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_a_grid_under_turned_or_wider_views_needs_its_map():
+    for matrix in (
+        [[0.5, 0.1, 0], [0, 0.5, 0]],
+        [[2, 0, -0.5], [0, 1, 0]],
+        [[1, 0, 0], [0, 1, 0.5]],
+    ):
+        affine = np.array([matrix])
+        assert sample_grid_points(4, affine, 8, 2, 2, np.random.default_rng(0)) is None
+        step = SampleRegionPoints(resolution=8)
+        results = dict(views=[View(None, affine[0])], sample_key=SampleKey(0, 0, 0))
+        assert step(results)['region_points'][0].points.shape == (256, 2)
 
 
 def test_outside_the_image_is_void():

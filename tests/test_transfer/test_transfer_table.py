@@ -88,18 +88,23 @@ def test_finished_runs_are_not_repeated(table):
     assert '| again | 21.00' in (out / 'table.md').read_text()
 
 
-def test_a_failed_run_stops_and_goes_on_later(table):
-    with pytest.raises(SystemExit, match='(?s)output.txt.*this run fails'):
+def test_a_failed_run_stops_and_goes_on_later(table, capsys):
+    with pytest.raises(SystemExit, match='2'):
         table('--cfg-options', 'fail=1')
-    with pytest.raises(SystemExit, match='other settings'):
+    told = capsys.readouterr().err
+    assert 'output.txt' in told and 'this run fails' in told
+    with pytest.raises(SystemExit, match='2'):
         table()
+    assert 'other settings' in capsys.readouterr().err
 
 
-def test_settings_that_cannot_work(table):
-    with pytest.raises(SystemExit, match='no file nothing.pth'):
+def test_settings_that_cannot_work(table, capsys):
+    with pytest.raises(SystemExit, match='2'):
         table(checkpoints=['plrc=nothing.pth'])
-    with pytest.raises(SystemExit, match='two checkpoints are called epoch_1'):
+    assert 'no file nothing.pth' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='2'):
         table(checkpoints=['epoch_1.pth', 'epoch_1.pth'])
+    assert 'two checkpoints are called epoch_1' in capsys.readouterr().err
 
 
 def test_one_seed_has_no_deviation(table):
@@ -115,3 +120,17 @@ def test_metrics_of_an_own_evaluator_are_shown_as_logged(table):
     text = (out / 'table.md').read_text()
     assert 'over 2 seeds, as logged.' in text and '| checkpoint | birds/found |' in text
     assert '| plrc | 21.00 ± 1.41 |' in text
+
+
+def test_a_detector_that_finds_nothing_has_an_ap_of_0(tmp_path):
+    """mmdet gives no number then, and says so in its log."""
+    from plrc_plugin.errors import SettingsError
+    from plrc_plugin.worth.runs import last_metrics
+
+    (tmp_path / 'a').mkdir()
+    log = tmp_path / 'a' / 'a.log'
+    log.write_text('mmengine - ERROR - The testing results of the whole dataset is empty.')
+    assert last_metrics(tmp_path) == {'box AP': 0, 'box AP50': 0, 'box AP75': 0}
+    log.write_text('cut off')
+    with pytest.raises(SettingsError, match='logged no evaluation'):
+        last_metrics(tmp_path)

@@ -53,7 +53,7 @@ def check_pages(cfg, images, folder, page, monkeypatch):
     drawn = []
     gallery = affinity.affinity_gallery
     monkeypatch.setattr(
-        affinity, 'affinity_gallery', lambda *a: drawn.append(gallery(*a)) or drawn[0]
+        affinity, 'affinity_gallery', lambda *a, **k: drawn.append(gallery(*a, **k)) or drawn[0]
     )
     call(
         'affinity_maps.py',
@@ -114,6 +114,13 @@ def check_pages(cfg, images, folder, page, monkeypatch):
     assert 'l_m' in terms and 'l_c' in terms
     for name in terms:
         assert float(rows[name][0]) == losses[-1][name]
+    page.open(folder / 'report.html')
+    head = test_report.table((folder / 'report.html').read_text(), 'runs')
+    assert (head['finished'], head['iterations']) == (['yes'], [str(len(losses))])
+    told = page.evaluate('document.querySelector("#curves .read").textContent')
+    last = losses[-1]
+    assert told == 'iteration {}: {:g}'.format(last['step'], float('{:.4g}'.format(last['loss'])))
+    assert page.complaints == []
     for name, value in next((e for e in logged if 'loss' not in e), {}).items():
         if '/' in name:
             assert float(rows[name][0]) == value

@@ -8,9 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from plrc_plugin.datasets.clean_photographs import READ_BY
 from plrc_plugin.errors import SettingsError, check_positive_integers
-from plrc_plugin.images.decoding import DecodingError, read_image
+from plrc_plugin.images.decoding import DecodingError
+from plrc_plugin.recipe.windows import reading_step
 from plrc_plugin.registry import DATASETS, HOOKS
+from plrc_plugin.views.opening import Opener
 from plrc_plugin.visualization.affinity import affinity_gallery, check_point, object_centre
 from plrc_plugin.wrapped_models import bare_model
 
@@ -67,7 +70,9 @@ class AffinityHook(Hook):
             self.points = [object_centre(instances) for _, _, instances in chosen]
         else:
             try:
-                self.images = [read_image(path) for path in self.files]
+                step = reading_step(runner.cfg) or {}
+                read = Opener('AffinityHook', *(step.get(name) for name in READ_BY))
+                self.images = [read.whole(dict(img_path=path)) for path in self.files]
             except DecodingError as error:
                 raise SettingsError(f'AffinityHook: images: {error}') from error
             self.points = [tuple(p) for p in self.points or [(0.5, 0.5)] * len(self.images)]

@@ -1,0 +1,294 @@
+"""The bytes of shards and of images at addresses: of this machine's disks, or by fsspec."""
+
+import glob
+import io
+import os
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any, BinaryIO, Callable, NamedTuple, Optional, TypeVar
+
+from plrc_plugin.errors import SettingsError
+
+T = TypeVar('T')
+
+# Seconds between tries. With them a store may be away for a minute.
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_BLOCK = 4 * 2**20  # read at once while a shard is gone through
+
+
+class File(NamedTuple):
+    """A file as it was when it was listed."""
+
+    path: str
+    size: int
+    stamp: str  # its modification time, or what a store has in its place
+
+
+def needs(module: str, extra: str, what: str) -> ModuleType:
+    """Imports a library of an extra.
+
+    Raises:
+        SettingsError: one line that says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise SettingsError(
+            f"{what} needs {module.partition('.')[0]}: pip install 'plrc_plugin[{extra}]' ({error})"
+        ) from error
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is one of fsspec: s3://..., gs://..., https://..."""
+    scheme, found, _ = path.partition('://')
+    return bool(found) and scheme.replace('+', '').replace('-', '').isalnum() and len(scheme) > 1
+
+
+class LocalFiles:
+    """Of file systems of this machine."""
+
+    remote = False
+
+    def stat(self, path: str) -> File:
+        """Raises OSError where there is none."""
+        status = os.stat(path)
+        return File(path, status.st_size, str(status.st_mtime_ns))
+
+    def matching(self, pattern: str) -> list[str]:
+        """Files of a pattern of the shell, in which ``**`` stands for folders, sorted."""
+        return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
+
+    def open(self, file: File, buffering: int = _BLOCK) -> BinaryIO:
+        """To read it here and there. Raises SettingsError as :meth:`read`."""
+        self.check(file)
+        return open(file.path, 'rb', buffering=buffering)
+
+    def read(self, file: File, start: int, size: int) -> bytes:
+        """A part of it.
+
+        Raises:
+            SettingsError: if it is gone, or has changed since it was listed.
+        """
+        try:
+            with open(file.path, 'rb', buffering=0) as opened:
+                status = os.fstat(opened.fileno())
+                self._compare(file, status)
+                opened.seek(start)
+                content = opened.read(size)
+                while len(content) < size and (more := opened.read(size - len(content))):
+                    content += more
+                return content
+        except OSError as error:
+            raise SettingsError(
+                f'{file.path} cannot be read ({error.strerror or error}): put it back, or start '
+                'again without it'
+            ) from error
+
+    def read_whole(self, path: str, size: Optional[int] = None) -> bytes:
+        """Raises OSError where there is none."""
+        with open(path, 'rb') as file:
+            return file.read()
+
+    def check(self, file: File) -> None:
+        """Raises SettingsError if a file is gone, or has changed since it was listed."""
+        try:
+            self._compare(file, os.stat(file.path))
+        except OSError as error:
+            raise SettingsError(
+                f'{file.path} cannot be read ({error.strerror or error}): put it back, or start '
+                'again without it'
+            ) from error
+
+    def _compare(self, file: File, status: os.stat_result) -> None:
+        if (status.st_size, str(status.st_mtime_ns)) != file[1:]:
+            raise changed(file)
+
+
+class RemoteFiles:
+    """Of a store that fsspec knows. Nothing of it is kept open across processes.
+
+    Args:
+        address: any in the store.
+        options: of its file system, such as ``dict(anon=True)``.
+
+    Raises:
+        SettingsError: if no library for the store is installed.
+    """
+
+    remote = True
+
+    def __init__(self, address: str, options: Optional[Mapping[str, Any]] = None):
+        self.scheme, self.options = address.partition('://')[0], dict(options or {})
+        self._checked: tuple[int, set[str]] = (os.getpid(), set())
+        assert self.system is not None
+
+    @property
+    def system(self) -> Any:
+        """The file system of this process; fsspec makes one for each."""
+        fsspec = needs('fsspec', 'remote', f'data_root={self.scheme}://...')
+        try:
+            return fsspec.filesystem(self.scheme, **self.options)
+        except ImportError as error:
+            raise SettingsError(
+                f"data_root={self.scheme}://... needs a library: pip install 'plrc_plugin[remote]' "
+                f'({" ".join(str(error).split())})'
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise SettingsError(
+                f'data_root={self.scheme}://... cannot be used: {" ".join(str(error).split())}'
+            ) from error
+
+    def stat(self, path: str) -> File:
+        """Raises FileNotFoundError where there is none."""
+        system = self.system
+        system.invalidate_cache()
+        return self._file(path, self.patiently(path, lambda: system.info(path)))
+
+    def _file(self, path: str, info: Mapping) -> File:
+        if info.get('type') == 'directory':
+            raise IsADirectoryError(path)
+        if info.get('size') is None:
+            raise SettingsError(f'{path}: its server does not say how large it is: copy it to disk')
+        stamps = ('ETag', 'etag', 'LastModified', 'mtime', 'created')
+        stamp = next((str(info[name]) for name in stamps if info.get(name)), '')
+        return File(path, int(info['size']), stamp)
+
+    def matching(self, pattern: str) -> list[str]:
+        """Addresses of a pattern, sorted."""
+        system = self.system
+        found = self.patiently(pattern, lambda: system.glob(pattern))
+        return sorted(system.unstrip_protocol(path) for path in found)
+
+    def below(self, root: str) -> list[tuple[str, int]]:
+        """(path relative to the root, size) of every file below it."""
+        system = self.system
+        system.invalidate_cache()
+        start = system._strip_protocol(root).rstrip('/') + '/'
+        found = self.patiently(root, lambda: system.find(root, detail=True))
+        return [
+            (path[len(start) :], info.get('size') or 0)
+            for path, info in found.items()
+            if path.startswith(start) and info.get('type') != 'directory'
+        ]
+
+    def open(self, file: File, buffering: int = _BLOCK) -> BinaryIO:
+        """To read it here and there. Raises SettingsError as :meth:`read`."""
+        ranges = _Ranges(self, file)
+        return io.BufferedReader(ranges, buffering) if buffering else ranges
+
+    def read(self, file: File, start: int, size: int) -> bytes:
+        """A part of it.
+
+        Raises:
+            SettingsError: if it cannot be had after several tries, or has changed.
+        """
+        self.check(file)
+        end = min(start + size, file.size)
+
+        def work() -> bytes:
+            content = self.system.cat_file(file.path, start=start, end=end)
+            if len(content) > end - start:
+                raise SettingsError(
+                    f'{file.path}: its server gives no parts of files: copy it to disk'
+                )
+            return _whole(content, end - start)
+
+        try:
+            return self.patiently(file.path, work)
+        except FileNotFoundError as error:
+            raise changed(file) from error
+
+    def read_whole(self, path: str, size: Optional[int] = None) -> bytes:
+        """Raises FileNotFoundError where there is none."""
+        return self.patiently(path, lambda: _whole(self.system.cat_file(path), size))
+
+    def check(self, file: File) -> None:
+        """Raises SettingsError if a file has changed; looks once in each process."""
+        if self._checked[0] != os.getpid():
+            self._checked = os.getpid(), set()
+        if file.path in self._checked[1]:
+            return
+        try:
+            if self.stat(file.path) != file:
+                raise changed(file)
+        except FileNotFoundError as error:
+            raise changed(file) from error
+        self._checked[1].add(file.path)
+
+    def patiently(self, path: str, action: Callable[[], T]) -> T:
+        """What an action returns, which is tried again when the store is busy or the line breaks.
+
+        Raises:
+            SettingsError: if it fails to the last, or access is denied.
+        """
+        for number in range(len(WAITS) + 1):
+            try:
+                return action()
+            except (SettingsError, FileNotFoundError, IsADirectoryError):
+                raise
+            except PermissionError as error:
+                raise SettingsError(
+                    f'{path} may not be read ({_line(error)}): set credentials as its library '
+                    'reads them, or storage_options=dict(anon=True) for a public one'
+                ) from error
+            except Exception as error:  # each store has errors of its own
+                if number == len(WAITS):
+                    raise SettingsError(
+                        f'{path} could not be read in {number + 1} tries ({_line(error)}): see '
+                        'whether the store can be reached, then go on with --resume'
+                    ) from error
+            time.sleep(WAITS[number])
+        raise AssertionError  # the last try returns or raises
+
+
+class _Ranges(io.RawIOBase):
+    """A file at an address, of which each read fetches what it asks for."""
+
+    def __init__(self, files: RemoteFiles, file: File):
+        self._files, self._file, self._place = files, file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._file.size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), max(0, self._file.size - self._place))
+        content = self._files.read(self._file, self._place, size) if size else b''
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
+
+
+def files_of(path: str, options: Optional[Mapping[str, Any]] = None):
+    """Those that a path belongs to."""
+    return RemoteFiles(path, options) if is_address(path) else LocalFiles()
+
+
+def changed(file: File) -> SettingsError:
+    """Of a shard that is not what it was."""
+    return SettingsError(
+        f'{file.path} has changed since its index was made: let it be written to its end, then '
+        'start again, and the index is made anew'
+    )
+
+
+def _whole(content: bytes, size: Optional[int]) -> bytes:
+    if size is not None and len(content) != size:
+        raise OSError(f'{len(content)} of {size} bytes came')
+    return content
+
+
+def _line(error: BaseException) -> str:
+    return ' '.join(f'{type(error).__name__}: {error}'.split())[:300]

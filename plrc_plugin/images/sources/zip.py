@@ -1,0 +1,83 @@
+"""Zip files: members by the offsets in their directory, stored or deflated."""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Optional
+
+from plrc_plugin.images.sources.files import File
+from plrc_plugin.images.sources.kind import ShardError, ShardKind
+
+# Offset of its header, sizes as stored and as it is, checksum, whether it is deflated, and the
+# length of its header as far as the directory knows it.
+_PLACE = struct.Struct('<QQQI?I')
+_HEADER = struct.Struct('<4s22xHH')
+_SPARE = 64  # the header of a member may have longer extra fields than the directory
+_METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
+_REMEDY = 'pack it again with zip -0, as images do not become smaller'
+
+
+class ZipShards(ShardKind):
+    """Zip, also of more than 4 GB. Its directory is at its end, so that it alone is read first."""
+
+    suffixes = ('.zip',)
+
+    def members(self, files: Any, file: File) -> Iterator[tuple[Optional[str], bytes]]:
+        with files.open(file) as opened:
+            yield from _members(opened, file.path)
+
+    def read(self, files: Any, file: File, place: bytes) -> bytes:
+        offset, stored, size, checksum, deflated, header = _PLACE.unpack(place)
+        found = files.read(file, offset, min(header + stored, file.size - offset))
+        mark, name_size, extra_size = _HEADER.unpack_from(found)
+        if mark != b'PK\x03\x04':
+            raise ValueError('its header is damaged')
+        start = _HEADER.size + name_size + extra_size
+        if len(found) < start + stored:
+            found += files.read(file, offset + len(found), start + stored - len(found))
+        content = found[start : start + stored]
+        if deflated:
+            # One byte more than it should be tells a bomb, without unpacking it.
+            content = zlib.decompressobj(-15).decompress(content, size + 1)
+        if len(content) != size or zlib.crc32(content) != checksum:
+            raise ValueError('its content is not that of its checksum: damaged')
+        return content
+
+
+def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
+    places: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                name = _name(info)
+                if info.flag_bits & 1:
+                    raise ShardError(path, f'member {name!r} is encrypted', 'unpack it first')
+                if info.compress_type not in _METHODS:
+                    raise ShardError(
+                        path, f'member {name!r} is packed by method {info.compress_type}', _REMEDY
+                    )
+                header = _HEADER.size + len(os.fsencode(name)) + len(info.extra) + _SPARE
+                places[name] = _PLACE.pack(
+                    info.header_offset,
+                    info.compress_size,
+                    info.file_size,
+                    info.CRC,
+                    _METHODS[info.compress_type],
+                    header,
+                )
+    except (zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError) as error:
+        if isinstance(error, ShardError):
+            raise
+        raise ShardError(path, f'{error} (it may be cut off)') from error
+    yield from places.items()  # of a name that is there twice, the later one, as unzip does
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Without the flag of UTF-8, zipfile takes names for those of DOS; on Unix they are bytes."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    return os.fsdecode(info.filename.encode('cp437'))

@@ -1,0 +1,106 @@
+"""What of a comparison is done, and the time that it took: files that survive a kill."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+FROZEN, PRETRAIN, FINETUNED = 'frozen', 'pretrain', 'finetuned'
+
+
+class Part(NamedTuple):
+    """A piece of work: pre-training, the probes of a trunk, or a fine-tuning.
+
+    ``percent`` of the labels is None of parts that have none.
+    """
+
+    kind: str
+    method: str
+    seed: int
+    percent: Optional[float] = None
+
+    @property
+    def name(self) -> str:
+        share = f'-{self.percent:g}' if self.percent is not None else ''
+        return f'{self.kind}-{self.method}{share}-seed{self.seed}'
+
+    @property
+    def estimate_key(self) -> str:
+        """Under which a plan has its seconds."""
+        return self.method if self.kind == PRETRAIN else self.kind
+
+
+class Done(NamedTuple):
+    """A finished part: its numbers, by name, or by percentage and name; and its seconds."""
+
+    part: Part
+    numbers: dict[str, Any]
+    seconds: float
+
+
+class Ledger:
+    """The folder ``results`` of a comparison.
+
+    Args:
+        folder: of the comparison.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder) / 'results'
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._running = self.folder / 'running.json'
+        self._spent = self.folder / 'spent.jsonl'
+        self._close_what_was_killed()
+
+    def result(self, part: Part) -> Optional[Done]:
+        """A part that is finished."""
+        path = self.folder / f'{part.name}.json'
+        if not path.is_file():
+            return None
+        found = json.loads(path.read_text())
+        return Done(part, found['numbers'], found['seconds'])
+
+    def seconds(self, name: Optional[str] = None) -> float:
+        """Seconds that all parts, or that of a name, took up to now, killed ones among them."""
+        if not self._spent.is_file():
+            return 0.0
+        entries = [json.loads(line) for line in self._spent.read_text().splitlines()]
+        return sum(e['seconds'] for e in entries if name in (None, e['part']))
+
+    def write(self, part: Part, numbers: dict) -> Done:
+        """Notes that a part is finished."""
+        seconds = self.seconds(part.name)
+        path = self.folder / f'{part.name}.json'
+        content = dict(**part._asdict(), numbers=numbers, seconds=seconds)
+        beside = path.with_suffix('.part')
+        beside.write_text(json.dumps(content, indent=1))
+        os.replace(beside, path)
+        return Done(part, numbers, seconds)
+
+    @contextmanager
+    def clock(self, name: str, output: Optional[Path] = None) -> Iterator[None]:
+        """Notes the seconds of what is inside, however it ends; after a kill the last change of
+        ``output`` tells when that was."""
+        running = dict(part=name, begun=time.time(), output=str(output or self._running))
+        self._running.write_text(json.dumps(running))
+        try:
+            yield
+        finally:
+            self._note(name, time.time() - running['begun'])
+            self._running.unlink(missing_ok=True)
+
+    def _note(self, name: str, seconds: float) -> None:
+        with open(self._spent, 'a') as file:
+            file.write(json.dumps(dict(part=name, seconds=round(seconds, 2))) + '\n')
+
+    def _close_what_was_killed(self) -> None:
+        try:
+            running = json.loads(self._running.read_text())
+            last = Path(running['output']).stat().st_mtime
+        except (OSError, ValueError, KeyError):
+            return
+        self._note(running['part'], max(0.0, last - running['begun']))
+        self._running.unlink(missing_ok=True)

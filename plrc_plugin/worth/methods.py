@@ -1,0 +1,58 @@
+"""What continues the start: a config of pre-training for each method."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plrc_plugin.errors import SettingsError
+
+START = 'start'
+METHODS = {
+    'plrc': 'plrc_photos.py',
+    'mocov2': 'mocov2_photos.py',
+    'region': 'regioncontrast_photos.py',
+}
+TITLES = {
+    START: 'the start as it is',
+    'plrc': 'continued by PLRC',
+    'mocov2': 'continued by MoCo v2',
+    'region': 'continued by region-level contrast',
+}
+
+
+def chosen_methods(entries: Sequence[str]) -> dict[str, str]:
+    """Configs by name of entries that are names of :data:`METHODS` or NAME=CONFIG. The start is
+    compared with in any case and may be named too.
+
+    Raises:
+        SettingsError: if there is no such method, no such file, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, _, config = entry.partition('=')
+        if name == START and not config:
+            continue
+        if config and not Path(config).is_file():
+            raise SettingsError(f'--methods: there is no config {config}')
+        if not config and name not in METHODS:
+            raise SettingsError(
+                f'--methods: there is no {name!r}; there are {START}, {", ".join(METHODS)}, and '
+                'NAME=CONFIG for a config of your own'
+            )
+        if name in found or name == START:
+            raise SettingsError(f'--methods: two methods are called {name}')
+        found[name] = str(Path(config).resolve()) if config else METHODS[name]
+    return found
+
+
+def title(name: str) -> str:
+    """What a table calls a method."""
+    return TITLES.get(name, f'continued by {name}')
+
+
+def method_options(photographs: Any, seed_options: dict) -> dict:
+    """Settings that all methods share: the photographs, as a list where some are left out."""
+    options = dict(seed_options)
+    if photographs is not None:
+        options['train_dataloader.dataset.ann_file'] = str(photographs)
+    return options
