@@ -6,7 +6,7 @@ ifeq ($(STACK),onedl)
 VENV ?= .venv
 PINS := requirements/constraints.txt
 BASE := onedl
-EXTRAS := onedl,onedl-det,onedl-seg,tests
+EXTRAS := onedl,onedl-det,onedl-seg,onedl-pretrain,tests
 MMCV := onedl-mmcv
 else
 VENV ?= .venv-openmmlab

@@ -27,6 +27,7 @@ setup(
         'onedl': ['click<8.3.1', 'onedl-mmengine>=0.10.8', 'onedl-mim>=0.5'],
         'onedl-det': ['onedl-mmcv>=2.3', 'onedl-mmdetection>=3.5'],
         'onedl-seg': ['onedl-mmcv>=2.3', 'onedl-mmsegmentation>=1.4'],
+        'onedl-pretrain': ['onedl-mmcv>=2.3', 'onedl-mmpretrain>=1.3'],
         # torch 2.1 and 2.2, mmcv 2.1 and mmdet 3.3 are of before numpy 2, and openmim imports
         # pkg_resources. onedl asks for Python 3.10 and torch 2.3, openmmlab for neither.
         'openmmlab': [

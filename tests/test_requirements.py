@@ -47,7 +47,7 @@ def test_mmseg_comes_with_what_it_imports(extras):
 @pytest.mark.parametrize(
     'pins, names',
     [
-        ('constraints.txt', ['onedl', 'onedl-det', 'onedl-seg', 'tests']),
+        ('constraints.txt', ['onedl', 'onedl-det', 'onedl-seg', 'onedl-pretrain', 'tests']),
         (
             'constraints-openmmlab.txt',
             ['openmmlab', 'openmmlab-det', 'openmmlab-seg', 'openmmlab-pretrain', 'tests'],

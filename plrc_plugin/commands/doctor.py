@@ -67,7 +67,7 @@ OFFERS = (
     Offer(
         'mmpretrain',
         ('mmpretrain',),
-        'pip install --no-build-isolation onedl-mmpretrain',
+        "pip install --no-build-isolation 'plrc_plugin[onedl-pretrain]'",
         "pip install --no-build-isolation 'plrc_plugin[openmmlab-pretrain]'",
     ),
 )

@@ -63,14 +63,10 @@ _base_ = [
 ]
 model = dict(head=dict(num_classes=2, topk=(1,)))
 data_preprocessor = dict(num_classes=2)
-loader = dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(type='CustomDataset', data_root=images, data_prefix='', split=''),
-)
-train_dataloader = dict(**loader)
-val_dataloader = dict(**loader)
+data = dict(_delete_=True, type='CustomDataset', data_root=images)
+loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline, **data), **loader)
+val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline, **data), **loader)
 val_evaluator = dict(topk=(1,))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
@@ -90,16 +86,27 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(max_per_img=50)),
     test_cfg=dict(rpn=dict(max_per_img=20)),
 )
+small = dict(type='Resize', scale=(160, 120), keep_ratio=True)
+train_pipeline = [*_base_.train_pipeline[:2], small, *_base_.train_pipeline[3:]]
+test_pipeline = [_base_.test_pipeline[0], small, *_base_.test_pipeline[2:]]
 data = dict(data_root=scenes, metainfo=dict(classes={classes}))
 loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
     dataset=dict(
-        ann_file='annotations/instances_train.json', data_prefix=dict(img='train/'), **data
+        ann_file='annotations/instances_train.json',
+        data_prefix=dict(img='train/'),
+        pipeline=train_pipeline,
+        **data,
     ),
     **loader,
 )
 val_dataloader = dict(
-    dataset=dict(ann_file='annotations/instances_val.json', data_prefix=dict(img='val/'), **data),
+    dataset=dict(
+        ann_file='annotations/instances_val.json',
+        data_prefix=dict(img='val/'),
+        pipeline=test_pipeline,
+        **data,
+    ),
     **loader,
 )
 test_dataloader = val_dataloader
@@ -227,8 +234,8 @@ def test_get_model_of_mmpretrain_takes_the_export(trunk18, tmp_path):
 @pytest.mark.parametrize(
     'library, config, loaded, measured',
     [
-        ('mmdet', DETECTOR, 'backbone: 100 of 100', ('coco/bbox_mAP', 'voc/AP50')),
-        ('mmseg', SEGMENTER, 'backbone: 100 of 100', ('mIoU',)),
+        ('mmdet', DETECTOR, 'backbone: 100 of 100', ('Evaluating bbox', 'voc/AP50: ')),
+        ('mmseg', SEGMENTER, 'backbone: 100 of 100', ('mIoU: ',)),
     ],
     ids=['mmdet', 'mmseg'],
 )
@@ -240,5 +247,5 @@ def test_a_repository_of_configs(
     settings = dict(scenes=scenes, pretrained=plrc_checkpoint)
     printed = train_by(library, tmp_path / 'configs_of_mine', text, **settings)
     assert f'{loaded} tensors loaded' in printed
-    assert all(f'{name}: ' in printed for name in measured)
+    assert all(name in printed for name in measured)
     assert (tmp_path / 'configs_of_mine/work/iter_2.pth').exists()
