@@ -31,16 +31,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+DEMO := work_dirs/plrc_demo
 demo: venv-demo  ## pre-train on generated scenes, without any data (10 minutes on two cores)
 	$(BIN)/python tools/make_scenes.py data/scenes
 	$(BIN)/mim train plrc_plugin configs/plrc_demo.py --resume
-	$(BIN)/python tools/plot_losses.py work_dirs/plrc_demo
-	$(BIN)/python tools/affinity_maps.py configs/plrc_demo.py --data scenes --size 448 \
-	  --labels before after \
-	  --checkpoints random "$$(cat work_dirs/plrc_demo/last_checkpoint)" \
-	  --out work_dirs/plrc_demo/affinity.png
-	@echo "checkpoint: $$(cat work_dirs/plrc_demo/last_checkpoint)"
-	@echo "log: $$(ls -t work_dirs/plrc_demo/*/*.log | head -1)"
+	$(BIN)/python tools/affinity_maps.py $(DEMO) --data scenes --size 448 --labels before after \
+	  --out $(DEMO)/affinity.png
+	$(BIN)/python tools/probe.py $(DEMO)
+	$(BIN)/python tools/report.py $(DEMO)
+	$(BIN)/python tools/explorer.py $(DEMO) data/scenes/val --labels before after \
+	  --out $(DEMO)/explorer.html
+	@echo
+	@echo 'made in $(DEMO): checkpoints, report.html (what happened), explorer.html (ask'
+	@echo '  any place of any scene), affinity.png, probes.json'
+	@echo 'next:'
+	@echo '  open $(DEMO)/report.html and $(DEMO)/explorer.html in a browser'
+	@echo '  $(BIN)/python -m plrc_plugin pretrain PHOTOS --out work_dirs/mine   # your own photographs'
+	@echo '  make demo-transfer                                # a detector and a segmenter from the demo'
 
 DEMO_TRANSFER := work_dirs/demo_transfer
 demo-transfer: venv-full  ## fine-tune a detector and a segmenter on generated scenes (20 minutes)

@@ -6,6 +6,7 @@ from setuptools import setup
 # OpenMMLab's): pip would lay one over the other, so neither is a hard requirement.
 setup(
     install_requires=[
+        'filelock>=3.9',
         'jinja2>=3',
         'lightly>=1.5.13,<2',
         'matplotlib>=3.7',
@@ -41,16 +42,25 @@ setup(
         'onnx': ['onnx>=1.16', 'onnxscript>=0.1'],
         'speed': ['numba>=0.59', 'simplejpeg>=1.7'],  # the same pixels in less time
         'timm': ['timm>=1.0'],
-# Depths and formats of docs/depth.md; tifffile comes with scikit-image.
+        # Depths and formats of docs/depth.md; tifffile comes with scikit-image.
         'rasters': ['imagecodecs>=2023.9', 'tifffile>=2023.4'],
         'dicom': ["pydicom>=3; python_version>='3.10'"],
         'heif': ['pillow-heif>=0.16'],
+        # Images in tables, and at addresses; Google's store needs gcsfs beside it.
+        'parquet': ['pyarrow>=14'],
+        'remote': ['aiohttp>=3.9', 'fsspec>=2023.6', 's3fs>=2023.6'],
         'tests': [
+            'flask>=2.3',
+            'flask-cors>=4',
             'hypothesis>=6.80',
+            'imagecodecs>=2023.9',
+            'moto[s3]>=5',  # the S3 server that tests run
             'numba>=0.59',
             'pillow-heif>=0.16',
+            'pyarrow>=14',
             "pydicom>=3; python_version>='3.10'",
             'pytest>=7.4',
+            's3fs>=2023.6',
             'simplejpeg>=1.7',
             'timm>=1.0',
             'websocket-client>=1.6',

@@ -3,7 +3,7 @@
 import ast
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -26,7 +26,7 @@ def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Confi
         SettingsError: if there is no config, it cannot be read, or one of its modules cannot be
             imported.
     """
-    file = _config_of(Path(path)) if Path(path).is_dir() else Path(path)
+    file = config_of_work_dir(path) if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise SettingsError(f'there is no config {file}: give a config file or a work dir')
     try:
@@ -47,9 +47,32 @@ def config_from_file(file: Union[str, Path], **kwargs) -> Config:
 
     mmengine writes their values into the text of the config, where a quote would end a string and
     a backslash would begin an escape.
+
+    Raises:
+        SettingsError: if it, or a config that it is based on, is no Python; the file is named.
     """
-    with _variables_for_a_text():
-        return Config.fromfile(file, **kwargs)
+    try:
+        with _variables_for_a_text():
+            return Config.fromfile(file, **kwargs)
+    except SyntaxError as error:  # mmengine's names no file
+        raise SettingsError(f'{_broken_config(Path(file)) or file}: {error.msg}') from error
+
+
+def _broken_config(file: Path) -> Optional[str]:
+    """The file and line of the first that is no Python: the config, or one in ``_base_`` of it."""
+    try:
+        tree = ast.parse(file.read_text(encoding='utf-8'))
+    except SyntaxError as error:
+        return f'{file}, line {error.lineno}'
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':
+            with suppress(ValueError, OSError):
+                bases = ast.literal_eval(node.value)
+                for base in [bases] if isinstance(bases, str) else bases:
+                    found = _broken_config(file.parent / base)
+                    if found is not None:
+                        return found
+    return None
 
 
 def parse_options(texts: Optional[Sequence[str]]) -> dict:
@@ -133,8 +156,13 @@ def import_modules(
         ) from error
 
 
-def _config_of(work_dir: Path) -> Path:
-    """The config that a run left in its work dir, where tools/train.py or mmengine put it."""
+def config_of_work_dir(work_dir: Union[str, Path]) -> Path:
+    """The config that a run left in its work dir, where tools/train.py or mmengine put it.
+
+    Raises:
+        SettingsError: if there is none.
+    """
+    work_dir = Path(work_dir)
     for pattern in ('*_resolved.py', '*/vis_data/config.py'):
         found = list(work_dir.glob(pattern))
         if found:

@@ -96,3 +96,15 @@ def test_growth(run):
         2,
     )
     assert '| Processes, 4 images each |' in page
+
+
+def test_sources(run):
+    page = run('sources', '--images', 4, '--size', 32, '--no-store')
+    assert '| folder |' in page and '| tar, 8 shards |' in page
+
+
+@pytest.mark.slow
+def test_scale(run):
+    page = run('scale', '--entries', 12000)
+    assert '| 12,000 tar members | made |' in page
+    assert '| 12,000 tar members | remembered |' in page

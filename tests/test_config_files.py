@@ -79,3 +79,12 @@ def test_mmengine_takes_the_settings():
     cfg = Config(dict(optimizer=dict(lr=1.0, betas=[0, 1])))
     cfg.merge_from_dict(parse_options(['optimizer.lr=2', 'optimizer.betas=(3,4)']))
     assert cfg.optimizer == dict(lr=2, betas=(3, 4))
+
+
+def test_a_config_that_is_no_python_is_named_with_its_line(tmp_path):
+    """Also where it is one that the config is based on."""
+    (tmp_path / 'broken.py').write_text('a = 1\nb = (\n')
+    (tmp_path / 'mine.py').write_text("_base_ = ['./broken.py']\n")
+    for name in ('broken.py', 'mine.py'):
+        with pytest.raises(SettingsError, match=r'broken.py, line 2: .* never closed'):
+            config_from_file(tmp_path / name)

@@ -20,7 +20,7 @@ def test_tries_the_lines_of_readme_and_one_that_leaves_torch_open():
     'output, reason',
     [
         (
-            'ERROR: Cannot install torch==2.1.2\nERROR: ResolutionImpossible: for help visit a page',
+            'ERROR: Cannot install torch==2.1.2\nERROR: ResolutionImpossible: see a page',
             'ERROR: Cannot install torch==2.1.2',
         ),
         ('Traceback\n  File "a.py"\nValueError: a|b\nnote', 'ValueError: a/b'),

@@ -2,6 +2,7 @@
 
     tools/affinity_maps.py CONFIG photo.jpg folder --points .3,.5 \\
         --checkpoints random moco.pth plrc.pth --out affinity.png affinity.pdf
+    tools/affinity_maps.py work_dirs/x photo.jpg
     tools/affinity_maps.py CONFIG --data voc --root data/VOCdevkit/VOC2012 --checkpoints plrc.pth
 """
 
@@ -17,7 +18,10 @@ def point(text: str):
 
 def parse_args():
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description='Draw affinity maps of points')
+    parser = argparse.ArgumentParser(
+        description='Draw affinity maps of points',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument(
         'config',
         help='config of the pre-training run, or its work dir, for the architecture; '
@@ -30,7 +34,7 @@ def parse_args():
         type=point,
         default=[(0.5, 0.5)],
         metavar='X,Y',
-        help='of the images, fractions of width and height: one each, or one for all (.5,.5)',
+        help='of the images, fractions of width and height: one each, or one for all',
     )
     parser.add_argument(
         '--data',
@@ -38,15 +42,16 @@ def parse_args():
         "config's modules register), with points in the middle of "
         'their largest objects',
     )
-    parser.add_argument('--root', type=Path, default=Path('data/scenes'), help='its folder')
-    parser.add_argument('--split', choices=['train', 'val'], default='val')
+    parser.add_argument('--root', type=Path, default=Path('data/scenes'), help='folder of --data')
+    parser.add_argument('--split', choices=['train', 'val'], default='val', help='of --data')
     parser.add_argument(
         '--checkpoints',
         nargs='+',
-        default=['random'],
-        help="files, or 'random' for the untrained network",
+        metavar='CHECKPOINT',
+        help="files, work dirs for their newest, or 'random' for the untrained network "
+        "('random', and the newest of the work dir that is given as config)",
     )
-    parser.add_argument('--labels', nargs='+', help='headings of the checkpoints')
+    parser.add_argument('--labels', nargs='+', help='headings of the checkpoints (their names)')
     parser.add_argument('--momentum', action='store_true', help='of the momentum encoders')
     parser.add_argument('--count', type=int, default=8, help='number of images, the first ones')
     parser.add_argument('--per-row', type=int, default=2, help='images in a row')
@@ -58,10 +63,13 @@ def parse_args():
         default=[Path('affinity.png')],
         help='pictures to write, .png or .pdf',
     )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, as for training',
+    )
     args = parser.parse_intermixed_args()
-    args.labels = args.labels or [Path(c).stem for c in args.checkpoints]
-    if len(args.labels) != len(args.checkpoints):
-        parser.error(f'{len(args.labels)} labels for {len(args.checkpoints)} checkpoints')
     if any(path.suffix not in ('.png', '.pdf') for path in args.out):
         parser.error('--out takes names that end in .png or .pdf')
     if bool(args.images) == bool(args.data):
@@ -100,9 +108,11 @@ def chosen_images(args) -> list:
 def main():
     """Loads the networks, draws, and names the pictures; errors are one line, exit code 2."""
     args = parse_args()
+    import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
     from plrc_plugin.checkpoints.encoder import load_encoder
-    from plrc_plugin.config_files import read_config
-    from plrc_plugin.errors import check_positive_integers
+    from plrc_plugin.checkpoints.work_dir import checkpoints_of, headings
+    from plrc_plugin.config_files import parse_options, read_config
+    from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.outputs import PICTURE, check_output
     from plrc_plugin.terminal import one_line_errors
     from plrc_plugin.visualization.affinity import affinity_gallery
@@ -113,10 +123,16 @@ def main():
         check_positive_integers(
             'affinity_maps', size=args.size, per_row=args.per_row, count=args.count
         )
-        cfg = read_config(args.config)
+        cfg = read_config(args.config, parse_options(args.cfg_options))
+        files = checkpoints_of(args.config, args.checkpoints)
+        labels = args.labels or headings(files)
+        if len(labels) != len(files):
+            raise SettingsError(f'{len(labels)} labels for {len(files)} checkpoints')
         images, points = zip(*chosen_images(args))
-        models = [load_encoder(cfg, c, momentum=args.momentum) for c in args.checkpoints]
-        figure = affinity_gallery(images, points, models, args.labels, args.size, args.per_row)
+        models = [load_encoder(cfg, file, momentum=args.momentum) for file in files]
+        figure = affinity_gallery(
+            images, points, models, labels, args.size, args.per_row, progress=True
+        )
         for path in args.out:
             figure.savefig(path, dpi=130)
             print(f'affinity maps: {path}')

@@ -18,7 +18,7 @@ def parse_args():
     parser.add_argument(
         'images',
         nargs='?',
-        help='folder of images, or shards of them (some of those that the run trains on)',
+        help='folder of images, at any depth, or shards (some of those that the run trains on)',
     )
     parser.add_argument(
         '--checkpoints',

@@ -18,7 +18,8 @@ from pathlib import Path
 from plrc_plugin.checkpoints.export import TARGETS, export_parts, export_trunk
 from plrc_plugin.checkpoints.reading_record import RECORD, find_record, write_record
 from plrc_plugin.checkpoints.trunk import find_trunk, read_file
-from plrc_plugin.config_files import import_modules, read_config
+from plrc_plugin.checkpoints.work_dir import checkpoint_of
+from plrc_plugin.config_files import import_modules, parse_options, read_config
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.outputs import check_output
 from plrc_plugin.terminal import one_line_errors
@@ -27,9 +28,10 @@ from plrc_plugin.terminal import one_line_errors
 def parse_args():
     parser = argparse.ArgumentParser(
         description='Export the trunk of a checkpoint: of PLRC, of any OpenMMLab model, MoCo, '
-        "DenseCL, PixPro, the authors' PLRC, torchvision or timm; .pth, .pth.tar or .safetensors."
+        "DenseCL, PixPro, the authors' PLRC, torchvision or timm; .pth, .pth.tar or .safetensors.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('checkpoint')
+    parser.add_argument('checkpoint', help='file, or the work dir of a run for its newest')
     parser.add_argument('output', help='file to write; .pkl for detectron2')
     parser.add_argument(
         '--to',
@@ -55,9 +57,7 @@ def parse_args():
     parser.add_argument(
         '--float32', action='store_true', help='accept weights that are rounded to half precision'
     )
-    parser.add_argument(
-        '--size', type=int, default=224, help='with --to onnx: side of the images (224)'
-    )
+    parser.add_argument('--size', type=int, default=224, help='with --to onnx: side of the images')
     parser.add_argument('--overwrite', action='store_true', help='replace OUTPUT where it exists')
     parser.add_argument(
         '--prefix', help='where the trunk lives, e.g. momentum_backbone. (found by itself)'
@@ -72,7 +72,7 @@ def parse_args():
         '--statistics-size',
         type=int,
         default=224,
-        help='side in pixels to which they are resized (224)',
+        help='side in pixels to which they are resized',
     )
     parser.add_argument(
         '--photographs',
@@ -82,9 +82,21 @@ def parse_args():
     parser.add_argument(
         '--config',
         help='with --statistics and --to onnx: config of the pre-training run, or its work dir '
-        '(with --statistics: the folder of CHECKPOINT)',
+        '(the folder of CHECKPOINT)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, as for training',
     )
     return parser.parse_args()
+
+
+def config_of(args):
+    """The config that was given, or that of the run in the folder of the checkpoint."""
+    where = args.config or Path(args.checkpoint).absolute().parent
+    return read_config(where, parse_options(args.cfg_options))
 
 
 def renewed_trunk(args) -> tuple[dict, str, str]:
@@ -94,7 +106,7 @@ def renewed_trunk(args) -> tuple[dict, str, str]:
     from plrc_plugin.checkpoints.encoder import load_encoder
     from plrc_plugin.evaluation.clean_statistics import CleanStatistics, renew_statistics
 
-    cfg = read_config(args.config or Path(args.checkpoint).absolute().parent)
+    cfg = config_of(args)
     images = CleanStatistics(args.statistics, args.statistics_size, args.photographs).images(cfg)
     momentum = args.prefix == 'momentum_backbone.'
     if args.prefix and not momentum and args.prefix != 'backbone.':
@@ -113,9 +125,7 @@ def write_onnx(args):
     from plrc_plugin.checkpoints.onnx_export import export_onnx
     from plrc_plugin.models.input_channels import channels_of
 
-    if not args.config:
-        raise SettingsError('--to onnx needs --config, the config of the pre-training run')
-    trunk = load_encoder(read_config(args.config), args.checkpoint).backbone
+    trunk = load_encoder(config_of(args), args.checkpoint).backbone
     export_onnx(trunk, args.output, args.size, channels_of(trunk))
     print(f'{args.output}: the trunk of {args.checkpoint} for images of {args.size} pixels')
 
@@ -126,6 +136,7 @@ def main():
         check_output(args.output, overwrite=args.overwrite, setting='OUTPUT')
         if osp.exists(args.output) and osp.realpath(args.output) == osp.realpath(args.checkpoint):
             raise SettingsError(f'{args.output} is the checkpoint itself: give another name')
+        args.checkpoint = checkpoint_of(args.checkpoint)
         import_modules(args.imports)
         told = ''
         if args.parts:

@@ -75,17 +75,21 @@ def parse_args():
     )
     parser.add_argument('--size', type=int, help='side of the network input (224)')
     parser.add_argument('--cells', type=int, help='per side, of features and masks (14)')
-    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--batch-size', type=int, default=32, help='images at a time')
     parser.add_argument(
         '--seeds',
         type=int,
         help='draws of cells for the segmentation probes: mean and spread (3)',
     )
-    parser.add_argument('--out', type=Path, help='JSON to write')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='JSON to write (probes.json of the work dir that is given as config, which the report '
+        'shows; of a config none)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config, as for training',
     )
@@ -99,8 +103,8 @@ def main():
     """Extracts, probes, prints a table and writes the numbers; mistakes are exit code 2."""
     args = parse_args()
     import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
-    from plrc_plugin.checkpoints.encoder import RANDOM, load_encoder
-    from plrc_plugin.checkpoints.work_dir import checkpoint_of
+    from plrc_plugin.checkpoints.encoder import load_encoder
+    from plrc_plugin.checkpoints.work_dir import checkpoints_of
     from plrc_plugin.config_files import parse_options, read_config
     from plrc_plugin.errors import SettingsError, check_positive_integers
     from plrc_plugin.evaluation.clean_statistics import (
@@ -112,9 +116,12 @@ def main():
     from plrc_plugin.images.decoding import DecodingError
     from plrc_plugin.outputs import PROBES, check_output
     from plrc_plugin.terminal import one_line_errors
+    from plrc_plugin.visualization.run import PROBE_RESULTS
 
     results, error = {}, None
     try:
+        if args.out is None and Path(args.config).is_dir():
+            args.out = Path(args.config) / PROBE_RESULTS
         if args.out:
             check_output(args.out, PROBES)
         check_positive_integers('probe', batch_size=args.batch_size)
@@ -124,8 +131,7 @@ def main():
         images = CleanStatistics(args.statistics, args.statistics_size, args.photographs).images(
             cfg
         )
-        given = args.checkpoints or [RANDOM, *[args.config] * Path(args.config).is_dir()]
-        checkpoints = [c if c == RANDOM else checkpoint_of(c) for c in given]
+        checkpoints = checkpoints_of(args.config, args.checkpoints)
         projected = args.features == 'projected'
         fit, score = map(len, data.parts)
         print(
@@ -152,6 +158,8 @@ def main():
             settings = dict(shown, checkpoints=checkpoints, probes=probes)
             args.out.write_text(json.dumps(dict(settings=settings, results=results), indent=1))
             print(f'probes: {args.out}')
+            if Path(args.config).is_dir():
+                print(f'next: mim run plrc_plugin report {args.config}')
     with one_line_errors():
         if error:
             raise error

@@ -9,10 +9,13 @@ from pathlib import Path
 
 def parse_args():
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description='Write one HTML page about a run, or several')
-    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
+    parser = argparse.ArgumentParser(
+        description='Write one HTML page about a run, or several',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='of a run')
     parser.add_argument(
-        '--images', help='folder of images for the affinity galleries (training images)'
+        '--images', help='folder, or shards, of images for the affinity maps (those of the run)'
     )
     parser.add_argument('--out', type=Path, help='page to write (report.html of the first run)')
     return parser.parse_args()
@@ -31,7 +34,7 @@ def main():
         if args.out:
             check_output(out, PAGE)
         write_report(out, args.work_dirs, args.images)
-        print(f'report: {out}')
+        print(f'report: {out}. Open it in a browser; it needs no network.')
 
 
 if __name__ == '__main__':

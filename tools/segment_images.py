@@ -14,12 +14,16 @@ import time
 import numpy as np
 from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 
 def parse_args():
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description='Segment all images ahead of training')
-    parser.add_argument('config', help='config of the pre-training run')
+    parser = argparse.ArgumentParser(
+        description='Segment all images ahead of training',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('config', help='config of the pre-training run, or its work dir')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
     parser.add_argument(
         '--cfg-options',
@@ -68,14 +72,11 @@ def segment_all(cfg: Config, workers: int) -> None:
         )
     start, counts = time.time(), []
     loader = DataLoader(CountedRegions(dataset, source), batch_size=None, num_workers=workers)
-    for done, count in enumerate(loader, 1):
+    for count in tqdm(loader, 'images', len(dataset), delay=3, mininterval=1, leave=False):
         if isinstance(count, str):
             print(f'skipped: {count}')
         else:
             counts.append(count)
-        if done % 10000 == 0:
-            left = (time.time() - start) / done * (len(dataset) - done)
-            print(f'{done} of {len(dataset)}, {left / 60:.0f} minutes left', flush=True)
     low, median, high = np.percentile(counts or [0], (5, 50, 95))
     print(
         f'{len(counts)} of {len(dataset)} images segmented, {median:.0f} regions each (90% have '

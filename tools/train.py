@@ -7,8 +7,13 @@ import os.path as osp
 
 def parse_args():
     """Reads the command line; mim's launchers pass the local rank in either spelling."""
-    parser = argparse.ArgumentParser(description='Train what a config describes')
-    parser.add_argument('config', help='config file')
+    parser = argparse.ArgumentParser(
+        description='Train what a config describes',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        'config', help='config file, or the work dir of a run that is to go on with --resume'
+    )
     parser.add_argument('--work-dir', help='folder of logs and checkpoints (work_dirs/<config>)')
     parser.add_argument(
         '--resume',
@@ -33,10 +38,17 @@ def parse_args():
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. train_cfg.max_epochs=100',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='of this process, by launchers'
+    )
     args = parser.parse_args()
-    if not osp.isfile(args.config):
+    if not osp.exists(args.config):
         parser.error(f'config {args.config!r} does not exist')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
@@ -44,9 +56,12 @@ def parse_args():
 
 def load_config(args):
     """Reads the config and lays the command line over it."""
-    from plrc_plugin.config_files import config_from_file, parse_options
+    from plrc_plugin.config_files import config_from_file, config_of_work_dir, parse_options
     from plrc_plugin.errors import SettingsError
 
+    if osp.isdir(args.config):
+        args.work_dir = args.work_dir or args.config
+        args.config = str(config_of_work_dir(args.config))
     cfg = config_from_file(args.config)
     cfg.merge_from_dict(parse_options(args.cfg_options))
     cfg.launcher = args.launcher
@@ -86,7 +101,7 @@ def what_remains(folders) -> str:
     from plrc_plugin.checkpoints.claim import checkpoints_in
 
     for folder in reversed(folders):  # the one for checkpoints alone comes last
-        found = checkpoints_in(folder)
+        found = checkpoints_in(folder, folders)
         if found:
             return f'The newest checkpoint is {osp.join(folder, found[0])}: go on with --resume.'
     return 'There is no checkpoint yet: the same command starts anew.'

@@ -10,44 +10,56 @@ the tool skips finished runs and resumes the others. It writes table.md, table.c
 
 import argparse
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TRAIN = Path(__file__).with_name('train.py')
 
 
+class WithDefaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description, and adds defaults to the options."""
+
+
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=WithDefaults)
     parser.add_argument(
         '--checkpoints',
         nargs='+',
         required=True,
         metavar='NAME=FILE',
-        help="'scratch', FILE or NAME=FILE; nothing is downloaded",
+        help="'scratch', a file, or the work dir of a run for its newest, with NAME= before it if "
+        'it needs a name; nothing is downloaded',
     )
-    parser.add_argument('--configs', nargs='+', required=True)
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0])
-    parser.add_argument('--work-dir', default='work_dirs/transfer')
+    parser.add_argument('--configs', nargs='+', required=True, help='of mmdet or mmseg')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='a run for each')
+    parser.add_argument('--work-dir', default='work_dirs/transfer', help='of all runs')
     parser.add_argument('--gpus', type=int, default=1, help='processes of one run, by torchrun')
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, for CPUs')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='for every run')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for every run'
+    )
     return parser.parse_args()
 
 
 def named_checkpoints(entries):
-    """``{name: file}`` of 'scratch', 'FILE' and 'NAME=FILE'; exits where a file does not exist."""
+    """``{name: file}`` of 'scratch', 'FILE' and 'NAME=FILE'; a work dir means its newest.
+
+    Raises:
+        SettingsError: if a file does not exist, or two checkpoints have one name.
+    """
+    from plrc_plugin.checkpoints.work_dir import checkpoint_of
+    from plrc_plugin.errors import SettingsError
+
     found = {}
     for entry in entries:
         name, _, path = entry.partition('=')
-        if not path or Path(entry).is_file():  # without a name; paths may hold a '='
+        if not path or Path(entry).exists():  # without a name; paths may hold a '='
             name, path = Path(entry).stem, entry
-        if path != 'scratch' and not Path(path).is_file():
-            sys.exit(f'transfer_table: no file {path}; give scratch, FILE or NAME=FILE')
+        if path != 'scratch' and not Path(path).exists():
+            raise SettingsError(f'no file {path}; give scratch, FILE or NAME=FILE')
+        path = path if path == 'scratch' else checkpoint_of(path)
         if name in found:
-            sys.exit(f'transfer_table: two checkpoints are called {name}; use NAME=FILE')
+            raise SettingsError(f'two checkpoints are called {name}; use NAME=FILE')
         found[name] = path
     return found
 
@@ -55,25 +67,22 @@ def named_checkpoints(entries):
 def main():
     """Trains and writes the table; a mistake ends in one line."""
     args = parse_args()
-    from plrc_plugin.errors import SettingsError
     from plrc_plugin.terminal import one_line_errors
 
     with one_line_errors():
-        try:
-            compare(args)
-        except SettingsError as error:
-            sys.exit(f'transfer_table: {error}')
+        compare(args)
 
 
 def compare(args):
     """Trains what is not there yet, and writes the table."""
+    from plrc_plugin.errors import SettingsError
     from plrc_plugin.worth.runs import trained
     from plrc_plugin.worth.tables import draw_bars, summarise, write_csv, write_markdown
 
     work_dir = Path(args.work_dir)
     for config in args.configs:
         if not os.path.isfile(config):
-            sys.exit(f'transfer_table: no config {config}')
+            raise SettingsError(f'no config {config}')
     checkpoints = named_checkpoints(args.checkpoints)
     runs = [
         (config, name, seed)
@@ -96,8 +105,11 @@ def compare(args):
             shown=True,
         )
 
+    metrics = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        metrics = list(pool.map(run_one, runs))
+        for number_done, found in enumerate(pool.map(run_one, runs), 1):
+            metrics.append(found)
+            print(f'{number_done} of {len(runs)} runs are done', flush=True)
     results = {}
     for (config, name, _), found in zip(runs, metrics):
         results.setdefault((Path(config).stem, name), []).append(found)
@@ -112,6 +124,7 @@ def compare(args):
     write_csv(rows, work_dir / 'table.csv')
     draw_bars(rows, work_dir / 'table.png')
     print((work_dir / 'table.md').read_text())
+    print(f'table: {work_dir}/table.md and table.csv; bars: {work_dir}/table.png')
 
 
 if __name__ == '__main__':

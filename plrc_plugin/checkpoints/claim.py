@@ -13,7 +13,13 @@ from typing import Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from plrc_plugin.checkpoints.work_dir import BEST, POINTER, remove_if_there
+from plrc_plugin.checkpoints.work_dir import (
+    BEST,
+    POINTER,
+    alike,
+    pointed_at,
+    remove_if_there,
+)
 from plrc_plugin.errors import SettingsError
 
 try:
@@ -29,11 +35,21 @@ _held: dict[str, int] = {}  # folder -> descriptor, of this process
 _OURS = re.compile(r'(epoch|iter)_\d+\.pth|' + re.escape(BEST) + r'.+\.pth')
 
 
-def checkpoints_in(folder: str) -> list[str]:
-    """Names of the checkpoints that a run has left in a folder, newest first."""
+def checkpoints_in(folder: str, beside: Sequence[str] = ()) -> list[str]:
+    """Names of the checkpoints that a run has left in a folder, newest first.
+
+    They are called as mmengine calls them, or like the one that ``last_checkpoint`` of the folder,
+    or of a folder ``beside`` it, names: ``filename_tmpl`` may have been another.
+    """
+    patterns = [_OURS.pattern]
+    for work_dir in (folder, *beside):
+        name = osp.basename(pointed_at(work_dir) or '')
+        if name:
+            patterns.append(rf'({re.escape(BEST)}.+_)?{alike(name).pattern}')
+    ours = re.compile('|'.join(patterns))
     try:
         with os.scandir(folder) as entries:
-            found = [(e.stat().st_mtime_ns, e.name) for e in entries if _OURS.fullmatch(e.name)]
+            found = [(e.stat().st_mtime_ns, e.name) for e in entries if ours.fullmatch(e.name)]
     except OSError:
         return []
     return [name for _, name in sorted(found, reverse=True)]
@@ -42,7 +58,7 @@ def checkpoints_in(folder: str) -> list[str]:
 def check_unused(folders: Sequence[str]) -> None:
     """Raises SettingsError if one of the folders holds checkpoints of an earlier run."""
     for folder in folders:
-        found = checkpoints_in(folder)
+        found = checkpoints_in(folder, folders)
         if found:
             raise SettingsError(
                 f'{folder} holds {len(found)} checkpoints of an earlier run (newest {found[0]}), '
@@ -54,7 +70,9 @@ def check_unused(folders: Sequence[str]) -> None:
 
 def remove_checkpoints(folders: Sequence[str]) -> list[str]:
     """Removes what :func:`checkpoints_in` finds, and ``last_checkpoint``; their paths."""
-    paths = [osp.join(folder, name) for folder in folders for name in checkpoints_in(folder)]
+    paths = [
+        osp.join(folder, name) for folder in folders for name in checkpoints_in(folder, folders)
+    ]
     for path in [*(osp.join(folder, POINTER) for folder in folders), *paths]:
         remove_if_there(path)
     return paths

@@ -10,7 +10,7 @@ from torch import nn
 
 from plrc_plugin.checkpoints.input_style import as_style
 from plrc_plugin.checkpoints.misfit import is_counter
-from plrc_plugin.checkpoints.trunk import TRUNK, fill_model
+from plrc_plugin.checkpoints.trunk import TRUNK, fill_model, refuse_non_finite
 from plrc_plugin.errors import SettingsError
 
 SCRATCH = 'scratch'
@@ -93,6 +93,7 @@ def check_whole(model: nn.Module, checkpoint: dict, path: Optional[str]) -> None
         for key, value in wanted.items()
         if is_counter(key) or getattr(state.get(key), 'shape', None) == value.shape
     ]
+    refuse_non_finite(path, {key: state[key] for key in filled if key in state})
     if len(filled) < len(wanted):
         missing = next(key for key in wanted if key not in set(filled))
         raise SettingsError(

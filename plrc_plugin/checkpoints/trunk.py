@@ -171,6 +171,21 @@ def read_trunk(
 
 
 @torch.no_grad()
+def refuse_non_finite(path: Optional[str], tensors: dict) -> None:
+    """Raises SettingsError if weights are infinite or NaN: the run that made them had gone wrong,
+    and the one that starts from them would be blamed."""
+    spoilt = [
+        key
+        for key, value in tensors.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all()
+    ]
+    if spoilt:
+        raise SettingsError(
+            f'{path}: {len(spoilt)} tensors are not finite, first {spoilt[0]}: the run that made '
+            'them had gone wrong. Take an earlier checkpoint of it'
+        )
+
+
 def fill_model(
     model: nn.Module,
     path: str,
@@ -236,6 +251,7 @@ def fill_model(
                     f'{", ".join(dict.fromkeys(key.partition(".")[0] for key in file.state))}'
                 )
         check_fit(path, {name: like}, tensors)
+        refuse_non_finite(path, tensors)
         filled[name] = tensors
     for name in list(filled):
         twin = f'momentum_{name}'
@@ -270,6 +286,7 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
     trunk, _ = _without_heads(modules[TRUNK], trunk)
     lines = fit_positions(modules[TRUNK], trunk)
     check_fit('the checkpoint', places, trunk)
+    refuse_non_finite('the checkpoint', trunk)
     return lines + [_copy(name, state, trunk) for name, state in places.items()]
 
 

@@ -92,13 +92,30 @@ def told_apart(paths: Sequence[str]) -> list[str]:
     return [Path(*p[-length:]).as_posix() for p in parts]
 
 
+def alike(name: str) -> re.Pattern:
+    """What matches the names of the checkpoints of one run: they differ in their last number.
+
+    ``filename_tmpl`` of the hook may be any, and the pointer names a checkpoint that it made.
+    """
+    before, number, after = re.fullmatch(r'(.*?)(\d*)(\D*)', name, re.DOTALL).groups()
+    return re.compile(re.escape(before) + (r'\d+' if number else '') + re.escape(after))
+
+
+def pointed_at(work_dir: str) -> Optional[str]:
+    """The path in ``last_checkpoint`` of a work dir, None if there is none."""
+    try:
+        with open(osp.join(work_dir, POINTER)) as file:
+            return file.read().strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 def newest_first(work_dir: str) -> Iterator[str]:
-    first = None
+    first = pointed_at(work_dir)
     folder = work_dir
-    pointer = osp.join(work_dir, POINTER)
-    if osp.exists(pointer):
-        with open(pointer) as file:
-            first = file.read().strip()
+    numbered = re.compile(r'.*_\d+\.pth')
+    if first is not None:
+        numbered = re.compile(f'{numbered.pattern}|{alike(osp.basename(first)).pattern}')
         # A work dir that was moved or copied goes on from its own files.
         here = osp.join(work_dir, osp.basename(first))
         if osp.exists(here) or not osp.isdir(osp.dirname(first)):
@@ -109,7 +126,7 @@ def newest_first(work_dir: str) -> Iterator[str]:
         found = [
             (entry.stat().st_mtime_ns, entry.path)
             for entry in entries
-            if re.search(r'_\d+\.pth$', entry.name) and not entry.name.startswith(BEST)
+            if numbered.fullmatch(entry.name) and not entry.name.startswith(BEST)
         ]
     yield from (path for _, path in sorted(found, reverse=True) if path != first)
 

@@ -16,6 +16,7 @@ from mmengine.registry import RUNNERS
 from plrc_plugin.checkpoints.claim import check_unused, checkpoints_in, folders_of
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
 from plrc_plugin.checkpoints.work_dir import POINTER
+from plrc_plugin.config_files import parse_options
 from plrc_plugin.recipe.own_config import config_of
 from plrc_plugin.terminal import one_line_errors
 
@@ -61,12 +62,16 @@ def pretrain(
     return pointer.read_text().strip() if pointer.exists() else ''
 
 
+class WithDefaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description, and adds defaults to the options."""
+
+
 def main(arguments: list[str]) -> int:
     """Runs the command."""
     parser = argparse.ArgumentParser(
         prog='python -m plrc_plugin pretrain',
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=WithDefaults,
     )
     parser.add_argument('photos', help='folder of photographs, flat or nested, or shards')
     parser.add_argument('--backbone', default='resnet50', help='resnet50, or a name of timm')
@@ -75,9 +80,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument('--hours', type=float, help='budget of training')
     parser.add_argument('--epochs', type=int, help='or its length')
     parser.add_argument('--resume', action='store_true', help='go on with the run in --out')
-    args = parser.parse_args(arguments)
-    with one_line_errors(lambda: _what_remains(args.out)):
-        pretrain(**vars(args))
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='settings that replace those of configs/plrc_photos.py',
+    )
+    given = vars(parser.parse_args(arguments))
+    texts = given.pop('cfg_options')
+    with one_line_errors(lambda: _what_remains(given['out'])):
+        pretrain(**given, options=parse_options(texts))
     return 0
 
 

@@ -51,6 +51,26 @@ def prepare_launcher(launcher: str) -> None:
         os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
 
 
+def check_started_alone(launcher: str, environ=os.environ) -> None:
+    """Raises SettingsError if a launcher has started several processes and none is named: each of
+    them would train alone, and all of them in one work dir."""
+    if launcher != 'none':
+        return
+    size = environ.get
+    started = dict(
+        pytorch=size('WORLD_SIZE') if 'TORCHELASTIC_RUN_ID' in environ else None,
+        mpi=size('OMPI_COMM_WORLD_SIZE'),
+        # In `srun --pty bash` too there are several tasks, of which the first is the one used.
+        slurm=size('SLURM_NTASKS') if size('SLURM_PROCID', '0') != '0' else None,
+    )
+    for name, processes in started.items():
+        if (processes or '').isdigit() and int(processes) > 1:
+            raise SettingsError(
+                f'{_STARTED_BY[name].split()[0]} has started {processes} processes, each of which '
+                f'would train alone: add --launcher {name}'
+            )
+
+
 class ProcessPlace(NamedTuple):
     """Of a process in its run; ``processes_here`` are those on its machine."""
 

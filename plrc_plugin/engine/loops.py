@@ -72,6 +72,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         """The rest of the current epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
+        # A config may leave mmengine's DistSamplerSeedHook out, which does the same.
+        batches = self.dataloader.batch_sampler
+        for sampler in (self.dataloader.sampler, getattr(batches, 'sampler', None)):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(self._epoch)
         for buffer in self.runner.message_hub.log_scalars.values():
             buffer.max_length = max(MIN_LOG_HISTORY, 2 * len(self.dataloader))
         first = self._iter - self._epoch * len(self.dataloader)

@@ -45,6 +45,10 @@ _LOADER = {
     'num_batch_per_epoch',
     'disable_subprocess_warning',
 }
+_UNUSABLE = dict(
+    LBFGS='computes losses anew within a step, which the training loop does not offer',
+    SparseAdam='takes sparse gradients, and those of a network are not',
+)
 _DEFAULT_TYPES = dict(visualizer='Visualizer', log_processor='LogProcessor')
 _DEFAULT_HOOKS = [
     'runtime_info',
@@ -86,6 +90,24 @@ def _check_all(cfg: dict) -> None:
         _check_parts(cfg.get(where), where, root)
     _check_model(cfg.get('model'), 'model')
     _check_read_by_name(cfg)
+
+
+def unmatched_keys(wrapper: Any, model: torch.nn.Module) -> list[str]:
+    """A line for each of ``paramwise_cfg.custom_keys`` that is in the name of no parameter, and so
+    changes nothing. Configs that serve several models have such keys, so that it is no error."""
+    paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None
+    keys = (paramwise.get('custom_keys') if isinstance(paramwise, dict) else None) or {}
+    names = [name for name, _ in model.named_parameters()]
+    parts = {part for name in names for part in name.split('.') if not part.isdigit()}
+    lines = []
+    for key in keys:
+        if not any(key in name for name in names):
+            near = difflib.get_close_matches(key, parts, n=1, cutoff=0.6)
+            lines.append(
+                f'optim_wrapper.paramwise_cfg.custom_keys.{key} is in the name of no parameter '
+                'and changes nothing' + (f'; did you mean {near[0]}?' if near else '')
+            )
+    return lines
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -220,21 +242,37 @@ def _check_optim_wrapper(wrapper: Any) -> None:
         return  # one that builds several wrappers takes what it likes
     builder = _resolve(wrapper.get('type', 'OptimWrapper'), registry.OPTIM_WRAPPERS)
     _check(wrapper, 'optim_wrapper', builder, {'optimizer', 'constructor', 'paramwise_cfg'})
-    _check_parts(wrapper.get('optimizer'), 'optim_wrapper.optimizer', registry.OPTIMIZERS)
+    optimizer = wrapper.get('optimizer')
+    _check_parts(optimizer, 'optim_wrapper.optimizer', registry.OPTIMIZERS)
+    kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+    if kind in _UNUSABLE:
+        raise SettingsError(
+            f'optim_wrapper.optimizer.type={kind} {_UNUSABLE[kind]}: use SGD, AdamW or another one'
+        )
     clip = wrapper.get('clip_grad')
     if isinstance(clip, dict):
         by = 'value' if clip.get('type') == 'value' else 'norm'
         function = getattr(torch.nn.utils, f'clip_grad_{by}_')
         _check(clip, 'optim_wrapper.clip_grad', function)
+        name = 'clip_value' if by == 'value' else 'max_norm'
+        limit = clip.get(name, 1)
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
+            raise SettingsError(
+                f'optim_wrapper.clip_grad.{name} must be a number above 0, got {limit!r}: '
+                'gradients would vanish, or change their sign'
+            )
     paramwise = wrapper.get('paramwise_cfg')
     if isinstance(paramwise, dict) and inspect.isclass(constructor):
         source = ''.join(_source(c) for c in constructor.__mro__ if c is not object)
         known = set(re.findall(r"'(\w+)'", source))
-        for option in paramwise:
+        parts = {'': paramwise}
+        for name, part in (paramwise.get('custom_keys') or {}).items():
+            parts[f'custom_keys.{name}.'] = part if isinstance(part, dict) else {}
+        for place, option in [(place, name) for place, part in parts.items() for name in part]:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.6)
             if source and option not in known and near:
                 raise SettingsError(
-                    f'optim_wrapper.paramwise_cfg.{option} is read by nothing; '
+                    f'optim_wrapper.paramwise_cfg.{place}{option} is read by nothing; '
                     f'did you mean {near[0]}?'
                 )
 
@@ -273,6 +311,9 @@ def _check_read_by_name(cfg: dict) -> None:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.6)
             if option not in known | _ALWAYS and near:
                 raise SettingsError(f'{where}.{option} is read by nothing; did you mean {near[0]}?')
+    compiled = cfg.get('compile')
+    if isinstance(compiled, dict) and isinstance(compiled.get('backend'), str):
+        _check_backend('compile.backend', compiled['backend'])
     wrapper = cfg.get('model_wrapper_cfg')
     if isinstance(wrapper, dict):
         builder = _resolve(wrapper.get('type'), registry.MODEL_WRAPPERS)
@@ -283,6 +324,14 @@ def _check_read_by_name(cfg: dict) -> None:
             builder = torch.nn.parallel.DistributedDataParallel
             more = ('detect_anomalous_params', 'module')
         _check(wrapper, 'model_wrapper_cfg', builder, more)
+
+
+def _check_backend(where: str, backend: str) -> None:
+    from torch._dynamo import list_backends  # takes a second
+
+    known = list_backends(exclude_tags=())
+    if backend not in known:
+        raise SettingsError(f'{where}={backend} is no compiler{nearest(backend, known)}')
 
 
 def _resolve(kind: Any, root: Optional[Registry] = None) -> Optional[Callable]:

@@ -101,6 +101,7 @@ def last_screen(runner, seconds: float, iterations: int) -> str:
             lines += [
                 'next:',
                 f'  mim run plrc_plugin report {runner.work_dir}',
+                f'  mim run plrc_plugin explorer {runner.work_dir}',
                 f'  mim run plrc_plugin export_checkpoint {last} trunk.pth --to mmdet',
                 f'  fine-tune: pretrained={last} in a config of mmdet or mmseg (docs/transfer.md)',
             ]

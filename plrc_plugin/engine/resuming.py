@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import IterBasedTrainLoop
-from torch import Tensor
+from torch import Tensor, nn
 
 from plrc_plugin.errors import SettingsError
 
@@ -101,6 +101,35 @@ def check_optimizers(now: dict, checkpoint: dict) -> None:
             )
 
 
+def check_model(model: nn.Module, checkpoint: dict, path: str) -> None:
+    """Raises SettingsError if the weights of the checkpoint are those of another model: mmengine
+    would load what happens to fit and leave the rest random."""
+    state, wanted = checkpoint.get('state_dict'), model.state_dict()
+    if 'meta' not in checkpoint or state is None:
+        raise SettingsError(
+            f'resume from {path}: it holds weights and no position of a run. To start from them, '
+            'leave --resume out and set pretrained or load_from'
+        )
+    parameters = dict(model.named_parameters())
+    for name, value in wanted.items():
+        if name not in state and name not in parameters:
+            continue  # a buffer that an earlier version had not
+        was = tuple(state[name].shape) if name in state else 'missing'
+        if was != tuple(value.shape):
+            raise SettingsError(
+                f'resume from {path}: {name} is {was} there and {tuple(value.shape)} in the model '
+                'of now. Resume with the settings of the model that made it, or start from its '
+                'weights in another --work-dir with pretrained'
+            )
+    further = [n for n in state if n not in wanted and n.endswith(('.weight', '.bias'))]
+    if further:
+        raise SettingsError(
+            f'resume from {path}: the model of now has no {further[0]} ({len(further)} such '
+            'tensors are there). Resume with the settings of the model that made it, or start from '
+            'its weights in another --work-dir with pretrained'
+        )
+
+
 def continue_with_settings(runner, checkpoint: dict, rebuild_schedules) -> None:
     """Brings optimisers and schedules of ``runner``, whose optimisers hold the state of
     ``checkpoint``, to its position.
@@ -120,6 +149,13 @@ def continue_with_settings(runner, checkpoint: dict, rebuild_schedules) -> None:
     changes = [change for name in now for change in _changed_options(name, now, checkpoint)]
     kinds = [change for name in now for change in _changed_schedules(schedules[name], saved[name])]
     moved = getattr(runner.train_loop, 'moved', False)
+    if 'optimizer' not in checkpoint:
+        moved = True  # its options are those of the start, from which schedules go on
+        runner.logger.warning(
+            'The checkpoint holds no state of the optimiser (save_optimizer=False, or a best_ '
+            'one): its momentum begins anew, and the schedules go on. The result cannot equal that '
+            'of an uninterrupted run.'
+        )
     followers = [
         schedule
         for group in schedules.values()

@@ -30,15 +30,17 @@ from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.engine.hooks.log_means import LogMeansHook
 from plrc_plugin.engine.launching import (
+    check_started_alone,
     init_processes_without_gpu,
     join_processes,
     place_of_this_process,
     prepare_launcher,
 )
 from plrc_plugin.engine.loading import check_shared_memory, guard_workers
-from plrc_plugin.engine.options import check_options, explain_unexpected
+from plrc_plugin.engine.options import check_options, explain_unexpected, unmatched_keys
 from plrc_plugin.engine.overview import first_screen, last_screen
 from plrc_plugin.engine.resuming import (
+    check_model,
     check_optimizers,
     continue_with_settings,
     fresh_options,
@@ -93,6 +95,9 @@ class PretrainRunner(Runner):
         refuse_init_cfg(model.get('init_cfg'), model.get('backbone'))
         _check_one_preprocessor(cfg.get('data_preprocessor'), model)
         check_options(cfg)
+        _check_places(cfg)
+        _check_activation_checkpointing(cfg)
+        check_started_alone(cfg.get('launcher', 'none'))
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
         recipe = reading = None
@@ -218,7 +223,10 @@ class PretrainRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper):
         with readable_errors('optim_wrapper', optim_wrapper):
-            return super().build_optim_wrapper(optim_wrapper)
+            built = super().build_optim_wrapper(optim_wrapper)
+        for line in unmatched_keys(optim_wrapper, bare_model(self.model)):
+            self.logger.warning(line)
+        return built
 
     def build_param_scheduler(self, scheduler):
         if self._schedules_given is None and not _is_built(scheduler):
@@ -257,6 +265,7 @@ class PretrainRunner(Runner):
         except SettingsError as error:
             raise SettingsError(f'load_from: {error}') from error
         if self._resumed is not None:
+            check_model(bare_model(self.model), checkpoint, filename)
             if self.optimizer_settings is not None and 'optimizer' in checkpoint:
                 check_optimizers(self.optimizer_settings, checkpoint)
             self._resumed = dict(checkpoint)
@@ -283,7 +292,7 @@ class PretrainRunner(Runner):
             loader.sampler.seed = seed
         if hasattr(self.train_loop, 'fit_position'):
             self.train_loop.fit_position()
-        if self.optimizer_settings is not None and 'optimizer' in checkpoint:
+        if self.optimizer_settings is not None:
             continue_with_settings(self, checkpoint, self._new_schedules)
         if self.iter >= self.max_iters:
             length = (
@@ -311,6 +320,36 @@ def _check_one_preprocessor(beside: Optional[dict], model: dict) -> None:
         raise SettingsError(
             'data_preprocessor and model.data_preprocessor differ, and only the second would be '
             'used: set model.data_preprocessor and leave the other out'
+        )
+
+
+def _check_places(cfg: dict) -> None:
+    """Visualizers write to folders too, and would make one that is called like an address."""
+    visualizer = cfg.get('visualizer')
+    if not isinstance(visualizer, dict):
+        return
+    parts = {'visualizer': visualizer}
+    for i, backend in enumerate(visualizer.get('vis_backends') or ()):
+        parts[f'visualizer.vis_backends.{i}'] = backend
+    for where, part in parts.items():
+        folder = part.get('save_dir') if isinstance(part, dict) else None
+        if '://' in str(folder):
+            raise SettingsError(
+                f'{where}.save_dir={folder}: it is written to folders, and an object store is '
+                'none. Give a folder, local or mounted, and copy it afterwards'
+            )
+
+
+def _check_activation_checkpointing(cfg: dict) -> None:
+    """mmengine's leaves a trunk without gradient, as images need none, and counts each batch twice
+    in running statistics."""
+    kind = MODELS.get((cfg.get('model') or {}).get('type') or '')
+    named = cfg.get('activation_checkpointing')
+    if named and isinstance(kind, type) and issubclass(kind, EncoderPair):
+        raise SettingsError(
+            f'activation_checkpointing={named} would leave parts of the model without gradient, or '
+            "count batches twice: use custom_hooks=[dict(type='plrc_plugin.TrunkOptionsHook', "
+            "recompute=['backbone.layer1', ...])] (docs/options.md)"
         )
 
 

@@ -5,7 +5,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -72,3 +72,5 @@ def one_at_a_time(path: str) -> Iterator[None]:
     finally:
         if lock.is_locked:
             lock.release()
+            with suppress(OSError):  # at worst two processes make the same index
+                os.remove(lock.lock_file)

@@ -52,7 +52,7 @@ def read_coco(path: Union[str, PathLike], setting: str) -> CocoFile:
             one that it lacks.
     """
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             content = json.load(file)
         entries = [(_key(image['id']), _image(image)) for image in content['images']]
         objects: dict[Any, list[CocoObject]] = {}

@@ -4,7 +4,7 @@ import os
 import re
 
 # Changes with the rules below: an index that was remembered under others is not used.
-RULES = 'companions 1'
+RULES = 'companions 2'
 
 # In lower case. Only names that nobody gives to a folder of photographs.
 _FOLDERS = {
@@ -29,6 +29,7 @@ _FOLDERS = {
     '.thumbnails',
     '.trash',
     '.xvpics',
+    '.dtrash',
     '.zfs',
     'lost+found',
     # NAS boxes: Synology, QNAP, Western Digital
@@ -41,6 +42,15 @@ _FOLDERS = {
     '.@__qini',
     '.wdcache',
     '.wdmc',
+    '.recycle',
+    '@sharebin',
+    '@transcode',
+    '~snapshot',
+    # programs that manage photographs
+    '.picasaoriginals',
+    '.tmb',
+    # what mmengine draws during a run, where a work dir lies among the photographs
+    'vis_data',
     # programs that synchronise
     '.dropbox.cache',
     '.rsync-partial',
@@ -64,7 +74,8 @@ _APPLE_DOUBLE = (b'\x00\x05\x16\x07', b'\x00\x00\x00\x00', b'')
 def is_companion_folder(name: str) -> bool:
     """Whether a folder of this name holds copies, thumbnails, rubbish or metadata."""
     lower = name.lower()
-    return lower in _FOLDERS or _TRASH_OF_A_USER.fullmatch(lower) is not None
+    previews = lower.endswith('.lrdata')  # Lightroom
+    return lower in _FOLDERS or previews or _TRASH_OF_A_USER.fullmatch(lower) is not None
 
 
 def is_apple_double(head: bytes) -> bool:
@@ -88,6 +99,8 @@ def is_companion_file(name: str, path: str) -> bool:
                 return is_apple_double(file.read(4))
         except OSError:
             return False
+    if name == 'losses.png':  # of plot_losses, where a work dir lies among the photographs
+        return os.path.exists(os.path.join(os.path.dirname(path), 'last_checkpoint'))
     if name.startswith('.#'):  # Emacs locks a file by a link that leads nowhere
         return os.path.islink(path) and not os.path.exists(path)
     return is_companion_name(name)

@@ -1,6 +1,6 @@
 """The pipeline step that gives each view its regions and points."""
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -86,7 +86,8 @@ class SampleRegionPoints:
         affines = np.stack([view.affine for view in results['views']])
         generator = stream(results['sample_key'], 'points')
         size = self.resolution, self.num_regions, self.points_per_region
-        drawn, region_maps = None, [None] * len(affines)
+        drawn = None
+        region_maps: Any = [None] * len(affines)
         if type(self.regions) is GridRegions and not self.keep_region_map:
             results['regions_missing'] = False
             drawn = sample_grid_points(self.regions.n, affines, *size, generator)

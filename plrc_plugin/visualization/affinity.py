@@ -1,6 +1,7 @@
 """Point affinities as pictures (Section 4.4, Fig. 3)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from matplotlib.patches import Circle
 from mmengine.model import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.rasters.scaling import visible
@@ -75,15 +77,21 @@ def affinity_gallery(
     labels: Sequence[str],
     size: int = 896,
     per_row: int = 2,
+    progress: bool = False,
 ) -> Figure:
-    """Groups of an image with its point circled and one map per model, bright = similar."""
+    """Groups of an image with its point circled and one map per model, bright = similar.
+
+    ``progress`` shows a bar on stderr where that takes over three seconds.
+    """
     columns = 1 + len(models)
     rows = -(-len(images) // per_row)
     figure = Figure(figsize=(2 * columns * per_row, 1.5 * rows + 0.3), layout='constrained')
     axes = np.atleast_2d(figure.subplots(rows, columns * per_row, squeeze=False))
     for a in axes.flat:
         a.set_axis_off()
-    for i, (image, point) in enumerate(zip(images, points)):
+    pairs = zip(images, points)
+    bar = partial(tqdm, total=len(images), delay=3, mininterval=1, leave=False)
+    for i, (image, point) in enumerate(bar(pairs, 'maps', disable=not progress)):
         group = axes[i // per_row, (i % per_row) * columns :][:columns]
         height, width = image.shape[:2]
         group[0].imshow(visible(image))

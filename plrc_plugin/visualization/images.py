@@ -47,7 +47,8 @@ def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
         return images
     for record in (data[index] for index in spaced(range(len(data)), count)):
         with suppress(SettingsError, KeyError):
-            images.append((record['name'], _checked(record)))
+            name = record.get('name') or os.path.basename(record['img_path'])
+            images.append((name, _checked(record)))
     return images
 
 

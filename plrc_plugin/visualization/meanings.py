@@ -23,7 +23,7 @@ MEANINGS = {
     'linear_seg/mIoU': 'mIoU in percent of a linear classifier of frozen cells',
     'knn_seg/mIoU': 'mIoU in percent when each cell takes the vote of its nearest cells',
     'affinity/auc': 'probability that two cells of an object are more alike than one of them and '
-    'one outside; .5 is chance',
+    'a cell outside; .5 is chance',
     'affinity/auc_boundary': 'affinity/auc among cells next to a border',
     'affinity/auc_same_offset': 'affinity/auc between pairs that lie equally far apart; a map '
     'that is only smooth has .5',

@@ -14,7 +14,6 @@ from mmengine.device import get_device
 from plrc_plugin.checkpoints.claim import claim, release
 from plrc_plugin.checkpoints.encoder import RANDOM
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
-from plrc_plugin.checkpoints.start import SCRATCH
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.decoding import ImageFile
 from plrc_plugin.recipe.own_config import config_of
@@ -42,7 +41,7 @@ from plrc_plugin.worth.planning import (
     divide,
     plan_table,
 )
-from plrc_plugin.worth.splits import Split, drawn, same_content, split_labels
+from plrc_plugin.worth.splits import Split, content_key, drawn, same_content, split_labels
 from plrc_plugin.worth.timing import (
     epoch_seconds,
     finetuning_seconds,
@@ -182,11 +181,10 @@ def _pretraining(asked: Asked, config: str, out: Path) -> Config:
 
 def _check_same(out: Path, asked: Asked, split: Split) -> None:
     """Refuses to lay one comparison over another; more methods, seeds and hours are welcome."""
-    names = [str(image.path) for image in (*split.train, *split.test)]
     settings = dict(
         photos=str(Path(asked.photos).resolve()),
         labels=str(Path(asked.labels).resolve()),
-        split=hashlib.sha256('\n'.join(names).encode()).hexdigest(),
+        split=_digest(split),
         weights=str(Path(asked.weights).resolve()) if asked.weights else None,
         backbone=asked.backbone,
         keep_test_images=asked.keep_test_images,
@@ -203,6 +201,17 @@ def _check_same(out: Path, asked: Asked, split: Split) -> None:
                 'remove it'
             )
     record.write_text(json.dumps(settings, indent=1))
+
+
+def _digest(split: Split) -> str:
+    """Of which images train and test, and of their labels."""
+    told = hashlib.sha256()
+    for side in (split.train, split.test):
+        for image in side:
+            mask = content_key(image.mask) if image.mask is not None else ''
+            told.update(f'{image.path.resolve()}{image.objects}{mask}\n'.encode())
+        told.update(b'test\n')
+    return told.hexdigest()
 
 
 def _photographs(asked: Asked, split: Split, cfg: Config, out: Path) -> tuple[int, Optional[Path]]:
@@ -336,6 +345,3 @@ def _dump(cfg: Config, path: Path) -> None:
     beside = path.with_name(path.name + '.part')
     beside.write_text(cfg.pretty_text, encoding='utf-8')
     os.replace(beside, path)
-
-
-__all__ = ['SCRATCH', 'Asked', 'compare']

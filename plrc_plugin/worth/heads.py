@@ -82,7 +82,7 @@ def head_config(
     if keep_statistics:
         cfg.custom_hooks.append(dict(type='plrc_plugin.KeepTrunkStatistics'))
     else:
-        cfg.custom_hooks.append(dict(type='plrc_plugin.PreciseBN', num_iters=50))
+        cfg.custom_hooks.append(dict(type='plrc_plugin.PreciseBN', num_iters=20))
     cfg.merge_from_dict(options or {})
     return cfg
 

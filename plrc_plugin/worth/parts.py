@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
+import torch
+
 from plrc_plugin.checkpoints.encoder import RANDOM
 from plrc_plugin.checkpoints.start import SCRATCH
 from plrc_plugin.checkpoints.work_dir import POINTER
@@ -144,6 +146,8 @@ def _pace(done: Sequence[Done], plan: Plan, part: Part) -> float:
 def _do(setting: Setting, part: Part, ledger: Ledger) -> Done:
     folders = {PRETRAIN: pretraining_folder, FINETUNED: finetuning_folder}
     output = folders[part.kind](setting.out, part) / OUTPUT if part.kind in folders else None
+    if torch.cuda.is_initialized():  # what probes and timings left is for the run
+        torch.cuda.empty_cache()
     with ledger.clock(part.name, output):
         numbers = _WORK[part.kind](setting, part)
     return ledger.write(part, numbers)

@@ -31,6 +31,7 @@ dist = sys.modules['mmengine.dist']
 dist.broadcast_object_list = dist.is_main_process = None
 work_dir = sys.modules['plrc_plugin.checkpoints.work_dir'] = types.ModuleType('work_dir')
 work_dir.BEST, work_dir.POINTER, work_dir.remove_if_there = 'best_', 'last_checkpoint', os.remove
+work_dir.alike = work_dir.pointed_at = None
 errors = sys.modules['plrc_plugin.errors'] = types.ModuleType('errors')
 errors.SettingsError = ValueError
 spec = importlib.util.spec_from_file_location('claim', sys.argv[1])
@@ -137,6 +138,23 @@ def test_checkpoints_of_an_earlier_run_are_not_written_over(tmp_path):
         claim_folders([tmp_path], resume=True, overwrite=False)
         release(tmp_path)
         (tmp_path / name).unlink()
+
+
+def test_checkpoints_of_any_name_are_noticed(tmp_path):
+    """``filename_tmpl`` may be anything; the pointer of the earlier run tells what it was."""
+    work_dir, out_dir = tmp_path / 'run', tmp_path / 'all'
+    for folder in (work_dir, out_dir):
+        folder.mkdir()
+    names = ['ckpt-9.pt', 'ckpt-10.pt', 'best_knn_ckpt-9.pt']
+    for name in [*names, 'ckpt-x.pt', 'notes-1.txt']:
+        (out_dir / name).touch()
+    (work_dir / 'last_checkpoint').write_text(str(out_dir / 'ckpt-10.pt'))
+    with pytest.raises(SettingsError, match='holds 3 checkpoints of an earlier run'):
+        check_unused([work_dir, out_dir])
+    removed = remove_checkpoints([work_dir, out_dir])
+    assert {os.path.basename(path) for path in removed} == set(names)
+    assert {p.name for p in out_dir.iterdir()} == {'ckpt-x.pt', 'notes-1.txt'}
+    check_unused([work_dir, out_dir])
 
 
 def test_overwriting_is_an_explicit_wish_and_removes_checkpoints_alone(tmp_path):

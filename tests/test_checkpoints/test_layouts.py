@@ -1,5 +1,6 @@
 """A file of every known layout fills a ResNet tensor by tensor; other files get one line."""
 
+import json
 import pickle
 
 import pytest

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / 'tests' / 'test_reliability'))
 from runs import make_images, tiny_config
 
 from plrc_plugin.checkpoints.safe_reading import load_tensors
+from plrc_plugin.checkpoints.start import check_whole
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.backbones import ResNet
 
@@ -227,3 +228,17 @@ def test_an_input_may_be_stated_for_files_that_do_not_tell(images, trunk, tmp_pa
         RUNNERS.build(cfg).train()
     cfg.work_dir, cfg.pretrained_input = str(tmp_path / 'b'), 'half'
     assert encoders_equal(started(cfg), trunk[0])
+
+
+def test_weights_that_are_not_finite_are_refused(trunk, images, tmp_path):
+    state, _ = trunk
+    state['layer3.0.conv1.weight'][0, 0] = float('nan')
+    path = tmp_path / 'spoilt.pth'
+    torch.save(state, path)
+    with pytest.raises(SettingsError, match=r'1 tensors are not finite, first layer3.0.conv1'):
+        RUNNERS.build(tiny_config(images, tmp_path / 'a', pretrained=str(path))).train()
+    model = RUNNERS.build(tiny_config(images, tmp_path / 'b')).model
+    whole = model.state_dict()
+    whole['queue.bank'][0] = float('inf')
+    with pytest.raises(SettingsError, match=r'first queue.bank'):
+        check_whole(model, dict(state_dict=whole), 'spoilt.pth')

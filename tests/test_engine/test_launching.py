@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from plrc_plugin.engine.launching import port_of_the_job, prepare_launcher
+from plrc_plugin.engine.launching import check_started_alone, port_of_the_job, prepare_launcher
 from plrc_plugin.engine.runner import readable_meeting
 from plrc_plugin.errors import SettingsError
 
@@ -85,3 +85,31 @@ def test_a_port_in_use_is_named_and_not_the_config(monkeypatch):
         readable_meeting(),
     ):
         raise RuntimeError('The server socket has failed to listen. (errno: 98 - EADDRINUSE)')
+
+
+@pytest.mark.parametrize(
+    'environ, named',
+    [
+        (dict(TORCHELASTIC_RUN_ID='1', WORLD_SIZE='2'), 'torchrun has started 2.*pytorch'),
+        (dict(OMPI_COMM_WORLD_SIZE='3'), 'mpirun has started 3.*mpi'),
+        (dict(SLURM_NTASKS='4', SLURM_PROCID='3'), 'srun has started 4.*slurm'),
+    ],
+)
+def test_a_launcher_that_is_not_named(environ, named):
+    """Each process would train alone, and all of them in one work dir."""
+    with pytest.raises(SettingsError, match=named):
+        check_started_alone('none', environ)
+    check_started_alone(named.rpartition('*')[2], environ)
+
+
+@pytest.mark.parametrize(
+    'environ',
+    [
+        {},
+        dict(WORLD_SIZE='2'),
+        dict(TORCHELASTIC_RUN_ID='1', WORLD_SIZE='1'),
+        dict(SLURM_NTASKS='4', SLURM_PROCID='0'),  # srun --pty bash
+    ],
+)
+def test_a_run_of_one_process_is_let_through(environ):
+    check_started_alone('none', environ)

@@ -1,12 +1,15 @@
 """Every mistyped option of a config is named before anything is built."""
 
+from collections import OrderedDict
+
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from torch import nn
 
-from plrc_plugin.engine.options import check_options, explain_unexpected, takes
+from plrc_plugin.engine.options import check_options, explain_unexpected, takes, unmatched_keys
 from plrc_plugin.errors import SettingsError
 
 CONFIGS = [
@@ -49,6 +52,8 @@ MISTYPED = {
     'optim_wrapper.accumulative_count': (3, 'accumulative_counts'),
     'optim_wrapper.optimizer.momentun': (0.9, 'momentum'),
     'optim_wrapper.paramwise_cfg': (dict(norm_decay_mul=0), 'norm_decay_mult'),
+    'optim_wrapper.paramwise_cfg.custom_keys': ({'backbone': dict(lr_mul=0.1)}, 'lr_mult'),
+    'compile': (dict(backend='eagr'), 'eager'),
     'model.queue_sise': (3, 'queue_size'),
     'model.backbone.dept': (18, 'depth'),
     'model.data_preprocessor': (
@@ -182,3 +187,13 @@ def test_transforms_of_other_packages(package):
     cfg.merge_from_dict({'test_dataloader.dataset.pipeline.1.keep_rato': True})
     with pytest.raises(SettingsError, match='test_dataloader.dataset.pipeline.1.keep_rato is no'):
         check_options(cfg)
+
+
+def test_keys_that_match_no_parameter_are_named():
+    model = nn.Sequential(OrderedDict(backbone=nn.Linear(2, 2), head=nn.Linear(2, 2)))
+    keys = {'bakbone': dict(lr_mult=0), 'head.bias': dict(lr_mult=2), 'absolute_pos_embed': {}}
+    lines = unmatched_keys(dict(paramwise_cfg=dict(custom_keys=keys)), model)
+    assert len(lines) == 2
+    assert 'custom_keys.bakbone is in' in lines[0] and 'did you mean backbone?' in lines[0]
+    assert lines[1].endswith('changes nothing')
+    assert unmatched_keys(dict(type='OptimWrapper'), model) == []

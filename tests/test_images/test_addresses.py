@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import pickle
 import threading
 from functools import partial
 
@@ -94,11 +95,12 @@ def test_faults_of_the_store_change_nothing(stored, kind):
     assert faults.hits > 1
 
 
-def test_a_store_that_stays_away_ends_in_one_line(stored):
+def test_a_store_that_stays_away_ends_in_one_line(stored, monkeypatch):
     _, address, faults = stored
     data = ImageFolder(address, pipeline=PIPELINE)
     faults.every, faults.kind = 1, 'busy'
-    files.WAITS = (0.01, 0.01)
+    monkeypatch.setattr(files, 'WAITS', (0.01, 0.01))
+    monkeypatch.setattr('s3fs.S3FileSystem.retries', 1)
     with pytest.raises(SettingsError, match='could not be read in 3 tries.*--resume') as caught:
         batches(data)
     assert '\n' not in str(caught.value)
@@ -127,29 +129,25 @@ def test_patterns_and_lists_at_addresses(image_folder, store, tmp_path):
 def test_an_object_that_changes_after_indexing_stops_the_run(image_folder, store):
     system, _ = store
     for make, suffix in ((make_tar, 'tar'), (make_parquet, 'parquet')):
-        address = put(system, make(image_folder, image_folder.with_suffix(f'.{suffix}')), 'x.tar')
-        address = put(system, image_folder.with_suffix(f'.{suffix}'), f'x.{suffix}')
-        data = ImageFolder(address, pipeline=PIPELINE)
-        system.pipe(f'{BUCKET}/x.{suffix}', b'another')
-        data = ImageFolder.__new__(ImageFolder) if data is None else _unread(data)
+        path = make(image_folder, image_folder.with_suffix(f'.{suffix}'))
+        data = _unread(ImageFolder(put(system, path, path.name), pipeline=PIPELINE))
+        system.pipe(f'{BUCKET}/{path.name}', b'another')
         with pytest.raises(SettingsError, match='has changed since its index was made'):
             data[SampleKey(0, 0, 1)]
-        system.rm(f'{BUCKET}/x.{suffix}')
+        system.rm(f'{BUCKET}/{path.name}')
         with pytest.raises(SettingsError, match='has changed since its index was made'):
             _unread(data)[SampleKey(0, 0, 1)]
 
 
 def _unread(data):
     """As another process has it, which has opened nothing yet."""
-    import pickle
-
     copy = pickle.loads(pickle.dumps(data))
     copy._source.place.files._checked = (os.getpid(), set())
     return copy
 
 
-def test_what_cannot_be_had_is_said_in_one_line(store):
-    _system, _ = store
+@pytest.mark.usefixtures('store')
+def test_what_cannot_be_had_is_said_in_one_line():
     for root, message in (
         (f's3://{BUCKET}/none', 'holds neither images nor shards'),
         (f's3://{BUCKET}/none.tar', 'none.tar.*cannot be read'),

@@ -172,3 +172,25 @@ def test_names_of_both_slashes_are_one(tmp_path):
     images = [dict(id=i, file_name=name) for i, name in enumerate(['x/a.png', 'x\\a.png'])]
     with pytest.raises(SettingsError, match="several images of file_name 'x/a.png'"):
         read_coco(write(tmp_path, images), 'json')
+
+
+def test_a_byte_order_mark_of_windows_is_no_part_of_the_json(tmp_path):
+    path = write(tmp_path)
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    for mask in both(path):
+        assert (mask == square()).all()
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        dict(caption='a cup', segmentation='gone', bbox='gone', category_id='gone'),
+        dict(segments_info=[dict(id=1, category_id=3)], segmentation='gone', bbox='gone'),
+    ],
+    ids=['captions', 'panoptic'],
+)
+def test_jsons_of_other_tasks_are_no_background(other, tmp_path):
+    path = write(tmp_path, annotations=[annotation(**other)])
+    for reads in (lambda: COCOMasks(path, tmp_path)[0], lambda: CocoRegions(str(path))):
+        with pytest.raises(SettingsError, match='no masks'):
+            reads()

@@ -53,7 +53,7 @@ def check_pages(cfg, images, folder, page, monkeypatch):
     drawn = []
     gallery = affinity.affinity_gallery
     monkeypatch.setattr(
-        affinity, 'affinity_gallery', lambda *a: drawn.append(gallery(*a)) or drawn[0]
+        affinity, 'affinity_gallery', lambda *a, **k: drawn.append(gallery(*a, **k)) or drawn[0]
     )
     call(
         'affinity_maps.py',

@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -170,7 +171,7 @@ def test_gallery_of_a_run_on_photographs(real_data, tmp_path, monkeypatch):
     drawn = []
     original = affinity.affinity_gallery
     monkeypatch.setattr(
-        affinity, 'affinity_gallery', lambda *a: drawn.append(original(*a)) or drawn[0]
+        affinity, 'affinity_gallery', lambda *a, **k: drawn.append(original(*a, **k)) or drawn[0]
     )
     call(
         'affinity_maps.py',
@@ -353,7 +354,7 @@ def work_dir(folder, tmp_path, monkeypatch, request):
 
 
 def test_a_work_dir_is_enough_and_its_config_says_what_is_probed(work_dir, monkeypatch, capsys):
-    call('probe.py', monkeypatch, work_dir, '--out', work_dir / 'probes.json')
+    call('probe.py', monkeypatch, work_dir)
     written = json.loads((work_dir / 'probes.json').read_text())
     assert list(written['results']) == ['random', str(work_dir / 'epoch_2.pth')]
     for numbers in written['results'].values():
@@ -364,6 +365,36 @@ def test_a_work_dir_is_enough_and_its_config_says_what_is_probed(work_dir, monke
         assert numbers['purity/count'] == 8
     assert written['settings']['probes'][1]['seeds'] == 4
     assert '2 probes: fitted on 5 images, scored on 3, of 64 pixels' in capsys.readouterr().out
+
+
+def test_a_work_dir_is_enough_for_the_other_tools(work_dir, folder, monkeypatch, capsys):
+    monkeypatch.chdir(work_dir.parent)
+    images = folder / 'scenes/val'
+    small = ('--count', 2, '--size', 64)
+    call('affinity_maps.py', monkeypatch, work_dir, images, *small)
+    assert Image.open('affinity.png').width > 100
+    call('explorer.py', monkeypatch, work_dir, images, *small)
+    data = re.search('id="data">(.*?)</script>', Path('explorer.html').read_text())[1]
+    assert [c['label'] for c in json.loads(data)['checkpoints']] == ['random', 'epoch_2']
+    call('export_checkpoint.py', monkeypatch, work_dir, 'out.pth', '--to', 'mmdet')
+    assert f'tensors of {work_dir / "epoch_2.pth"}' in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:  # the settings of a config can be changed here too
+        options = ('--cfg-options', 'model.backbone.depth=50')
+        call('explorer.py', monkeypatch, work_dir, images, *small, *options)
+    assert end.value.code == 2
+    assert 'model.backbone.depth=18 model' in capsys.readouterr().err
+
+
+def test_images_of_the_run_are_the_default_of_the_explorer(work_dir, folder, monkeypatch):
+    monkeypatch.chdir(work_dir.parent)
+    with open(work_dir / 'x_resolved.py', 'a') as config:
+        data = dict(type='plrc_plugin.ImageFolder', data_root=str(folder / 'scenes/train'))
+        config.write(f'train_dataloader = dict(dataset={dict(data, pipeline=[1])})\n')
+    call('explorer.py', monkeypatch, work_dir, '--count', 3, '--size', 64)
+    data = re.search('id="data">(.*?)</script>', Path('explorer.html').read_text())[1]
+    names = [image['name'] for image in json.loads(data)['images']]
+    expected = sorted(path.name for path in (folder / 'scenes/train').glob('*.jpg'))
+    assert [names[0], names[-1]] == [expected[0], expected[-1]] and len(names) == 3
 
 
 def test_probes_and_images_can_be_named(work_dir, folder, monkeypatch, capsys):

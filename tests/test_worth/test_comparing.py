@@ -185,6 +185,14 @@ def test_heads_fit_any_trunk_and_any_classes(kind, tmp_path):
     assert [min(scale) for scale in scales] == [224]
 
 
+def test_labels_that_changed_are_refused(photos, labels, quick):
+    compare(asked(photos, labels, plan_only=True))
+    file = next(labels.glob('*.png'))
+    Image.fromarray(np.ones((64, 64), np.uint8)).save(file)
+    with pytest.raises(SettingsError, match='a comparison with other split'):
+        compare(asked(photos, labels, plan_only=True))
+
+
 def test_a_new_method_does_not_change_the_lengths_of_the_others(photos, labels, quick):
     first = compare(asked(photos, labels, plan_only=True)).parent / 'plan.json'
     before = json.loads(first.read_text())

@@ -37,7 +37,8 @@ def made(tmp_path):
     def make(seeds=SEEDS, without=()):
         work = Work(METHODS, seeds, PERCENTS, 20, 500)
         plan = Plan(3, 500, dict(plrc=60, mocov2=50, region=55, frozen=5, finetuned=70))
-        asked = Asked(Path('photos'), Path('labels'), tmp_path, 8.0, 'resnet50', Path('r50.pth'))
+        weights = Path('a_folder_with_a_long_name/' * 4, 'weights_with_a_long_name_too.pth')
+        asked = Asked(Path('photos'), Path('labels'), tmp_path, 8.0, 'resnet50', weights)
         labels = LabelledSet('boxes', ('cat', 'dog'), [])
         split = Split([None] * 120, [None] * 40, 'a quarter tests')
         facts = Facts(asked, labels, split, 3, plan, work, METHODS, [FROZEN, FINETUNED])

@@ -1,8 +1,9 @@
 """Settings that are each fine and cannot work together, found before the first iteration."""
 
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook, LoggerHook
 from mmengine.optim import LinearLR
+from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import IterBasedTrainLoop
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
@@ -26,8 +27,8 @@ class CheckSettingsHook(Hook):
     Raises:
         SettingsError: for views smaller than the network's stride or that nobody would augment, a
             batch of one with shuffled batch normalisation, a data set smaller than one batch, a
-            warm-up in epochs without epochs, a sharded optimiser, and processes of different
-            numbers of images.
+            warm-up in epochs without epochs, a sharded optimiser, processes of different numbers
+            of images, and what waits for a validation that the config has not.
     """
 
     def before_run(self, runner) -> None:
@@ -35,6 +36,7 @@ class CheckSettingsHook(Hook):
             if isinstance(hook, LoggerHook):
                 check_positive_integers('default_hooks.logger', interval=hook.interval)
         check_positive_integers('log_processor', window_size=runner.log_processor.window_size)
+        _check_validation(runner)
         if not isinstance(runner.cfg.get('train_dataloader'), dict):
             return
         model = bare_model(runner.model)
@@ -116,6 +118,7 @@ class CheckSettingsHook(Hook):
 
     def before_train(self, runner) -> None:
         model = bare_model(runner.model)
+        _warn_of_no_checkpoint(runner)
         if not isinstance(model, EncoderPair):
             return
         for line in misfits(_run_of(runner, model)):
@@ -128,6 +131,44 @@ class CheckSettingsHook(Hook):
             f'l_m rises before it falls: the queue starts with {keys} random vectors, easy '
             f'negatives, which real keys have replaced after {-(-keys // batch)} iterations'
         )
+
+
+def _check_validation(runner) -> None:
+    """Without validation, what follows its metrics would do nothing, and say nothing."""
+    if runner._val_loop is not None:
+        return
+    remedy = (
+        'validation, and the config has none: set val_cfg, val_dataloader and val_evaluator '
+        '(docs/seeing.md), or leave it out'
+    )
+    if any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
+        raise SettingsError(f'custom_hooks: EarlyStoppingHook follows a metric of {remedy}')
+    schedules = runner.param_schedulers or []
+    groups = schedules.values() if isinstance(schedules, dict) else [schedules]
+    for schedule in (schedule for group in groups for schedule in group):
+        if isinstance(schedule, ReduceOnPlateauParamScheduler):
+            raise SettingsError(
+                f'param_scheduler: {type(schedule).__name__} follows a metric of {remedy}'
+            )
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            runner.logger.warning(
+                f'default_hooks.checkpoint.save_best={hook.save_best!r}: no best checkpoint is '
+                f'kept, as it needs {remedy}'
+            )
+
+
+def _warn_of_no_checkpoint(runner) -> None:
+    """A run that is shorter than the interval of its checkpoints leaves nothing."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    for hook in hooks:
+        length = runner.max_epochs if hook.by_epoch else runner.max_iters
+        if not hook.save_last and (hook.interval < 1 or hook.interval > length):
+            unit = 'epochs' if hook.by_epoch else 'iterations'
+            runner.logger.warning(
+                f'no checkpoint will be written: default_hooks.checkpoint.interval={hook.interval} '
+                f'of {length} {unit}, and save_last=False'
+            )
 
 
 def _run_of(runner, model) -> Run:

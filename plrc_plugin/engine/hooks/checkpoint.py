@@ -238,6 +238,10 @@ def _step_is_finished(runner) -> bool:
     return all(each.should_update() for each in wrappers)
 
 
+def _same_file(one: str, other: str) -> bool:
+    return osp.exists(other) and osp.samefile(one, other)
+
+
 def without_functions(schedules: Union[dict, list]) -> None:
     """Takes functions out of the states of schedulers, in place: OneCycle keeps one there, which
     resuming would refuse to read and makes anew from the settings."""
@@ -291,6 +295,13 @@ def _resume_target(runner):
     if runner._load_from is not None:
         path = osp.expanduser(str(runner._load_from))
         damage = damage_of(path)
+        newest = next(newest_first(runner.work_dir), path)
+        if osp.exists(newest) and not _same_file(newest, path):
+            runner.logger.warning(
+                f'resuming from {path}, as was asked, and not from {newest}, the newest checkpoint '
+                'of the work dir: later ones are written over. To go on from the newest, resume '
+                'without naming a checkpoint (load_from=None)'
+            )
         return (
             path
             if damage is None

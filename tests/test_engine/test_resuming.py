@@ -353,3 +353,84 @@ def test_the_hook_guards_runs_of_mmengines_own_runner(tmp_path):
     assert (tmp_path / 'a' / 'epoch_1.pth').read_bytes() == before
     resumed, *_ = run(tmp_path / 'a', 2, runner=Runner, resume=True)
     assert set(resumed) == set(range(4, 8))
+
+
+UNSAVED = dict(
+    logger=None,
+    checkpoint=dict(type='plrc_plugin.AtomicCheckpointHook', interval=1, save_optimizer=False),
+)
+
+
+def test_without_the_state_of_the_optimiser_schedules_go_on_and_it_is_said(tmp_path):
+    whole, *_ = run(tmp_path / 'whole', 4, [COSINE])
+    hooks = [dict(type='RecordOptions'), StopAfter(2)]
+    run(tmp_path / 'a', 4, [COSINE], default_hooks=UNSAVED, custom_hooks=hooks)
+    resumed, said, _ = run(tmp_path / 'a', 4, [COSINE], resume=True)
+    assert resumed == {i: whole[i] for i in range(8, 16)}
+    assert 'holds no state of the optimiser' in said
+
+
+class Wide(Line):
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(2, 3)
+
+
+class More(Line):
+    def __init__(self):
+        super().__init__()
+        self.third = nn.Linear(2, 1)
+
+
+@pytest.mark.parametrize(
+    'before, after, message',
+    [
+        (Line, Wide, r'other.weight is \(1, 2\) there and \(3, 2\) in the model of now'),
+        (Line, More, r'third.weight is missing there'),
+        (More, Line, r'has no third.weight \(2 such'),
+    ],
+)
+def test_another_model_is_refused(before, after, message, tmp_path):
+    """mmengine would load what happens to fit."""
+    run(tmp_path / 'a', 1, model=before)
+    with pytest.raises(SettingsError, match=message + '.*another --work-dir') as error:
+        run(tmp_path / 'a', 2, model=after, resume=True)
+    assert '\n' not in str(error.value)
+
+
+def test_weights_alone_are_nothing_to_resume_from(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=Line().state_dict()), path)
+    with pytest.raises(SettingsError, match='no position of a run.*leave --resume out'):
+        hooks = dict(logger=None, checkpoint=dict(type='CheckpointHook'))
+        run(tmp_path / 'a', 2, default_hooks=hooks, resume=True, load_from=str(path))
+
+
+def test_resuming_from_an_earlier_checkpoint_is_done_and_said(tmp_path):
+    run(tmp_path / 'a', 2)
+    for name, says in [('epoch_1.pth', True), ('epoch_2.pth', False)]:
+        resumed, said, _ = run(tmp_path / 'a', 2, resume=True, load_from=str(tmp_path / 'a' / name))
+        assert bool(resumed) == says
+        assert ('and not from' in said and 'epoch_2.pth' in said) == says
+
+
+def test_checkpoints_of_another_name_are_resumed_though_the_newest_is_damaged(tmp_path):
+    hooks = dict(UNSAVED, checkpoint=dict(UNSAVED['checkpoint'], filename_tmpl='at-{}.pt'))
+    run(tmp_path / 'a', 2, default_hooks=hooks)
+    (tmp_path / 'a' / 'at-2.pt').write_bytes(b'damaged')
+    resumed, *_ = run(tmp_path / 'a', 2, default_hooks=hooks, resume=True)
+    assert set(resumed) == set(range(4, 8))
+
+
+@pytest.mark.parametrize('sampler', [dict(type='DistSamplerSeedHook'), None])
+def test_the_epoch_reaches_the_sampler_without_mmengines_hook_too(sampler, tmp_path):
+    seen = []
+
+    class Epochs(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            seen.append(runner.train_dataloader.sampler.epoch)
+
+    hooks = dict(CONFIG['default_hooks'], sampler_seed=sampler)
+    run(tmp_path / 'a', 2, default_hooks=hooks)
+    run(tmp_path / 'a', 4, default_hooks=hooks, custom_hooks=[Epochs()], resume=True)
+    assert seen == [2] * 4 + [3] * 4
