@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 
@@ -131,6 +132,19 @@ def _files(rng) -> dict:
             False,
         ),
         'nan.tif': (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), 'TIFF'), False),
+        # Of other depths than the 8-bit RGB that a run without channels= reads.
+        'five_bands.tif': (_tiff(rng.integers(0, 4096, (20, 30, 5), dtype=np.uint16)), False),
+        'cut_tiles.tif': (
+            _tiff(rng.integers(0, 255, (80, 90, 4), dtype=np.uint8), tile=(32, 32))[:20000],
+            False,
+        ),
+        'signed.tif': (_tiff(np.full((9, 9), -5, np.int16)), False),
+        'infinite.tif': (_tiff(np.full((9, 9), np.inf, np.float32)), False),
+        'text.dcm': (b'not DICOM', False),
+        'no_pixels.dcm': (b'\0' * 128 + b'DICM', False),
+        'magic_only.heic': (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', False),
+        'magic_only.avif': (b'\0\0\0\x1cftypavif\0\0\0\0avifmif1', False),
+        'magic_only.jp2': (b'\0\0\0\x0cjP  \r\n\x87\n', False),
         'cut.tif': (encoded(image, 'TIFF')[:900], False),
         'lzw.tif': (encoded(image, 'TIFF', compression='tiff_lzw'), True),
         'animated.gif': (encoded(frames[0], 'GIF', save_all=True, append_images=frames[1:]), True),
@@ -174,6 +188,14 @@ def _files(rng) -> dict:
         'x' * 200 + '.jpg': (jpeg, True),
     }
     return files
+
+
+def _tiff(values, **options) -> bytes:
+    if values.ndim == 3:
+        options['planarconfig'] = 'contig'
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric='minisblack', **options)
+    return buffer.getvalue()
 
 
 def _text_bomb() -> bytes:

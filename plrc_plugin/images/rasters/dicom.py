@@ -1,6 +1,7 @@
 """DICOM, by pydicom: the values that the numbers stand for, such as Hounsfield units."""
 
 import os
+import warnings
 from io import BytesIO
 from typing import Any, Optional
 
@@ -27,7 +28,9 @@ class DicomRaster(Raster):
     def __init__(self, source: Source):
         pydicom = needs('pydicom', 'dicom', 'DICOM')
         content = BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
-        self._data = data = pydicom.dcmread(content, force=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of files that bend the standard and can be read
+            self._data = data = pydicom.dcmread(content, force=True)
         if 'PixelData' not in data and 'FloatPixelData' not in data:
             raise ValueError('there are no pixels in this DICOM file')
         self.set_sizes([(int(data.Columns), int(data.Rows))])
@@ -57,7 +60,9 @@ class DicomRaster(Raster):
 
         data = self._data
         frames = int(data.get('NumberOfFrames', 1) or 1)
-        stored = pixel_array(data, index=0 if frames > 1 else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            stored = pixel_array(data, index=0 if frames > 1 else None)
         if data.PhotometricInterpretation == 'PALETTE COLOR':
             values = apply_color_lut(stored, data)
         elif 'ModalityLUTSequence' in data:
