@@ -75,7 +75,7 @@ def make_parquet(place: Path, count: int) -> dict:
 
 
 def opened(settings: dict, cache: Path) -> list[float]:
-    """Number of images, CPU seconds to open and to the thousandth record, MB kept and at the peak."""
+    """Images, CPU seconds to open and for a thousand records, MB kept and at the peak."""
     output = subprocess.run(
         [sys.executable, '-c', OPEN, json.dumps(settings)],
         cwd=ROOT,
