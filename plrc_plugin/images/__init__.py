@@ -1,6 +1,6 @@
 """Pixels and files: finding images, decoding them, and the masks of annotations."""
 
-from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, ImageFile, read_image
+from plrc_plugin.images.decoding import EXTENSIONS, DecodingError, ImageFile, open_image, read_image
 from plrc_plugin.images.file_index import image_index
 
-__all__ = ['EXTENSIONS', 'DecodingError', 'ImageFile', 'image_index', 'read_image']
+__all__ = ['EXTENSIONS', 'DecodingError', 'ImageFile', 'image_index', 'open_image', 'read_image']

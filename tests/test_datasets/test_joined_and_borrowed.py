@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from shards import make_tar
 
 from plrc_plugin.datasets.image_folder import ImageFolder
@@ -15,6 +16,8 @@ from plrc_plugin.datasets.weighted import WeightedConcatDataset
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATASETS
+from plrc_plugin.visualization.images import read_images
+from plrc_plugin.visualization.report import training_images
 
 VIEWS = [dict(type='plrc_plugin.TwoViews', size=16)]
 
@@ -135,3 +138,21 @@ def test_sources_that_cannot_be_used(image_folder):
         assert '\n' not in str(caught.value)
     with pytest.raises(SettingsError, match='data_root belongs to the data set: move it'):
         ImagesOf(folder_of(image_folder), data_root='x')
+
+
+def test_pages_of_a_run_find_its_images_by_prefix_in_shards_and_joined(image_folder):
+    tar = make_tar(image_folder, image_folder.parent / 'images.tar')
+    parts = [
+        folder_of(image_folder.parent, data_prefix='images/n01'),
+        folder_of(tar),
+        dict(type='ConcatDataset', datasets=[folder_of(tar), folder_of(image_folder / 'n01')]),
+    ]
+    for part in parts:
+        cfg = Config(dict(train_dataloader=dict(dataset=part)))
+        images = training_images(cfg)
+        assert len(images) == min(4, len(UnreadImages(part)))
+        assert all(image.shape == (90, 120, 3) for image in images)
+    gone = Config(dict(train_dataloader=dict(dataset=folder_of(image_folder / 'gone'))))
+    assert training_images(gone) == []
+    shown = read_images(f'{tar}/n01', 5)
+    assert [name for name, _ in shown] == ['c.png', 'd.png']
