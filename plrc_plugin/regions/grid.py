@@ -61,7 +61,7 @@ def sample_grid_points(
     if affine[:, [0, 1], [1, 0]].any() or along.min() < 0 or along.max() > 1:
         return None
     lines = np.minimum((along * n).astype(np.int64), n - 1)
-    columns, rows = ([_runs(line) for line in lines[:, axis]] for axis in (0, 1))
+    columns, rows = ([_runs(line) for line in lines[:, axis].tolist()] for axis in (0, 1))
     counts = np.array([len(x[0]) * len(y[0]) for x, y in zip(columns, rows)])
     drawn = draw_below(counts[:, None], (len(counts), num_regions), generator)
     # Of each drawn region: its place in the grid, its first cell, and its cells, by axis.
@@ -75,9 +75,12 @@ def sample_grid_points(
     return down[0] * n + across[0], (points + 0.5) / resolution
 
 
-def _runs(line: np.ndarray) -> np.ndarray:
+def _runs(line: list[int]) -> np.ndarray:
     """Of a rising or falling line of labels: each label, where it begins, how often it stands
     there, (3, K), in rising order."""
-    begins = np.append(0, np.flatnonzero(line[1:] != line[:-1]) + 1)
-    runs = np.stack([line[begins], begins, np.diff(begins, append=len(line))])
-    return runs if line[0] <= line[-1] else runs[:, ::-1]
+    runs, begin = [], 0
+    for end in range(1, len(line) + 1):
+        if end == len(line) or line[end] != line[begin]:
+            runs.append((line[begin], begin, end - begin))
+            begin = end
+    return np.array(sorted(runs)).T
