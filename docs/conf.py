@@ -67,10 +67,11 @@ def repository_pages(app, name: str, source: list) -> None:
         )
 
 
-def study_pictures(app, exception) -> None:
+def pictures_of_html(app, exception) -> None:
     """HTML of a page names its pictures itself; Sphinx copies those of Markdown alone."""
     for picture in ROOT.glob('studies/*/*.[jp][pn]g'):
         shutil.copy(picture, Path(app.outdir, '_images'))
+    shutil.copytree(Path(app.srcdir, 'images'), Path(app.outdir, 'images'), dirs_exist_ok=True)
 
 
 def stars(app, what, name, item, options, lines: list) -> None:
@@ -83,4 +84,4 @@ def setup(app) -> None:
     """Called by Sphinx."""
     app.connect('autodoc-process-docstring', stars, priority=100)  # before napoleon reads it
     app.connect('source-read', repository_pages)
-    app.connect('build-finished', study_pictures)
+    app.connect('build-finished', pictures_of_html)

@@ -1,5 +1,6 @@
 """The site builds without a warning. Its libraries are those of requirements/docs.txt."""
 
+import re
 import subprocess
 import sys
 
@@ -20,4 +21,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for page in ('index', 'start', 'api', 'pytorch', 'study_photographs'):
         assert (tmp_path / f'{page}.html').exists()
+    for page in tmp_path.rglob('*.html'):
+        for address in re.findall(r'<img[^>]* src="([^":]+)"', page.read_text()):
+            assert (page.parent / address).is_file(), f'{page.name} shows no {address}'
     assert 'point_region_contrast' in (tmp_path / 'api.html').read_text()
