@@ -38,6 +38,8 @@ class Difference(NamedTuple):
         seed'."""
         if self.interval is None or self.strict is None:
             return 'one seed'
+        if len(set(self.values)) == 1:  # rounded numbers: no spread is not certainty
+            return 'not told apart'
         word = 'better' if self.mean > 0 else 'worse'
         if _excludes_zero(self.strict):
             return word
@@ -104,13 +106,18 @@ def paragraph(found: Sequence[Difference], start: str, titles: Mapping[str, str]
 
 
 def _of_method(found: Sequence[Difference]) -> str:
-    told = [d for d in found if d.verdict != 'not told apart']
+    single = [d for d in found if d.verdict == 'one seed']
+    told = [d for d in found if d.verdict not in ('not told apart', 'one seed')]
     clauses = [f'{d.verdict} than the start in {d.column} ({_number(d)})' for d in told]
     left = [d for d in found if d.verdict == 'not told apart']
-    if not told:
+    if left and not told and not single:
         return f'not told apart from the start in any of {len(found)} columns; {_widest(left)}.'
     if left:
-        clauses.append(f'not told apart from the start in {len(left)} of {len(found)} columns')
+        clauses.append(
+            f'not told apart from the start in {len(left)} of {len(found)} columns; {_widest(left)}'
+        )
+    if single:
+        clauses.append(f'one seed, and so nothing to say, in {", ".join(d.column for d in single)}')
     return '; '.join(clauses) + '.'
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from plrc_plugin.version import __version__
 from plrc_plugin.visualization.pages import figure_address, write_page
 from plrc_plugin.worth.comparison import Difference, Values, differences, paragraph
-from plrc_plugin.worth.frozen import LINEAR
+from plrc_plugin.worth.frozen import KNN, LINEAR
 from plrc_plugin.worth.ledger import FINETUNED, FROZEN, PRETRAIN, Done, Ledger, Part
 from plrc_plugin.worth.methods import START, title
 from plrc_plugin.worth.planning import duration, plan_table
@@ -63,13 +63,19 @@ def by_column(done: Sequence[Done], percents: Sequence[float]) -> Numbers:
     return found
 
 
+# What is compared of a frozen trunk. The two probes may disagree: one alone would hide it.
+_SUFFIXES = {LINEAR: ', linear', KNN: ', k-NN'}
+
+
 def compared(numbers: Numbers) -> Values:
-    """The first metric of each column: it is the one that is compared."""
+    """What is compared: both probes of a frozen trunk, and the first metric of a fine-tuned one."""
     values: dict[str, dict[str, dict[int, float]]] = {}
     for (name, method), seeds in numbers.items():
-        values.setdefault(name, {})[method] = {
-            seed: next(iter(of_seed.values())) for seed, of_seed in seeds.items()
-        }
+        for seed, of_seed in seeds.items():
+            metrics = [m for m in _SUFFIXES if m in of_seed] or [next(iter(of_seed))]
+            for metric in metrics:
+                of_column = values.setdefault(name + _SUFFIXES.get(metric, ''), {})
+                of_column.setdefault(method, {})[seed] = of_seed[metric]
     return values
 
 
@@ -140,8 +146,12 @@ def write_results(
 
 
 def _metric(numbers: Numbers, name: str) -> str:
+    """What a column of :func:`compared` holds."""
+    for metric, suffix in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return metric
     of_column = next(seeds for (c, _), seeds in numbers.items() if c == name)
-    return next(iter(next(iter(of_column.values()))), LINEAR)
+    return next(iter(next(iter(of_column.values()))))
 
 
 def _cell(seeds: Any) -> str:

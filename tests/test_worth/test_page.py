@@ -60,7 +60,8 @@ def made(tmp_path):
 def test_every_column_has_its_numbers(made):
     page, done = made()
     values = compared(by_column(done, PERCENTS))
-    assert list(values) == [f'{k}, {p}%' for k in ('frozen', 'fine-tuned') for p in PERCENTS]
+    frozen = [f'frozen, {p}%, {probe}' for p in PERCENTS for probe in ('linear', 'k-NN')]
+    assert list(values) == [*frozen, *(f'fine-tuned, {p}%' for p in PERCENTS)]
     mean = 20 + 1 + 10 + 5 + 0.05
     assert values['fine-tuned, 100%']['plrc'][1] == pytest.approx(36.1, abs=0.1)
     table = re.search(r'<table id="results">.*?</table>', page.read_text(), re.S)[0]
@@ -85,7 +86,7 @@ def test_the_verdicts_follow_the_paired_differences(made):
     verdicts = {(d['method'], d['other']): d['verdict'] for d in content['differences']}
     assert verdicts['plrc', 'start'] in ('better', 'perhaps better')
     assert verdicts['mocov2', 'start'] in ('worse', 'perhaps worse')
-    assert len(content['differences']) == 6 * len(pairs(METHODS)) == 30
+    assert len(content['differences']) == 9 * len(pairs(METHODS)) == 45
     assert content['paragraph'] in page.read_text().replace('&#34;', '"')
     assert content['paragraph'] in (page.parent / 'table.md').read_text()
 
@@ -107,6 +108,6 @@ def test_the_page_fits_the_window_and_fetches_nothing(width, made, tmp_path):
         small = page.evaluate(
             '[...document.querySelectorAll("figure img")].map(i => i.getBoundingClientRect().width)'
         )
-        assert len(small) == 6 and min(small) >= 250
+        assert len(small) == 9 and min(small) >= 250
         assert page.complaints == []
         assert [u for u in page.requests if not u.startswith(('file:', 'data:'))] == []

@@ -99,3 +99,15 @@ def test_the_paragraph_never_says_more_than_the_spreads_allow():
     assert 'By MoCo v2: worse than the start' in said
     assert 'Continued by PLRC is better than by MoCo v2' in said
     assert 'Nothing can be said' in paragraph([], 'start', TITLES)
+
+
+def test_columns_of_one_seed_are_named_and_equal_differences_are_no_certainty():
+    mixed = {
+        **values(start=[10, 20, 30], plrc=[12, 19, 31]),
+        'fine-tuned, 100%': dict(start={0: 1.0}, plrc={0: 2.0}),
+    }
+    said = paragraph(differences(mixed, [('plrc', 'start')]), 'start', TITLES)
+    assert 'one seed, and so nothing to say, in fine-tuned, 100%' in said
+    assert 'one seed than' not in said and 'better than' not in said
+    rounded = differences(values(start=[0.0, 0.0], plrc=[0.5, 0.5]), [('plrc', 'start')])
+    assert [d.verdict for d in rounded] == ['not told apart']
