@@ -65,13 +65,8 @@ def random_crop_box(
 def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     """The box of an (H, W, C) image as (size, size, C), bilinear.
 
-    <<<<<<< HEAD
-        Where both sides shrink, the filter is as wide as the pixels of the view, as Pillow's is: they
-        differ by a level at most. Where one side grows, it is not widened along the other.
-    =======
-        Where both sides shrink, the filter is as wide as the pixels of the view. The result is that of
-        Pillow, to a level. Where one side grows, it is not widened along the other.
-    >>>>>>> loader
+    Where both sides shrink, the filter is as wide as the pixels of the view. The result is that of
+    Pillow, to a level. Where one side grows, it is not widened along the other.
     """
     left, top, width, height = box
     crop = image[top : top + height, left : left + width]
