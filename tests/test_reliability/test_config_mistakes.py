@@ -48,7 +48,7 @@ MISTAKES = {
     VIEWS + 'size': no_count,
     VIEWS + 'unknown_setting': words,
     VIEWS + 'type': unknown,
-    VIEWS + 'photometric': unknown | no_number,
+    VIEWS + 'photometric': (unknown | no_number).filter(lambda value: value is not None),
     VIEWS + 'scale': st.just((1, 0.2)) | st.just((0, 1)) | st.just((0.2, 2)) | no_number,
     VIEWS + 'ratio': st.just((2, 1)) | st.just((-1, 1)) | no_number,
     VIEWS + 'jitter': st.just((0.4, 0.4, 0.4))

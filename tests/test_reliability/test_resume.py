@@ -217,16 +217,16 @@ def test_images_already_seen_are_not_read_again(images, tmp_path):
 
 
 def note_opened_files(path) -> None:
-    from plrc_plugin.views import two_views
+    from plrc_plugin.views import opening
 
-    file_class = two_views.ImageFile
+    file_class = opening.ImageFile
 
     def noting(name, *window):
         with open(path, 'a') as file:
             file.write(os.path.basename(name) + '\n')
         return file_class(name, *window)
 
-    two_views.ImageFile = noting
+    opening.ImageFile = noting
 
 
 def test_full_disk_ends_the_run_and_keeps_the_last_checkpoint(images, whole, tmp_path):

@@ -1,5 +1,6 @@
 """Affinity maps over time: what is drawn, where it goes, and that training does not notice."""
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import cv2
@@ -149,8 +150,9 @@ def test_images_that_cannot_be_drawn_end_the_run_before_training(
 
 
 def test_points_and_sizes_are_checked_before_the_run_whoever_draws(images, tmp_path):
+    runner = SimpleNamespace(cfg={})
     with pytest.raises(SettingsError, match='outside the image'):
-        AffinityHook(images=[str(images / '00.png')], points=[(0, 2)]).before_run(None)
+        AffinityHook(images=[str(images / '00.png')], points=[(0, 2)]).before_run(runner)
     cv2.imwrite(str(tmp_path / 'small.png'), np.zeros((20, 40, 3), np.uint8))
     with pytest.raises(SettingsError, match='40 x 20 pixels is too small'):
-        AffinityHook(images=[str(tmp_path / 'small.png')]).before_run(None)
+        AffinityHook(images=[str(tmp_path / 'small.png')]).before_run(runner)
