@@ -33,6 +33,8 @@ def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Confi
         cfg = config_from_file(file, import_custom_modules=False)
         if options:
             cfg.merge_from_dict(options)
+    except SettingsError:
+        raise  # it names the file and the line
     except Exception as error:  # a config is a program: it may raise whatever it likes
         raise SettingsError(
             f'{file} cannot be read as a config: {type(error).__name__}: '

@@ -186,8 +186,9 @@ def check_style(
         SettingsError: if the model gives something else.
     """
     expected, given = told or assumed, style_of_model(model)
-    if given is not None and len(given.mean) == 1:  # one value for every channel
-        count = len(expected.mean)
+    count = len(expected.mean)
+    if given is not None and len(given.mean) == 1 and expected.mean == expected.mean[:1] * count:
+        # One value for every channel, on both sides.
         given = given._replace(mean=given.mean * count, std=given.std * count)
     known = 'the file says, or its layout' if told else 'assumed, as the file does not say'
     if given is None:

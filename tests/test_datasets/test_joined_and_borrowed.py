@@ -16,8 +16,7 @@ from plrc_plugin.datasets.weighted import WeightedConcatDataset
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATASETS
-from plrc_plugin.visualization.images import read_images
-from plrc_plugin.visualization.report import training_images
+from plrc_plugin.visualization.images import read_images, training_images
 
 VIEWS = [dict(type='plrc_plugin.TwoViews', size=16)]
 
@@ -149,10 +148,10 @@ def test_pages_of_a_run_find_its_images_by_prefix_in_shards_and_joined(image_fol
     ]
     for part in parts:
         cfg = Config(dict(train_dataloader=dict(dataset=part)))
-        images = training_images(cfg)
+        images = [image for _, image in training_images(cfg, 4)]
         assert len(images) == min(4, len(UnreadImages(part)))
         assert all(image.shape == (90, 120, 3) for image in images)
     gone = Config(dict(train_dataloader=dict(dataset=folder_of(image_folder / 'gone'))))
-    assert training_images(gone) == []
+    assert training_images(gone, 4) == []
     shown = read_images(f'{tar}/n01', 5)
     assert [name for name, _ in shown] == ['c.png', 'd.png']

@@ -524,7 +524,7 @@ def test_a_later_mistake_costs_no_earlier_numbers(work_dir, folder, monkeypatch,
     'text, message',
     [
         (None, 'there is no config'),
-        ('model = dict(', 'cannot be read as a config: SyntaxError'),
+        ('model = dict(', "config.py, line 1: '(' was never closed"),
         ("_base_ = 'nowhere.py'", 'cannot be read as a config'),
     ],
 )
