@@ -178,6 +178,13 @@ def dies(setting):
     os._exit(7)
 
 
+IMPORTED_BY = os.getpid()
+
+
+def process_is_forked() -> bool:
+    return os.getpid() != IMPORTED_BY
+
+
 def hangs(setting):
     """Hangs."""
     time.sleep(600)
@@ -207,8 +214,13 @@ def test_a_piece_that_fails_takes_no_other_with_it(monkeypatch, tmp_path, capsys
 @pytest.mark.faults
 def test_a_piece_that_hangs_is_ended(tmp_path):
     setting = Setting('cpu', True, tmp_path, tmp_path, seconds=0.5)
-    record = pieces.run_piece('hangs', Piece(hangs, 'Hangs', 1), setting)
+    record = pieces.run_piece('hangs', Piece(hangs, 'Hangs', 0.1), setting)
     assert record['status'] == 'failed' and 'was ended' in record['problem']
+
+
+def test_a_process_for_a_gpu_is_not_forked():
+    assert pieces.in_child(process_is_forked, seconds=120) == (False, None)
+    assert pieces.in_child(process_is_forked, seconds=120, fork=True) == (True, None)
 
 
 def test_what_is_left_is_said(monkeypatch, tmp_path, capsys):

@@ -20,6 +20,7 @@ from plrc_plugin.views.geometry import crop_affine
 
 from .pieces import Setting
 
+AS_IN_RUNS = 'as in runs'
 PRECISIONS = ('float32', 'TF32', 'bfloat16', 'float16')
 HALF = dict(bfloat16=torch.bfloat16, float16=torch.float16)
 
@@ -116,10 +117,15 @@ def wrapper(model: nn.Module, precision: str = 'float32') -> OptimWrapper:
 
 @contextmanager
 def precision_of(name: str, device: str) -> Iterator[None]:
-    """float32 products in full or by TF32, and autocast in the half precisions."""
+    """float32 products in full or by TF32, and autocast in the half precisions.
+
+    ``AS_IN_RUNS`` is what PyTorch does unless it is told otherwise, and the plug-in does not tell
+    it: convolutions of float32 by TF32, products of matrices in full.
+    """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = name == 'TF32'
+    matmul.allow_tf32 = name == 'TF32'
+    cudnn.allow_tf32 = name in ('TF32', AS_IN_RUNS)
     try:
         with torch.autocast(device, HALF[name]) if name in HALF else nullcontext():
             yield

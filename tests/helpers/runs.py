@@ -10,6 +10,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import mmengine.device.utils
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -24,12 +25,14 @@ from plrc_plugin.registry import HOOKS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Processes start at once when they are forked from one that has imported everything and computed
-# nothing. That one finds this module by PYTHONPATH alone.
+# nothing. That one finds this module by PYTHONPATH alone. With a GPU they start anew: importing
+# mmengine asks CUDA for its devices, and no process that is forked after that can use them.
 os.environ['PYTHONPATH'] = os.pathsep.join(
     [os.path.dirname(__file__), str(ROOT), os.environ.get('PYTHONPATH', '')]
 )
-SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(['runs'])
+SERVER = multiprocessing.get_context('spawn' if torch.cuda.is_available() else 'forkserver')
+if not torch.cuda.is_available():
+    SERVER.set_forkserver_preload(['runs'])
 
 TINY = {
     'model.backbone.depth': 18,
@@ -187,6 +190,8 @@ def train(cfg: Config):
 
 def _train_in_child(cfg_text: str, before, error_file: str, environ: dict) -> None:
     os.environ.update(environ)
+    if environ.get('CUDA_VISIBLE_DEVICES') == '':
+        mmengine.device.utils.DEVICE = 'cpu'  # it was read before the GPUs were hidden
     logging.raiseExceptions = False
     sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: SIM115 (open as long as the process)
     try:
