@@ -75,6 +75,7 @@ def test_the_source_of_the_documentation(image_folder, tmp_path, monkeypatch):
     assert len(code.splitlines()) < 40
     (tmp_path / 'my_regions.py').write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
+    REGIONS.module_dict.pop('BrightAndDark', None)  # of a test of the page
     import my_regions  # noqa: F401
 
     source = REGIONS.build(dict(type='BrightAndDark'))
