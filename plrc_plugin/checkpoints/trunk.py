@@ -170,7 +170,6 @@ def read_trunk(
     return find_trunk(read_file(path), like, prefix)[:2]
 
 
-@torch.no_grad()
 def refuse_non_finite(path: Optional[str], tensors: dict) -> None:
     """Raises SettingsError if weights are infinite or NaN: the run that made them had gone wrong,
     and the one that starts from them would be blamed."""
@@ -186,6 +185,7 @@ def refuse_non_finite(path: Optional[str], tensors: dict) -> None:
         )
 
 
+@torch.no_grad()
 def fill_model(
     model: nn.Module,
     path: str,
