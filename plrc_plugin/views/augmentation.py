@@ -134,10 +134,15 @@ def hue_steps(shift: float) -> int:
     return int(shift * 255) % 256
 
 
+def to_12_bits(factor: float) -> float:
+    """The nearest multiple of 1 / 4096: products of it and of bytes are exact in float32, and so
+    the same on any processor."""
+    return round(factor * 4096) / 4096
+
+
 def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
-    """The adjustments, in their order. Factors are rounded to 12 bits: what is computed of them and
-    of bytes is then exact, and the same on any processor."""
-    jitter = [(name, x if name == 'hue' else round(x * 4096) / 4096) for name, x in jitter]
+    """The adjustments, in their order. Factors are rounded to 12 bits, see :func:`to_12_bits`."""
+    jitter = [(name, x if name == 'hue' else to_12_bits(x)) for name, x in jitter]
     if compiled_jitter is not None:
         return compiled_jitter.color_jitter(
             image, [(name, hue_steps(x) if name == 'hue' else x) for name, x in jitter]

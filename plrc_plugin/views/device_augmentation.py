@@ -97,8 +97,8 @@ def jitter(images: Tensor, coefficients: Tensor) -> Tensor:
 def mix(images: Tensor, coefficients: Tensor) -> Tensor:
     """A step of colour with coefficients (B, 3)."""
     a, b, c = coefficients[:, :, None, None, None].unbind(1)
-    grey = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA.tolist()))
-    total = grey.round().long().sum((2, 3), keepdim=True)  # of integers: exact in any order
+    grey = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA.tolist())).round()
+    total = grey.long().sum((2, 3), keepdim=True)  # of integers: exact in any order
     mean = (total / grey[0].numel()).round()
     return a * images + (b * grey + c * mean)
 

@@ -78,13 +78,15 @@ class ColorJitter:
         self._used = [i for i, strength in enumerate(strengths.values()) if strength]
 
     def draw(self, rng: np.random.Generator) -> Optional[aug.Jitter]:
-        """Adjustments and their amounts, in the order in which to do them."""
+        """Adjustments and their amounts, in the order in which to do them. Factors have 12 bits:
+        what is computed of them and of bytes is exact, in the loader and on the device."""
         change, *numbers = rng.random(9).tolist()
         if change >= self.prob:
             return None
         order = sorted(self._used, key=numbers[4:].__getitem__)
         low, high = self._lowest, self._highest
-        return [(self._names[i], low[i] + numbers[i] * (high[i] - low[i])) for i in order]
+        drawn = [(self._names[i], low[i] + numbers[i] * (high[i] - low[i])) for i in order]
+        return [(name, x if name == 'hue' else aug.to_12_bits(x)) for name, x in drawn]
 
     def apply(self, image: np.ndarray, drawn: aug.Jitter) -> np.ndarray:
         return aug.color_jitter(image, drawn)
