@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -80,8 +80,8 @@ def _inspect(args: argparse.Namespace) -> None:
     samples = _records(cfg.train_dataloader.dataset)
     images = list({record['img_path']: record for record in samples}.values())
     every = 1 if args.all else -(-len(images) // _DECODED)
-    found = _described(images[::every], decode=True)
-    facts = _tell(survey(found), len(images))
+    found = survey(_described(images[::every], decode=True))
+    facts = _tell(found, len(images))
     if len(samples) > len(images):
         facts.insert(1, ('samples', f'{len(samples):,} an epoch, parts or repeats of these'))
     for name, value in facts:
@@ -91,12 +91,11 @@ def _inspect(args: argparse.Namespace) -> None:
     first = f', byte by byte, such as {same[0][1]} = {same[0][0]}' if same else ''
     facts.append(('copies', f'{copies or "none"}{first}'))
     _say(*facts[-1])
-    problems = survey(found).problems
-    if len(problems) and survey(found).unreadable == len(found):
+    if found.unreadable and not len(found.sizes):
         raise SettingsError(f'none of the images of {args.target} can be read: see above')
     facts += _pipeline(cfg)
     _rates(cfg, args, facts)
-    _show(cfg, args, facts, problems, same)
+    _show(cfg, args, facts, found.problems, same)
 
 
 def _say(name: str, value: str) -> None:
@@ -216,16 +215,14 @@ def _show(
     """Writes the contact sheet as a picture and as a page."""
     dataset = copy.deepcopy(cfg.train_dataloader.dataset)
     _keep_maps(dataset)
-    opener: Optional[Any] = None
     built, sheets = _keyed(dataset), []
     count = min(args.views, len(built))
     views = next((s for s in _built_steps(built) if isinstance(s, TwoViews)), None)
     if views is None:
         raise SettingsError(f'{args.target}: its pipeline has no TwoViews, so there is no view')
-    opener = views.open
     for n in range(count):
         sample = built[SampleKey(0, 0, n * len(built) // count)]
-        sheets.append(draw_sample(sample, opener))
+        sheets.append(draw_sample(sample, views.open))
     picture = Path(args.out, 'inspect.png')
     try:
         Image.fromarray(draw_sheet(sheets)).save(picture)

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from plrc_plugin.errors import InputError
 from plrc_plugin.images import jpeg
 from plrc_plugin.images.depth import Window, is_deep, read_deep, size_of_tiff
-from plrc_plugin.images.orientation import TRANSPOSED
+from plrc_plugin.images.orientation import EXIF_TAG, TRANSPOSED
 from plrc_plugin.images.stored import image_source
 
 EXTENSIONS = (
@@ -27,7 +27,6 @@ EXTENSIONS = (
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'PPM')
 if find_spec('PIL.AvifImagePlugin') is not None:  # since Pillow 11.3
     FORMATS += ('AVIF',)
-_EXIF_ORIENTATION = 0x0112
 
 # Pillow's decompression-bomb *error* stays; its warning below that size is noise in workers.
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -123,7 +122,7 @@ class ImageFile:
         file = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         self._image = Image.open(file, formats=FORMATS)
         self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
-        self.orientation = self._image.getexif().get(_EXIF_ORIENTATION, 1)
+        self.orientation = self._image.getexif().get(EXIF_TAG, 1)
         # Of a TIFF Pillow gives the upright size already.
         turned = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
         self._set_size(self._image.size, turned)

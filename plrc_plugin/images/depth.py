@@ -13,7 +13,7 @@ from plrc_plugin.images.orientation import upright
 
 Window = Sequence[float]
 
-_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF
 
 
@@ -132,6 +132,6 @@ def _values(source: Union[str, bytes]) -> np.ndarray:
 def _is_tiff(source: Union[str, bytes]) -> bool:
     """By its first bytes: what a file is called, and whether it has a name, makes no difference."""
     if isinstance(source, bytes):
-        return source[:4] in _TIFF
+        return source[:4] in TIFF
     with open(source, 'rb') as file:
-        return file.read(4) in _TIFF
+        return file.read(4) in TIFF

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from plrc_plugin.images.orientation import upright
+from plrc_plugin.images.orientation import EXIF_TAG, upright
 
 try:
     import simplejpeg  # the extra 'speed': a fifth faster than OpenCV
@@ -25,7 +25,7 @@ _SCAN, _EXIF, _END = 0xDA, 0xE1, 0xD9
 # Tables, restart interval, comment, and what applications write.
 _SKIPPED = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 _MARKER_IN_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7]')  # neither an escaped byte nor a restart
-_ORIENTATION, _SHORT = 0x0112, 3
+_SHORT = 3
 _BYTES_OF = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # kinds
 
 
@@ -124,7 +124,7 @@ def _orientation(tiff: bytes) -> Optional[int]:
     (entries,) = struct.unpack_from(order + 'H', tiff, directory)
     for at in range(directory + 2, directory + 2 + 12 * entries, 12):
         tag, kind, count, offset = struct.unpack_from(order + 'HHLL', tiff, at)
-        if tag == _ORIENTATION:
+        if tag == EXIF_TAG:
             return {(_SHORT, 1): struct.unpack_from(order + 'H', tiff, at + 8)[0]}[kind, count]
         size = _BYTES_OF[kind] * count
         if size > 4 and offset + size > len(tiff):

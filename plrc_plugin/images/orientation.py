@@ -11,6 +11,7 @@ _UPRIGHT = {
     7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
     8: lambda x: x.swapaxes(0, 1)[::-1],
 }
+EXIF_TAG = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # exchange width and height
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from plrc_plugin.errors import SettingsError
 
@@ -48,11 +47,3 @@ def chosen_methods(entries: Sequence[str]) -> dict[str, str]:
 def title(name: str) -> str:
     """What a table calls a method."""
     return TITLES.get(name, f'continued by {name}')
-
-
-def method_options(photographs: Any, seed_options: dict) -> dict:
-    """Settings that all methods share: the photographs, as a list where some are left out."""
-    options = dict(seed_options)
-    if photographs is not None:
-        options['train_dataloader.dataset.ann_file'] = str(photographs)
-    return options

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.worth.ledger import FINETUNED, FROZEN
 
 # The rest is for what the short timing did not see.
 SHARE = 0.9
 LEAST_ITERATIONS, MOST_EPOCHS = 20, 24
-FROZEN, FINETUNED = 'frozen', 'finetuned'
 
 
 class Timing(NamedTuple):

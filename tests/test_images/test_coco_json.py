@@ -58,7 +58,7 @@ def both(path, name='a.png', size=(60, 40), **kwargs):
         ([dict(id=1, coco_url='http://x.org/train2017/a.png', width=60, height=40)], None),  # LVIS
         ([dict(id=1, file_name='images/v1/patch0/a.png', width=60, height=40)], None),  # Objects365
         ([dict(id=1, file_name='images\\v1\\a.png', width=60, height=40)], None),  # Windows
-        ([dict(id=1, file_name='/root/upload/a.png', width=60.0, height=40.0)], None),
+        ([dict(id=1, file_name='/upload/a.png', width=60.0, height=40.0)], None),
         (None, [annotation(segmentation=SQUARE)]),  # a polygon without its list
         (None, [annotation(segmentation=[SQUARE, []])]),
         (None, [annotation(iscrowd=0)]),

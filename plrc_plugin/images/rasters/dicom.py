@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from plrc_plugin.images.rasters.missing import needs
+from plrc_plugin.images.missing import needs
 from plrc_plugin.images.rasters.raster import Box, Raster, Source, limits_of
 
 SUFFIXES = ('.dcm', '.dicom')

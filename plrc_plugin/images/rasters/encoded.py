@@ -11,11 +11,11 @@ from PIL import Image
 
 from plrc_plugin.images.decoding import FORMATS as RGB_FORMATS
 from plrc_plugin.images.depth import is_deep
-from plrc_plugin.images.rasters.missing import needs
+from plrc_plugin.images.missing import needs
+from plrc_plugin.images.orientation import EXIF_TAG
 from plrc_plugin.images.rasters.raster import Box, Raster, Source, limits_of
 
 FORMATS = (*RGB_FORMATS, 'JPEG2000')  # what Pillow may open
-_ORIENTATION = 0x0112
 _CODESTREAM = b'\xff\x4f\xff\x51'  # of JPEG 2000: it begins with the sizes
 _HEAD = 65536
 _PNG_COLOURS = {0: (1, 0), 2: (3, 0), 4: (2, 1), 6: (4, 1)}  # colour type: channels, alpha
@@ -53,7 +53,7 @@ class PillowRaster(EncodedRaster):
         self._deep = is_deep(image)
         self.orientation = 1
         if image.format != 'TIFF':  # Pillow turns these by itself
-            self.orientation = image.getexif().get(_ORIENTATION, 1)
+            self.orientation = image.getexif().get(EXIF_TAG, 1)
         self.dtype, self.limits = np.dtype(np.uint8), (0, 255)
         self.channels, self.alpha = self._LAYOUTS.get(image.mode, (3, 0))
         sizes = [image.size]
@@ -150,7 +150,7 @@ class CodecRaster(EncodedRaster):
         else:
             with Image.open(BytesIO(self._content), formats=('AVIF',)) as image:
                 self.channels = 4 if image.mode == 'RGBA' else 3
-                self.orientation = image.getexif().get(_ORIENTATION, 1)
+                self.orientation = image.getexif().get(EXIF_TAG, 1)
                 self.set_sizes([image.size])
             self.alpha = self.channels - 3
             self.dtype = np.dtype(np.uint16)

@@ -5,6 +5,7 @@ import stat
 from typing import Optional
 
 from plrc_plugin.images.decoding import pixel_limit
+from plrc_plugin.images.depth import TIFF
 from plrc_plugin.images.rasters.encoded import (
     CodecRaster,
     HeifRaster,
@@ -13,7 +14,6 @@ from plrc_plugin.images.rasters.encoded import (
 )
 from plrc_plugin.images.rasters.raster import MAX_PIXELS, Raster, Source
 
-_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _JPEG2000 = (b'\x00\x00\x00\x0cjP  \r\n\x87\n', b'\xff\x4f\xff\x51')
 _AVIF_BRANDS = {b'avif', b'avis'}
 _HEIF_BRANDS = {b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1'}
@@ -80,7 +80,7 @@ def _opened(source: Source, head: bytes, name: str) -> Raster:
     if is_dicom(head, name):  # first: the preamble of some is the header of a TIFF
         return DicomRaster(source)
     # Their libraries are imported for files that need them.
-    if head[:4] in _TIFF:
+    if head[:4] in TIFF:
         from plrc_plugin.images.rasters.tiff import NotBands, TiffRaster
 
         try:

@@ -14,6 +14,7 @@ import numpy as np
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images.rasters.raster import Raster, Source
 
+Window = Union[str, Sequence[float], Sequence[Sequence[float]], Mapping]
 MOST_CHANNELS = 16
 # Windows that follow from a sample of the images of a data set, see recipe/windows.py.
 MEASURED = ('percentiles', 'dtype', 'dicom')
@@ -184,6 +185,3 @@ def visible(pixels: np.ndarray) -> np.ndarray:
     if shown.dtype == np.uint8:
         return np.ascontiguousarray(shown)
     return np.ascontiguousarray(shown.clip(0, _BRIGHTEST).round().astype(np.uint8))
-
-
-Window = Union[str, Sequence[float], Sequence[Sequence[float]], Mapping]

@@ -5,11 +5,10 @@ import io
 import os
 import time
 from collections.abc import Mapping
-from importlib import import_module
-from types import ModuleType
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional, TypeVar
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.missing import needs
 
 T = TypeVar('T')
 
@@ -24,20 +23,6 @@ class File(NamedTuple):
     path: str
     size: int
     stamp: str  # its modification time, or what a store has in its place
-
-
-def needs(module: str, extra: str, what: str) -> ModuleType:
-    """Imports a library of an extra.
-
-    Raises:
-        SettingsError: one line that says how to install it.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise SettingsError(
-            f"{what} needs {module.partition('.')[0]}: pip install 'plrc_plugin[{extra}]' ({error})"
-        ) from error
 
 
 def is_address(path: str) -> bool:

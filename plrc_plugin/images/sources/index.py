@@ -73,6 +73,7 @@ class Source:
         self.place: Place = find_place(root, options, listed)
         self.root = self.place.root
         self.kind = self._kind(columns or {}) if self.place.shards else None
+        self._left_out: Counter = Counter()  # what is no photograph, by kind
 
     def _kind(self, columns: Mapping[str, Optional[str]]) -> ShardKind:
         kinds = {kind_of(shard.path) for shard in self.place.shards}
@@ -243,10 +244,6 @@ class Source:
             self._left_out[f'{name[:2]}* files'] += 1
             return False
         return True
-
-    @property
-    def _left_out(self) -> Counter:
-        return self.__dict__.setdefault('_counted', Counter())
 
     def _packed(self, entries: Iterable[bytes]) -> FileIndex:
         entries = list(entries)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from plrc_plugin.errors import SettingsError
+from plrc_plugin.images.missing import needs
 from plrc_plugin.images.sources.columns import Columns, find_columns
-from plrc_plugin.images.sources.files import File, files_of, is_address, needs
+from plrc_plugin.images.sources.files import File, files_of, is_address
 from plrc_plugin.images.sources.kind import ShardError, ShardKind
 
 _PLACE = struct.Struct('<II')  # part of the file, and row in it
