@@ -47,3 +47,10 @@ def check_output(
             'it'
         )
     raise SettingsError(f'{setting}: {path} exists: give another name, or --overwrite')
+
+
+def publish(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all: a kill leaves the earlier one."""
+    beside = path.with_name(f'{path.name}.part')
+    beside.write_text(text, encoding='utf-8')
+    os.replace(beside, path)

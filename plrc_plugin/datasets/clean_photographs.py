@@ -1,6 +1,6 @@
 """Some of the images that a run trains on, whole and without augmentation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from plrc_plugin.datasets.keys import KeyedDataset, takes_keys
+from plrc_plugin.datasets.pipelines import with_pipeline
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATASETS
@@ -71,20 +72,3 @@ def with_whole_images(config: Any, size: int) -> Any:
         return [dict(type='plrc_plugin.WholeImage', size=size, **kept)]
 
     return with_pipeline(config, whole)
-
-
-def with_pipeline(config: Any, change: Callable[[list], list]) -> Any:
-    """A copy of a config in which every data set of images has what ``change`` makes of its
-    pipeline. Of ``ImageWindows`` it is its own, not that of the data set within."""
-    if isinstance(config, (list, tuple)):
-        return [with_pipeline(part, change) for part in config]
-    if not isinstance(config, dict):
-        return config
-    kind = config.get('type')
-    makes_views = str(getattr(kind, '__name__', kind)).endswith('ImageWindows')
-    if makes_views:
-        return {**config, 'pipeline': change(list(config.get('pipeline') or ()))}
-    changed = {name: with_pipeline(value, change) for name, value in config.items()}
-    if 'type' in config and not {'dataset', 'datasets'} & config.keys():
-        changed['pipeline'] = change(list(config.get('pipeline') or ()))
-    return changed

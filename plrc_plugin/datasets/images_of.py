@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from plrc_plugin.datasets.image_folder import ImageFolder
+from plrc_plugin.datasets.pipelines import without_pipelines
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.file_index import FileIndex, packed
 from plrc_plugin.images.sources import is_plain
@@ -54,7 +55,7 @@ class ImagesOf(ImageFolder):
 
     def _names(self) -> list[str]:
         try:
-            data: Any = DATASETS.build(_bare(self.source))
+            data: Any = DATASETS.build(without_pipelines(self.source))
             data.full_init()
             return [str(data.get_data_info(i)['img_path']) for i in range(len(data))]
         except SettingsError:
@@ -75,15 +76,3 @@ def _common_folder(names: list[str]) -> str:
         return (scheme + mark if mark else '') + os.path.commonpath(folders)
     except ValueError:  # absolute paths and others
         return ''
-
-
-def _bare(config: Any) -> Any:
-    """A copy without pipelines; wrappers keep their own settings."""
-    if isinstance(config, (list, tuple)):
-        return [_bare(part) for part in config]
-    if not isinstance(config, dict):
-        return config
-    changed = {k: _bare(v) if k in ('dataset', 'datasets') else v for k, v in config.items()}
-    if not {'dataset', 'datasets'} & config.keys():
-        changed['pipeline'] = []
-    return changed

@@ -1,9 +1,9 @@
 """The images of a config without its pipeline: where they are, and not what they show."""
 
-import copy
 from typing import Any
 
 from plrc_plugin.datasets.keys import KeyedDataset, takes_keys
+from plrc_plugin.datasets.pipelines import without_pipelines
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATASETS
 
@@ -19,7 +19,7 @@ class UnreadImages:
     """
 
     def __init__(self, dataset: dict):
-        built: Any = DATASETS.build(_without_pipelines(dataset))
+        built: Any = DATASETS.build(without_pipelines(dataset))
         self.dataset = built if takes_keys(built) else KeyedDataset(built)
 
     def __len__(self) -> int:
@@ -28,17 +28,3 @@ class UnreadImages:
     def __getitem__(self, index: int) -> dict:
         """What :func:`~plrc_plugin.images.decoding.open_image` takes, of ``ImageFolder``."""
         return self.dataset[SampleKey(0, 0, index)]
-
-
-def _without_pipelines(dataset: Any) -> Any:
-    dataset = copy.deepcopy(dataset)
-    parts = [dataset]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, (list, tuple)):
-            parts += part
-        elif isinstance(part, dict):
-            if 'pipeline' in part:
-                part['pipeline'] = []
-            parts += [part.get('dataset'), part.get('datasets')]
-    return dataset

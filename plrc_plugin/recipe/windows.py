@@ -8,8 +8,8 @@ import numpy as np
 from mmengine.registry import DefaultScope
 
 from plrc_plugin.checkpoints.reading_record import find_record, record_of
-from plrc_plugin.datasets.clean_photographs import with_pipeline
 from plrc_plugin.datasets.keys import KeyedDataset, takes_keys
+from plrc_plugin.datasets.pipelines import with_pipeline
 from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images.rasters.scaling import WINDOWS, Reading, check_channels, is_measured
 from plrc_plugin.randomness import SampleKey

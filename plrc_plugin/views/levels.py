@@ -16,7 +16,8 @@ from plrc_plugin.views import augmentation as aug
 
 
 class Levels(NamedTuple):
-    """What :class:`LevelJitter` draws: a factor for each channel, and one of the contrast."""
+    """What :class:`LevelJitter` draws: ``factors`` (16,) float32, one for each channel that there
+    may be, and the factor of the contrast."""
 
     factors: np.ndarray
     contrast: float

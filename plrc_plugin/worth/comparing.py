@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -14,8 +13,10 @@ from mmengine.device import get_device
 from plrc_plugin.checkpoints.claim import claim, release
 from plrc_plugin.checkpoints.encoder import RANDOM
 from plrc_plugin.checkpoints.mmengine_loader import read_without_running
+from plrc_plugin.datasets.unread_images import UnreadImages
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.outputs import publish
 from plrc_plugin.recipe.own_config import config_of
 from plrc_plugin.worth.frozen import encoder, probe_cells
 from plrc_plugin.worth.heads import (
@@ -47,7 +48,6 @@ from plrc_plugin.worth.timing import (
     finetuning_seconds,
     probe_seconds,
     startup_seconds,
-    trial_images,
 )
 from plrc_plugin.worth.writing import write_labels
 
@@ -217,9 +217,9 @@ def _digest(split: Split) -> str:
 def _photographs(asked: Asked, split: Split, cfg: Config, out: Path) -> tuple[int, Optional[Path]]:
     """How many photographs are test images by their content, and a list without them, None where
     all are used."""
-    data = trial_images(cfg)
-    names = [data.get_data_info(i)['img_path'] for i in range(len(data))]
-    paths = [Path(os.path.join(data.image_root, name)) for name in names]
+    data = UnreadImages(cfg.train_dataloader.dataset)
+    records = [data[i] for i in range(len(data))]
+    names, paths = [r['name'] for r in records], [Path(r['img_path']) for r in records]
     shared = same_content([image.path for image in split.test], paths)
     if not shared:
         return 0, None
@@ -333,15 +333,9 @@ def _write_configs(
         cfg.pop('work_dir', None)
         cfg.experiment_name = f'worth_{name}'
         files[name] = folder / f'{name}.py'
-        _dump(cfg, files[name])
+        publish(files[name], cfg.pretty_text)
     if head is not None:
         set_length(head, plan.iterations)
         files[FINETUNED] = folder / 'finetuned.py'
-        _dump(head, files[FINETUNED])
+        publish(files[FINETUNED], head.pretty_text)
     return files
-
-
-def _dump(cfg: Config, path: Path) -> None:
-    beside = path.with_name(path.name + '.part')
-    beside.write_text(cfg.pretty_text, encoding='utf-8')
-    os.replace(beside, path)

@@ -1,12 +1,13 @@
 """What of a comparison is done, and the time that it took: files that survive a kill."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
+
+from plrc_plugin.outputs import publish
 
 FROZEN, PRETRAIN, FINETUNED = 'frozen', 'pretrain', 'finetuned'
 
@@ -75,9 +76,7 @@ class Ledger:
         seconds = self.seconds(part.name)
         path = self.folder / f'{part.name}.json'
         content = dict(**part._asdict(), numbers=numbers, seconds=seconds)
-        beside = path.with_suffix('.part')
-        beside.write_text(json.dumps(content, indent=1))
-        os.replace(beside, path)
+        publish(path, json.dumps(content, indent=1))
         return Done(part, numbers, seconds)
 
     @contextmanager

@@ -72,6 +72,7 @@ def run_command(command: Sequence[str], folder: Path, one_thread: bool = False) 
     env = {**({'OMP_NUM_THREADS': '1'} if one_thread else {}), **os.environ}
     with open(folder / OUTPUT, 'a') as output:
         print('+', ' '.join(map(str, command)), file=output, flush=True)
+        # Linux ties a child to the thread that started it; with one_thread that is one of a pool.
         process = subprocess.Popen(
             command,
             stdout=output,

@@ -17,6 +17,7 @@ from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
+from plrc_plugin.datasets.unread_images import UnreadImages
 from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.recipe import resolve, rules, trial
 from plrc_plugin.worth.frozen import frozen_quality
@@ -42,16 +43,9 @@ def epoch_seconds(cfg: Config, processes: int) -> tuple[float, int]:
     resolve(cfg, processes, processes, say=None)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         step = trial.try_steps(cfg).seconds
-    images = len(trial_images(cfg))
+    images = len(UnreadImages(cfg.train_dataloader.dataset))
     steps = rules.iterations_per_epoch(images, processes, cfg.train_dataloader.batch_size)
     return max(1, steps) * step, cfg.train_cfg.max_epochs
-
-
-def trial_images(cfg: Config) -> Any:
-    """The data set that a config of pre-training trains on."""
-    from plrc_plugin.registry import DATASETS
-
-    return DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[]))
 
 
 def probe_seconds(model: nn.Module, cells: ProbeCells, parts: dict[float, list[int]]) -> float:

@@ -1,7 +1,6 @@
 """A labelled set, written as mmdet, mmseg and the probes read it."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from plrc_plugin.images.decoding import ImageFile
+from plrc_plugin.outputs import publish
 from plrc_plugin.worth.labels import BOXES, LabelledImage, LabelledSet
 from plrc_plugin.worth.mask_labels import numbered, read_mask
 from plrc_plugin.worth.splits import Split, drawn
@@ -40,7 +40,7 @@ def write_labels(
         for name, images in parts.items():
             path = folder / f'{name}.json'
             if not path.exists():
-                _publish(path, json.dumps(_coco(images, labels.classes)))
+                publish(path, json.dumps(_coco(images, labels.classes)))
         return
     (folder / LISTS).mkdir(parents=True, exist_ok=True)
     names = {
@@ -52,7 +52,7 @@ def write_labels(
         for image in (*split.train, *split.test):
             _write_mask(folder, names[id(image)], image, labels.values)
     for name, images in parts.items():
-        _publish(folder / LISTS / f'{name}.txt', '\n'.join(names[id(i)] for i in images) + '\n')
+        publish(folder / LISTS / f'{name}.txt', '\n'.join(names[id(i)] for i in images) + '\n')
 
 
 def _coco(images: Sequence[LabelledImage], classes: Sequence[str]) -> dict:
@@ -91,10 +91,3 @@ def _write_mask(folder: Path, name: str, image: LabelledImage, values: tuple[int
         link.symlink_to(image.path.resolve())
     except OSError:  # file systems without links
         shutil.copyfile(image.path, link)
-
-
-def _publish(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(path.name + '.part')
-    beside.write_text(text, encoding='utf-8')
-    os.replace(beside, path)

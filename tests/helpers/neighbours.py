@@ -27,7 +27,7 @@ def train_by(library: str, project: Path, config: str, **settings) -> str:
     (project / 'config.py').write_text(head + config)
     package = Path(importlib.util.find_spec(library).origin).parent
     done = subprocess.run(
-        [sys.executable, package / '.mim/tools/train.py', 'config.py', '--work-dir', 'work'],
+        [sys.executable, package / '.mim/tools/train.py', 'config.py', '--work-dir', 'run'],
         cwd=project,
         env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path[1:]])},
         capture_output=True,

@@ -200,7 +200,7 @@ def scenes(tmp_path_factory):
 def test_a_project_of_mmpretrain_pre_trains_and_classifies(image_folder, tmp_path):
     pytest.importorskip('mmpretrain.models')
     train_by('mmpretrain', tmp_path / 'pre_training', PRE_TRAINING, images=image_folder)
-    checkpoint = tmp_path / 'pre_training/work/epoch_1.pth'
+    checkpoint = tmp_path / 'pre_training/run/epoch_1.pth'
     state = load_tensors(checkpoint)['state_dict']
     assert int(state['queue.bank_ptr']) == 6  # three steps of two images
     assert not torch.equal(state['momentum_backbone.conv1.weight'], state['backbone.conv1.weight'])
@@ -254,4 +254,4 @@ def test_a_repository_of_configs(
     printed = train_by(library, tmp_path / 'configs_of_mine', text, **settings)
     assert f'{loaded} tensors loaded' in printed
     assert all(name in printed for name in measured)
-    assert (tmp_path / 'configs_of_mine/work/iter_2.pth').exists()
+    assert (tmp_path / 'configs_of_mine/run/iter_2.pth').exists()
