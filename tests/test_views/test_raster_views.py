@@ -68,9 +68,10 @@ def test_three_channels_of_8_bits_are_where_the_bytes_are(tmp_path, photo):
     for a, b in zip(fine, plain):
         assert b.pixels.dtype == np.uint8
         assert np.array_equal(a.affine, b.affine)
-        assert np.abs(a.pixels - b.pixels).max() <= 1.01, (
-            'that one is rounded, twice where it shrinks'
-        )
+        height, width = photo.shape[:2]
+        shrinks = abs(a.affine[0, 0]) * width > 48 and a.affine[1, 1] * height > 48
+        # That one is rounded, and where it shrinks once more between its two directions.
+        assert np.abs(a.pixels - b.pixels).max() <= (1.01 if shrinks else 0.51)
 
 
 def test_the_default_steps_know_no_hue_and_are_functions_of_the_key(bands):
