@@ -1,1 +1,1 @@
-"""Commands of ``python -m plrc_plugin``: a module each, whose ``main`` takes the arguments."""
+"""Commands of ``python -m plrc_plugin``. Each is a module whose ``main`` takes the arguments."""

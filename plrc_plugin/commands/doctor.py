@@ -1,7 +1,7 @@
-"""``python -m plrc_plugin doctor``: what is installed, and what of the plug-in works with it.
+"""``python -m plrc_plugin doctor``: what is installed, and which parts of the plug-in work with it.
 
-Reports of problems should hold its output. It is one screen long and changes nothing. The exit code
-is 0 if pre-training works, 1 if it does not.
+Please put its output into reports of problems. It is one screen long, and the command changes
+nothing. The exit code is 0 if pre-training works, and 1 if it does not.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-# Import name: OneDL's distribution, OpenMMLab's own.
+# The import name of each package, and its name in OneDL's distribution and in OpenMMLab's own.
 TWINS = {
     'mmengine': ('onedl-mmengine', 'mmengine'),
     'mmcv': ('onedl-mmcv', 'mmcv'),
@@ -28,7 +28,7 @@ OTHERS = ('torch', 'torchvision', 'numpy', 'lightly', 'timm', 'safetensors')
 
 
 class Offer(NamedTuple):
-    """Something that the plug-in offers, what it imports, and what installs that."""
+    """A part of the plug-in, what it imports, and the command that installs that."""
 
     what: str
     imports: tuple[str, ...]
@@ -74,7 +74,7 @@ OFFERS = (
 
 
 def version_of(distribution: str) -> Optional[str]:
-    """The installed version of a distribution; None without it."""
+    """Returns the installed version of a distribution, or None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -82,16 +82,16 @@ def version_of(distribution: str) -> Optional[str]:
 
 
 def why_not(module: str) -> Optional[str]:
-    """Why a module cannot be imported, in one line; None if it can."""
+    """Says in one line why a module cannot be imported; returns None if it can."""
     try:
         importlib.import_module(module)
-    except BaseException as error:  # broken extensions raise whatever they like
+    except BaseException as error:  # broken extensions raise errors of any kind
         return f'{module}: {" ".join(str(error).split())[:160] or type(error).__name__}'
     return None
 
 
 def packages() -> list[str]:
-    """One line for each package: version, and which of two distributions it is."""
+    """Returns one line for each package: its version, and which of the two distributions it is."""
     lines = []
     for name, twins in TWINS.items():
         found = [f'{twin} {version}' for twin in twins if (version := version_of(twin))]
@@ -101,7 +101,7 @@ def packages() -> list[str]:
 
 
 def machine() -> list[str]:
-    """Lines on device, shared memory and writable folders."""
+    """Returns lines on device, shared memory and writable folders."""
     lines = []
     if why_not('torch') is None:
         import torch
@@ -120,7 +120,8 @@ def machine() -> list[str]:
 
 
 def offers() -> tuple[list[str], bool]:
-    """One line for each offer, with what installs a missing one; and whether pre-training works."""
+    """Returns one line for each part, with the command that installs a missing one; and whether
+    pre-training works."""
     own = version_of('mmengine') is not None and version_of('onedl-mmengine') is None
     lines, works = [], True
     for offer in OFFERS:

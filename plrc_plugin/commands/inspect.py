@@ -22,7 +22,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-import plrc_plugin  # noqa: F401  registers everything, whatever the config imports
+import plrc_plugin  # noqa: F401  registers everything, even if the config imports nothing
 from plrc_plugin.auto import AUTO, places
 from plrc_plugin.config_files import parse_options, read_config
 from plrc_plugin.datasets.keys import KeyedDataset, takes_keys
@@ -40,8 +40,8 @@ from plrc_plugin.views.two_views import TwoViews
 from plrc_plugin.visualization.contact_sheet import SIDE, draw_sample, draw_sheet
 from plrc_plugin.visualization.pages import jpeg_address, write_page
 
-_DECODED = 2000  # images that are decoded, of more a sample
-_FIRST_LOOK = 64  # images by whose headers the pipeline of a folder is chosen
+_DECODED = 2000  # images that are decoded; of more images, a sample
+_FIRST_LOOK = 64  # images whose headers decide the pipeline of a folder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,7 +103,8 @@ def _say(name: str, value: str) -> None:
 
 
 def _config(target: str, options: dict) -> Config:
-    """The config of the target; of a folder of images one that fits most of them."""
+    """Returns the config of the target. For a folder of images this is one that fits most of
+    them."""
     path = Path(target)
     if path.suffix == '.py' or (path.is_dir() and any(path.glob('*_resolved.py'))):
         cfg = read_config(path, options)
@@ -130,7 +131,7 @@ def _config(target: str, options: dict) -> Config:
 
 
 def _records(dataset: Any) -> list[dict]:
-    """The images of a data set, in its order."""
+    """Returns the records of a data set, in its order."""
     images = UnreadImages(dataset)
     records = [images[i] for i in range(len(images))]
     if any('img_path' not in record for record in records[:1]):
@@ -144,7 +145,7 @@ def _keyed(dataset: Any) -> Any:
 
 
 def _described(records: Sequence[dict], decode: bool = False) -> list[Description]:
-    # The libraries decode without Python's lock.
+    # Threads help, because the libraries decode without Python's lock.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(lambda record: describe(record, decode), records))
 
@@ -167,7 +168,7 @@ def _tell(found: Survey, images: int) -> list[tuple[str, str]]:
 
 
 def _pipeline(cfg: Config) -> list[tuple[str, str]]:
-    """Puts values in place of what is still to be computed, as the run will, and tells them."""
+    """Puts values in place of settings that the run would still compute, and prints them."""
     asked = [p for p in places(cfg) if 'pipeline' in p.path and p.value == AUTO]
     if asked:
         facts = gather(cfg)
@@ -250,7 +251,7 @@ def _show(
 
 
 def _keep_maps(value: Any) -> None:
-    """Asks every SampleRegionPoints in a config for the maps of regions."""
+    """Makes every SampleRegionPoints in a config keep the maps of regions."""
     if isinstance(value, (list, tuple)):
         for entry in value:
             _keep_maps(entry)
@@ -262,7 +263,7 @@ def _keep_maps(value: Any) -> None:
 
 
 def _built_steps(dataset: Any) -> list:
-    """The pipeline steps of a data set, or of the first that is within."""
+    """Returns the pipeline steps of a data set, or of the first one within it."""
     while dataset is not None:
         pipeline = getattr(dataset, 'pipeline', None)
         if pipeline is not None and getattr(pipeline, 'transforms', None):

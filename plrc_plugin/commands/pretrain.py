@@ -3,8 +3,8 @@
     python -m plrc_plugin pretrain photos/ --backbone resnet50 --weights resnet50.pth --out run
 
 It computes the recipe from the photographs (docs/recipe.md), prints it, trains, and leaves config,
-log and checkpoints in DIR. Ended before its time, the same command with --resume goes on. On
-several GPUs: torchrun --nproc-per-node 8 -m plrc_plugin pretrain ...
+log and checkpoints in DIR. If it is ended early, the same command with --resume goes on. On several
+GPUs: torchrun --nproc-per-node 8 -m plrc_plugin pretrain ...
 """
 
 import argparse
@@ -34,14 +34,15 @@ def pretrain(
     """Pre-trains a backbone on photographs by PLRC, with ``configs/plrc_photos.py``.
 
     Args:
-        photos: the folder, flat or nested; or shards or an address, see docs/data.md.
+        photos: a folder, flat or nested, or shards or an address, see docs/data.md.
         backbone: ``resnet18`` to ``resnet152``, or a model of timm or torchvision by its name.
-        weights: a checkpoint of any layout of docs/weights.md to start from; None for random ones.
-        out: work dir: it gets the config with all values, the log and the checkpoints.
+        weights: a checkpoint to start from, of any layout in docs/weights.md; None for random
+            weights.
+        out: work dir, which gets the config with all values, the log and the checkpoints.
         hours: budget of training in hours.
-        epochs: or in epochs. Without either the rule of docs/recipe.md decides.
-        resume: go on from the newest checkpoint of ``out``.
-        options: further settings, as of ``--cfg-options``.
+        epochs: budget in epochs instead. Without either, the rule of docs/recipe.md decides.
+        resume: whether to go on from the newest checkpoint of ``out``.
+        options: further settings, as ``--cfg-options`` takes them.
 
     Returns:
         str: the last checkpoint.

@@ -3,10 +3,10 @@ r"""``python -m plrc_plugin worth PHOTOS --labels LABELS --out DIR``: is pre-tra
     python -m plrc_plugin worth photos/ --labels labels/ --weights resnet50.pth \
         --hours 8 --out worth
 
-A start as it is, and continued by PLRC, MoCo v2 and region-level contrast on your photographs,
-compared on your labels: frozen, and fine-tuned with 1, 10 and 100% of them, over seeds. DIR gets
-page.html with the answer, and table.md. Ended at any point, the same command goes on.
-docs/worth.md says more.
+It compares given weights with the same weights after pre-training by PLRC, MoCo v2 and region-level
+contrast on your photographs. They are compared on your labels: frozen, and fine-tuned with 1, 10
+and 100% of the labels, over seeds. DIR gets page.html with the answer, and table.md. If it is ended
+at any point, the same command goes on. docs/worth.md says more.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
         '--finetune-options', nargs='+', metavar='KEY=VALUE', help='settings of every fine-tuning'
     )
     args = parser.parse_args(arguments)
-    what_remains = 'What is finished is kept: the same command goes on.'
+    what_remains = 'Finished parts are kept: the same command goes on.'
     with one_line_errors(lambda: what_remains):
         page = compare(
             Asked(

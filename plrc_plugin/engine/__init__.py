@@ -1,4 +1,4 @@
-"""How a run is driven: its loop, its hooks, its processes and its precision."""
+"""The training run: its loop, its hooks, its processes and its precision."""
 
 from plrc_plugin.checkpoints import damage_of, newest_intact_checkpoint, read_without_running
 from plrc_plugin.engine import hooks

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other."""
+"""Lets the processes of a run find each other."""
 
 import os
 import subprocess
@@ -22,15 +22,16 @@ _STARTED_BY = dict(
     mpi='mpirun -n N python tools/train.py ... --launcher mpi',
 )
 _HERE = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
-# Below the ports that Linux hands out to connections (32768 and above).
+# A range below the ports that Linux gives to connections (32768 and above).
 _FIRST_PORT, _PORTS = 15000, 15000
 
 
 def prepare_launcher(launcher: str) -> None:
-    """Checks that the launcher started this process, and where those of a Slurm or MPI job meet.
+    """Checks that the launcher started this process, and sets where the processes of a Slurm or MPI
+    job meet.
 
     Raises:
-        SettingsError: with the command, if it did not; if the first node is not known.
+        SettingsError: with the command, if it did not, or if the first node is not known.
     """
     missing = [name for name in _LAUNCHERS[launcher] if name not in os.environ]
     if missing:
@@ -38,7 +39,7 @@ def prepare_launcher(launcher: str) -> None:
             f'--launcher {launcher} expects to be started by it, and {missing[0]} is not set: '
             f'{_STARTED_BY[launcher]}; or leave --launcher out to train in one process'
         )
-    if launcher == 'pytorch':  # torchrun has chosen both
+    if launcher == 'pytorch':  # torchrun has already set both
         return
     os.environ.setdefault('MASTER_PORT', str(port_of_the_job(os.environ)))
     if 'MASTER_ADDR' not in os.environ:
@@ -52,15 +53,15 @@ def prepare_launcher(launcher: str) -> None:
 
 
 def check_started_alone(launcher: str, environ=os.environ) -> None:
-    """Raises SettingsError if a launcher has started several processes and none is named: each of
-    them would train alone, and all of them in one work dir."""
+    """Raises SettingsError if a launcher has started several processes and --launcher is not set:
+    each of them would train alone, and all in the same work dir."""
     if launcher != 'none':
         return
     size = environ.get
     started = dict(
         pytorch=size('WORLD_SIZE') if 'TORCHELASTIC_RUN_ID' in environ else None,
         mpi=size('OMPI_COMM_WORLD_SIZE'),
-        # In `srun --pty bash` too there are several tasks, of which the first is the one used.
+        # `srun --pty bash` has several tasks too, of which only the first is used.
         slurm=size('SLURM_NTASKS') if size('SLURM_PROCID', '0') != '0' else None,
     )
     for name, processes in started.items():
@@ -72,7 +73,7 @@ def check_started_alone(launcher: str, environ=os.environ) -> None:
 
 
 class ProcessPlace(NamedTuple):
-    """Of a process in its run; ``processes_here`` are those on its machine."""
+    """The place of a process in its run. ``processes_here`` counts those on its machine."""
 
     rank: int
     processes: int
@@ -81,14 +82,14 @@ class ProcessPlace(NamedTuple):
 
 
 def place_of_this_process(launcher: str) -> ProcessPlace:
-    """What the launcher has told this process, before the processes have met."""
+    """Returns what the launcher told this process, before the processes have met."""
     rank, size, local_rank = (int(os.environ[name]) for name in _LAUNCHERS[launcher])
     here = next((os.environ[name] for name in _HERE if os.environ.get(name, '').isdigit()), size)
     return ProcessPlace(rank, size, local_rank, int(here))
 
 
 def join_processes(launcher: str, env_cfg: dict) -> None:
-    """Makes this process one of the group, with or without GPUs."""
+    """Joins this process to the group, with or without GPUs."""
     if torch.cuda.is_available():
         prepare_launcher(launcher)
         init_dist(launcher, **env_cfg.get('dist_cfg', {}))
@@ -97,10 +98,10 @@ def join_processes(launcher: str, env_cfg: dict) -> None:
 
 
 def port_of_the_job(environ) -> int:
-    """A port that all processes of a job step compute alike, and another job hardly shares.
+    """Returns a port that is the same for all processes of a job step and unlikely for other jobs.
 
-    The number of the job, and of the step in it, decide: eight steps of a job, and the jobs with
-    the 1,800 numbers that follow, all get ports of their own.
+    It follows from the numbers of the job and of its step. Eight steps of a job, and the jobs with
+    the next 1,800 numbers, all get different ports.
     """
     job = environ.get('SLURM_JOB_ID') or environ.get('SLURM_JOBID')
     if job is not None and job.isdigit():
@@ -109,11 +110,12 @@ def port_of_the_job(environ) -> int:
     name = environ.get('PMIX_NAMESPACE') or environ.get('OMPI_MCA_ess_base_jobid')
     if name is not None:
         return _FIRST_PORT + zlib.crc32(name.encode()) % _PORTS
-    return 29500  # torch's own
+    return 29500  # torch's default port
 
 
 def init_processes_without_gpu(launcher: str) -> None:
-    """Joins the process group of ``launcher`` through gloo; mmengine would ask for a GPU."""
+    """Joins the process group of ``launcher`` through gloo, because mmengine would ask for a
+    GPU."""
     prepare_launcher(launcher)
     rank, size, local_rank = (os.environ[name] for name in _LAUNCHERS[launcher])
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local_rank)
@@ -123,7 +125,7 @@ def init_processes_without_gpu(launcher: str) -> None:
 
 
 def _first_node() -> str:
-    """The first node of a Slurm job, where its processes meet."""
+    """Returns the first node of a Slurm job, where its processes meet."""
     if int(os.environ.get('SLURM_NNODES', 1)) == 1:
         return '127.0.0.1'
     nodes = os.environ.get('SLURM_NODELIST', '')

@@ -1,4 +1,4 @@
-"""Learning rates that fall from the projector to the stem."""
+"""Sets learning rates that fall from the projector to the stem."""
 
 from typing import Optional, Union
 
@@ -13,19 +13,20 @@ from plrc_plugin.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerwiseRates(DefaultOptimWrapperConstructor):
-    """Optimiser constructor: each stage of the trunk learns more slowly than the one after it.
+    """An optimiser constructor with which each stage of the trunk learns more slowly than the one
+    after it.
 
     Stage s of S + 1 (the stem is stage 0, see :func:`~plrc_plugin.models.stages.stages_of`) has the
-    rate ``lr * layer_decay ** (S + 1 - s)``; whatever follows the trunk has ``lr``. It serves SGD,
-    AdamW and every other optimiser with a learning rate::
+    rate ``lr * layer_decay ** (S + 1 - s)``; modules after the trunk have ``lr``. It works with
+    SGD, AdamW and every other optimiser that has a learning rate::
 
         optim_wrapper = dict(
             constructor='plrc_plugin.LayerwiseRates', paramwise_cfg=dict(layer_decay=0.75)
         )
 
-    ``paramwise_cfg`` takes what that of mmengine's constructor takes besides, such as
-    ``norm_decay_mult=0``. Parameters that do not learn, those of the momentum encoder among them,
-    are left out, and those of equal options form one group.
+    ``paramwise_cfg`` also takes the settings of mmengine's constructor, such as
+    ``norm_decay_mult=0``. Parameters that do not learn, such as those of the momentum encoder, are
+    left out. Parameters with equal options form one group.
 
     Raises:
         SettingsError: if ``layer_decay`` is missing or not in (0, 1], if the optimiser has no
@@ -50,7 +51,7 @@ class LayerwiseRates(DefaultOptimWrapperConstructor):
         prefix: str = '',
         is_dcn_module: Optional[Union[int, float]] = None,
     ) -> None:
-        """The groups of mmengine's constructor with the rates of their stages."""
+        """Makes the groups of mmengine's constructor with the rates of their stages."""
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return
         super().add_params(params, module, prefix, is_dcn_module)
@@ -79,6 +80,6 @@ class LayerwiseRates(DefaultOptimWrapperConstructor):
         )
         print_log(
             f'LayerwiseRates: learning rates of the stem and {len(stages) - 1} stages {rates}; of '
-            f'what follows the trunk {self.base_lr:.3g}',
+            f'the modules after the trunk {self.base_lr:.3g}',
             'current',
         )

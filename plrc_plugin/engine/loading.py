@@ -1,4 +1,5 @@
-"""Loader workers that never leave a run waiting: shared memory measured before, silence bounded."""
+"""Keeps loader workers from leaving a run waiting: checks shared memory before the run, and limits
+how long a loader may be silent."""
 
 import multiprocessing.queues
 import os
@@ -26,7 +27,8 @@ SILENCE = 1800
 
 
 def guard_workers(loader: DataLoader, timeout_given: bool) -> None:
-    """Makes workers end aloud where they would lose a batch, and a silent loader an error."""
+    """Makes workers end with an error if they would lose a batch, and makes a silent loader an
+    error."""
     if not loader.num_workers:
         return
     if not timeout_given:
@@ -35,9 +37,10 @@ def guard_workers(loader: DataLoader, timeout_given: bool) -> None:
 
 
 def check_shared_memory(loader: DataLoader, where: str) -> None:
-    """Raises SettingsError if batches on their way from the workers do not fit into ``/dev/shm``.
+    """Raises SettingsError if the batches that workers send do not fit into ``/dev/shm``.
 
-    One item is read and collated to know the size of a batch. Nothing that the run draws changes.
+    One item is read and collated to know the size of a batch. The random draws of the run do not
+    change.
     """
     if not loader.num_workers or not os.path.isdir(SHARED_MEMORY):
         return
@@ -65,18 +68,19 @@ def check_shared_memory(loader: DataLoader, where: str) -> None:
 
 
 def batch_size_of(loader: DataLoader) -> int:
-    """Images per process and iteration; torch does not tell those of a batch sampler."""
+    """Returns the images per process and iteration. torch does not tell it for a batch sampler."""
     return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None) or 1
 
 
 def bytes_of_a_batch(loader: DataLoader) -> int:
-    """Of its tensors, which pass through shared memory; 0 where no item can be had ahead."""
+    """Returns the bytes of a batch's tensors, which pass through shared memory; 0 if no item can be
+    read ahead."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        # Not of the sampler: an endless one would be one item further.
+        # The sampler is not used: an endless one would then be one item further.
         item = loader.dataset[SampleKey(0, 0, 0) if takes_keys(loader.dataset) else 0]
         return _bytes(loader.collate_fn([item])) * batch_size_of(loader)
-    except Exception:  # whatever it is, the run itself will meet it and name it
+    except Exception:  # the run itself will meet the error and report it
         return 0
     finally:
         random.setstate(states[0])
@@ -85,14 +89,14 @@ def bytes_of_a_batch(loader: DataLoader) -> int:
 
 
 class LoaderError(RuntimeError):
-    """Batches do not come any more; the message says why and what to do."""
+    """The loader gives no more batches. The message says why and what to do."""
 
 
 def readable_loader_errors(where: str) -> ExitStack:
-    """A context that gives the errors of torch's loader, which say what and not why, their remedy.
+    """A context that adds cause and remedy to the errors of torch's loader.
 
-    torch tells the death of a worker from a signal handler, which may run while another error of
-    the same death leaves the inner block: the outer block is for that.
+    torch reports the death of a worker from a signal handler. It may run while another error of the
+    same death leaves the inner block, which is why there is an outer block.
     """
     blocks = ExitStack()
     blocks.enter_context(_reworded(where))
@@ -107,21 +111,22 @@ def _reworded(where: str):
     except LoaderError:
         raise
     except (EOFError, ConnectionError):
-        time.sleep(1)  # if a worker has died, torch's signal handler says so meanwhile
+        time.sleep(1)  # if a worker has died, torch's signal handler reports it meanwhile
         raise
     except RuntimeError as error:
         text = str(error)
         if 'DataLoader timed out' in text:
             raise LoaderError(
                 f'the workers of {where} were silent for the time limit ({where}.timeout seconds): '
-                'the storage of the images does not answer, or an image takes that long. '
+                'the storage of the images does not answer, or one image takes so long. '
                 f'{_memory_now()} Raise {where}.timeout, set fewer {where}.num_workers, and start '
                 'again with --resume.'
             ) from error
         if 'DataLoader worker' in text and ('exited unexpectedly' in text or 'killed' in text):
             raise LoaderError(
-                f'a worker of {where} has died ({" ".join(text.split())[:200]}). Mostly its memory '
-                f'was full: {_memory_now()} Start the container with a larger --shm-size (or '
+                f'a worker of {where} has died ({" ".join(text.split())[:200]}). Usually its '
+                f'memory was full: {_memory_now()} Start the container with a larger --shm-size '
+                f'(or '
                 f'--ipc=host) and more memory, or set fewer {where}.num_workers, and start again '
                 'with --resume.'
             ) from error
@@ -129,10 +134,10 @@ def _reworded(where: str):
 
 
 def _begin_worker(inner, worker_id: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the main process ends the workers.
+    # Ctrl-C reaches every process of the terminal, but the main process ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Python prints an error of the thread that sends batches and drops the batch, for which the
-    # main process then waits for ever.
+    # If the thread that sends batches fails, Python prints the error and drops the batch. The main
+    # process would then wait for the batch for ever.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
     if inner is not None:
         inner(worker_id)

@@ -1,4 +1,4 @@
-"""Epochs that can be entered in the middle."""
+"""A training loop that can start in the middle of an epoch."""
 
 from itertools import islice
 
@@ -12,23 +12,23 @@ from plrc_plugin.engine.seeding import seed_iteration
 from plrc_plugin.errors import check_positive_integers
 from plrc_plugin.registry import LOOPS
 
-# mmengine copies a scalar's whole history at each step: a million steps make that 40 ms.
+# mmengine copies a scalar's whole history at each step, which takes 40 ms after a million steps.
 MIN_LOG_HISTORY = 10000
 
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
-    """mmengine's ``EpochBasedTrainLoop`` in which a resumed run equals one never interrupted.
+    """mmengine's ``EpochBasedTrainLoop``, but a resumed run equals one that was never interrupted.
 
-    - A checkpoint of the middle of an epoch is resumed there, and images already seen are not read
-      again (with ``plrc_plugin.KeyedSampler``; another sampler's batches are read and dropped).
+    - A checkpoint from the middle of an epoch is resumed there. Images already seen are not read
+      again with ``plrc_plugin.KeyedSampler``; the batches of another sampler are read and dropped.
     - The global generators are seeded anew for each iteration, see :func:`seed_iteration`.
-    - With another number of processes, or another batch size, than before the run goes on from the
-      same image of the epoch, rounded down to a whole batch.
-    - A non-finite loss ends the run before it reaches the weights, and leaves a dump.
+    - If the number of processes or the batch size has changed, the run goes on from the same image
+      of the epoch, rounded down to a whole batch.
+    - A loss that is not finite ends the run before it reaches the weights, and leaves a dump.
 
     Args:
-        runner, dataloader, max_epochs, ...: of ``EpochBasedTrainLoop``.
+        runner, dataloader, max_epochs, ...: as for ``EpochBasedTrainLoop``.
 
     Raises:
         SettingsError: if there is no epoch to train.
@@ -39,14 +39,14 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, max_epochs, **kwargs)
 
     _begun = False
-    moved = False  # whether the position was fitted to another batch or number of processes
+    moved = False  # whether the position was adapted to another batch or number of processes
 
     def run(self):
         self.fit_position()
         return super().run()
 
     def fit_position(self) -> None:
-        """Finds the image at which a resumed run goes on, whatever the batch was before."""
+        """Finds the image at which a resumed run goes on, even if the batch size was another."""
         hub = self.runner.message_hub
         global_batch = batch_size_of(self.dataloader) * get_world_size()
         saved_batch = hub.get_info('global_batch', global_batch)
@@ -69,7 +69,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         hub.update_info('iters_per_epoch', len(self.dataloader))
 
     def run_epoch(self) -> None:
-        """The rest of the current epoch."""
+        """Runs the rest of the current epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         # A config may leave mmengine's DistSamplerSeedHook out, which does the same.
@@ -87,11 +87,12 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def _show_first(self, idx: int) -> None:
-        """Shows the first iteration, where the logger waits for the end of its interval."""
+        """Logs the first iteration, for which the logger would wait until the end of its
+        interval."""
         hooks = [hook for hook in self.runner.hooks if isinstance(hook, LoggerHook)]
         last = idx + 1 == len(self.dataloader) <= min([h.interval for h in hooks], default=0)
         if hooks and not last and all((idx + 1) % hook.interval for hook in hooks):
-            self._iter -= 1  # it was counted already
+            self._iter -= 1  # this iteration was counted already
             _, line = self.runner.log_processor.get_log_after_iter(self.runner, idx, 'train')
             self._iter += 1
             self.runner.logger.info(line)
@@ -110,10 +111,10 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         return self.dataloader
 
     def run_iter(self, idx, data_batch) -> None:
-        """One iteration.
+        """Runs one iteration.
 
         Raises:
-            NonFiniteLossError: with the iteration, the images and where the dump lies.
+            NonFiniteLossError: with the iteration, the images and the path of the dump.
         """
         seed_iteration(self.runner.seed, self._iter, get_rank())
         begun, self._begun = self._begun, True

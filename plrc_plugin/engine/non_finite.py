@@ -1,4 +1,4 @@
-"""A loss that is not finite: what was fed, by which weights, and how to see it again."""
+"""Keeps the batch and the weights of a loss that is not finite, and computes it again."""
 
 import os
 import os.path as osp
@@ -20,9 +20,9 @@ from plrc_plugin.wrapped_models import bare_model
 
 
 def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteLossError:
-    """Logs what is known, writes the step to the work dir and returns the error with both.
+    """Logs the cause, writes the step to the work dir, and returns the error that names both.
 
-    The optimiser has not stepped: the weights are those that met the batch.
+    The optimiser has not stepped, so that the weights are those that the batch met.
     """
     model = bare_model(runner.model)
     model.discard_keys()
@@ -44,7 +44,7 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
         f'{error} at iteration {runner.iter + 1} (epoch {runner.epoch + 1}). {cause} Images '
         f'of this process:\n{names}'
     )
-    runner.logger.error(known)  # before writing, which a full disk prevents
+    runner.logger.error(known)  # before writing, which a full disk would prevent
     path = osp.join(runner.work_dir, f'non_finite_iter_{runner.iter + 1}_rank_{get_rank()}.pt')
     step = dict(
         iteration=runner.iter,
@@ -56,7 +56,7 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
         batch=_plain(data_batch),
         state_dict=state,
         model=Config(dict(model=runner.cfg.model)).pretty_text,
-    )  # to be read, never run
+    )  # for reading; it is never run
     try:
         torch.save(step, path)
         kept = f'The step is kept in {path}; plrc_plugin.engine.replay(path, config) runs it again.'
@@ -70,8 +70,8 @@ def dump_step(runner, data_batch: dict, error: NonFiniteLossError) -> NonFiniteL
 
 
 def _plain(batch: dict) -> dict:
-    """A batch of tensors, numbers and text: what is read back without building any class. Views are
-    augmented first where the device does that, as the steps that do it are code."""
+    """Returns a batch as tensors, numbers and text, which can be read back without building any
+    class. Views that the device augments are augmented first, because the steps are code."""
     plain = dict(batch)
     for name, view in batch.items():
         if isinstance(view, ViewBatch):
@@ -80,7 +80,7 @@ def _plain(batch: dict) -> dict:
 
 
 def _augmented(view: ViewBatch) -> ViewBatch:
-    """The same view, whose pixels are what they are after the steps that are left to the device."""
+    """Returns the view after the steps that are left to the device."""
     if view.augmentation is None:
         return view
     images = view.pixels.permute(0, 3, 1, 2).float()
@@ -89,27 +89,27 @@ def _augmented(view: ViewBatch) -> ViewBatch:
 
 
 def _with_views(plain: dict) -> dict:
-    """The inverse of :func:`_plain`."""
+    """Is the inverse of :func:`_plain`."""
     return {**plain, **{name: ViewBatch(**plain[name]) for name in ('query', 'key')}}
 
 
 def replay(path: str, config: Union[str, Config]) -> dict[str, Tensor]:
-    """The losses of a dumped step, computed again on the CPU from the weights and batch in it.
+    """Computes the losses of a dumped step again, on the CPU, from the weights and the batch in it.
 
     Steps that shuffled their batch over several processes are replayed on one.
 
     Args:
-        path: of the dump, of which tensors, numbers and text are read and nothing is run.
-        config: of the run, or its file, such as ``*_resolved.py`` of the work dir. The model is
-            built of it, so it has to be one that you trust.
+        path: the dump. Tensors, numbers and text are read from it, and nothing in it is run.
+        config: the config of the run or its file, such as ``*_resolved.py`` of the work dir. The
+            model is built from it, so it must be one that you trust.
     """
-    step = load_tensors(path)  # torch 2.1 knows no bfloat16 where it loads weights only
+    step = load_tensors(path)  # torch 2.1 cannot load bfloat16 with weights_only
     if not isinstance(config, Config):
         config = Config.fromfile(config)
     model = MODELS.build(config.model)
     model.load_state_dict(step['state_dict'])
     seed_iteration(step['seed'], step['iteration'], step['rank'])
     batch = model.data_preprocessor(_with_views(step['batch']), training=True)
-    batch['epoch'] = step['epoch']  # by which the model knows the warm-up
+    batch['epoch'] = step['epoch']  # the model needs it for the warm-up
     with torch.autocast('cpu', step['autocast']) if step['autocast'] else nullcontext():
         return model.train()(**batch, mode='loss')

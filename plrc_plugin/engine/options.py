@@ -1,10 +1,10 @@
-"""Mistyped options, found before anything is built.
+"""Finds mistyped options before anything is built.
 
 mmengine builds parts of a config late (the loaders of validation and test), swallows some options
 (hooks with ``**kwargs`` that reach their use an epoch later) and reads others with ``get``, so that
-a mistyped one has no effect. Here every option of every part is held against what the part takes.
-Nothing is refused that could be taken: where a class hands its ``**kwargs`` to something that is
-not known here, only its constructor can say.
+a mistyped one has no effect. Here every option of every part is compared with the options that the
+part takes. No option is refused that might work: if a class hands its ``**kwargs`` to something
+unknown here, only its constructor can tell.
 """
 
 import ast
@@ -30,11 +30,11 @@ from torch.utils.data import DataLoader
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import REGIONS, SCOPE
 
-# What mmengine takes from a dict before it builds, or adds to it.
+# Keys that mmengine takes from a dict before it builds, or adds to it.
 _ALWAYS = {'type', '_scope_', '_delete_'}
 # Arguments that the runner gives, so that a config cannot.
 _GIVEN = {'self', 'runner', 'optimizer', 'model', 'params'}
-# Classes that hand their own **kwargs on to a function that takes no others.
+# Classes that hand their **kwargs to a function that takes only its own options.
 _HANDED_ON = {CheckpointHook: (Runner.save_checkpoint, {'out_dir', 'filename', 'meta'})}
 _LOADER = {
     'dataset',
@@ -46,8 +46,8 @@ _LOADER = {
     'disable_subprocess_warning',
 }
 _UNUSABLE = dict(
-    LBFGS='computes losses anew within a step, which the training loop does not offer',
-    SparseAdam='takes sparse gradients, and those of a network are not',
+    LBFGS='computes losses again within a step, which the training loop does not offer',
+    SparseAdam='takes sparse gradients, and a network has dense ones',
 )
 _DEFAULT_TYPES = dict(visualizer='Visualizer', log_processor='LogProcessor')
 _DEFAULT_HOOKS = [
@@ -61,7 +61,7 @@ _DEFAULT_HOOKS = [
 
 
 def check_options(cfg: dict) -> None:
-    """Raises SettingsError for the first option of a config that its part does not take.
+    """Raises SettingsError for the first option in a config that its part does not take.
 
     Top-level names are free: configs have variables of their own.
     """
@@ -93,8 +93,8 @@ def _check_all(cfg: dict) -> None:
 
 
 def unmatched_keys(wrapper: Any, model: torch.nn.Module) -> list[str]:
-    """A line for each of ``paramwise_cfg.custom_keys`` that is in the name of no parameter, and so
-    changes nothing. Configs that serve several models have such keys, so that it is no error."""
+    """Returns a line for each of ``paramwise_cfg.custom_keys`` that occurs in no parameter's name,
+    and so changes nothing. This is no error, because configs for several models have such keys."""
     paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None
     keys = (paramwise.get('custom_keys') if isinstance(paramwise, dict) else None) or {}
     names = [name for name, _ in model.named_parameters()]
@@ -111,7 +111,7 @@ def unmatched_keys(wrapper: Any, model: torch.nn.Module) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``'; did you mean x?'``, or the few or many names that there are."""
+    """Returns ``'; did you mean x?'``, or the names that there are."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
@@ -120,14 +120,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def takes(builder: Callable) -> Optional[set]:
-    """The names of the options of a class or function; None where any might be taken.
+    """Returns the names of the options of a class or function, or None if it may take any.
 
     ``**kwargs`` are followed to the constructor of the base class, if that is the only use made of
     them, and to the function that a class names as its ``kwargs_of``.
     """
     if not inspect.isclass(builder):
         names, is_open = _names(builder)
-        # The first argument is what the function works on.
+        # The first argument is the object that the function works on.
         return None if is_open else names - set(list(inspect.signature(builder).parameters)[:1])
     names: set = set()
     for cls in builder.__mro__:
@@ -146,8 +146,8 @@ def takes(builder: Callable) -> Optional[set]:
 
 
 def explain_unexpected(error: BaseException, *configs) -> Optional[str]:
-    """Where in the configs the option stands that a constructor did not take, and the nearest that
-    it takes; None for other errors."""
+    """Says where in the configs an option stands that a constructor did not take, and the nearest
+    option that it takes. Returns None for other errors."""
     found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     found = found or re.search(r"(\w+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if not found:
@@ -177,7 +177,7 @@ def _check(part: dict, where: str, builder: Optional[Callable], more: Iterable[s
 
 
 def _check_parts(part: Any, where: str, root: Optional[Registry] = None, more=()) -> None:
-    """A part, the parts in its options, and those in theirs."""
+    """Checks a part, the parts in its options, and those in theirs."""
     if isinstance(part, (list, tuple)):
         for i, entry in enumerate(part):
             _check_parts(entry, f'{where}.{i}', root, more)
@@ -239,7 +239,7 @@ def _check_optim_wrapper(wrapper: Any) -> None:
         constructor = _resolve(wrapper['constructor'], registry.OPTIM_WRAPPER_CONSTRUCTORS)
     ours = inspect.isclass(constructor) and issubclass(constructor, DefaultOptimWrapperConstructor)
     if not ours:
-        return  # one that builds several wrappers takes what it likes
+        return  # a constructor of several wrappers may take anything
     builder = _resolve(wrapper.get('type', 'OptimWrapper'), registry.OPTIM_WRAPPERS)
     _check(wrapper, 'optim_wrapper', builder, {'optimizer', 'constructor', 'paramwise_cfg'})
     optimizer = wrapper.get('optimizer')
@@ -259,7 +259,7 @@ def _check_optim_wrapper(wrapper: Any) -> None:
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
             raise SettingsError(
                 f'optim_wrapper.clip_grad.{name} must be a number above 0, got {limit!r}: '
-                'gradients would vanish, or change their sign'
+                'otherwise gradients would vanish, or change their sign'
             )
     paramwise = wrapper.get('paramwise_cfg')
     if isinstance(paramwise, dict) and inspect.isclass(constructor):
@@ -278,8 +278,9 @@ def _check_optim_wrapper(wrapper: Any) -> None:
 
 
 def _check_model(part: Any, where: str) -> None:
-    """The parts of this package. Those of others are built before the run begins, which refuses
-    what they do not take; and some take options from the parts in them before they build these."""
+    """Checks the parts of this package. Models of others are built before the run begins, which
+    reports options that they do not take. Some also remove options of their parts before they build
+    these."""
     if isinstance(part, (list, tuple)):
         for i, entry in enumerate(part):
             _check_model(entry, f'{where}.{i}')
@@ -296,7 +297,7 @@ def _check_model(part: Any, where: str) -> None:
 
 
 def _check_read_by_name(cfg: dict) -> None:
-    """Dicts without a type, of which mmengine reads the options that it knows."""
+    """Checks dicts without a type, of which mmengine reads only the options that it knows."""
     env = cfg.get('env_cfg') or {}
     launcher = _names(init_dist)[0] - {'launcher'} | _names(torch.distributed.init_process_group)[0]
     for where, part, known in (
@@ -327,7 +328,7 @@ def _check_read_by_name(cfg: dict) -> None:
 
 
 def _check_backend(where: str, backend: str) -> None:
-    from torch._dynamo import list_backends  # takes a second
+    from torch._dynamo import list_backends  # importing it takes a second
 
     known = list_backends(exclude_tags=())
     if backend not in known:
@@ -335,9 +336,9 @@ def _check_backend(where: str, backend: str) -> None:
 
 
 def _resolve(kind: Any, root: Optional[Registry] = None) -> Optional[Callable]:
-    """The class or function that a config names, None if nothing is called so.
+    """Returns the class or function that a config names, or None if there is none.
 
-    Without ``root`` any registry may hold it; two of the same name are told apart by neither.
+    Without ``root`` any registry may hold it. If two have the same name, neither is taken.
     """
     if inspect.isclass(kind) or inspect.isfunction(kind):
         return kind
@@ -354,7 +355,7 @@ def _resolve(kind: Any, root: Optional[Registry] = None) -> Optional[Callable]:
         for name in names:
             try:
                 builder = entry.get(name)
-            except Exception:  # a scope that is not installed, for one: building says so
+            except Exception:  # for example a scope that is not installed; building reports it
                 builder = None
             if builder is not None:
                 found += [builder] if builder not in found else []
@@ -370,7 +371,7 @@ def _roots() -> list[Registry]:
 
 @cache
 def _names(function: Callable) -> tuple[set, bool]:
-    """Names of the options of a function, and whether it takes others."""
+    """Returns the names of a function's options, and whether it takes others."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

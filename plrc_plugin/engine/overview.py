@@ -1,4 +1,4 @@
-"""What a run says before its first iteration, and after its last."""
+"""Prints what a run is about before its first iteration, and what it made after its last."""
 
 import os.path as osp
 import time
@@ -16,7 +16,7 @@ LOOKED_AT = 32  # images whose headers are read before a run
 
 
 def first_screen(runner) -> str:
-    """How much there is to do, with what, and where it goes."""
+    """Describes how long the run is, what it uses, and where its results go."""
     loop, loader, model = runner.train_loop, runner.train_dataloader, bare_model(runner.model)
     processes, batch = get_world_size(), loader.batch_size
     lines = [f'images      {len(loader.dataset)}']
@@ -51,7 +51,8 @@ def first_screen(runner) -> str:
 
 
 def images_looked_at(dataset) -> list[str]:
-    """Sizes and depths of some images, by their headers; nothing of data sets without paths."""
+    """Describes sizes and depths of some images, by their headers. Says nothing about data sets
+    without paths."""
     dataset = (
         getattr(dataset, 'dataset', dataset) if not hasattr(dataset, 'image_root') else dataset
     )
@@ -72,7 +73,8 @@ def images_looked_at(dataset) -> list[str]:
 
 
 def windows_text(reading: dict) -> list[str]:
-    """A line for the window of all channels, or for each channel's, and how it was found."""
+    """Returns a line for the window of all channels, or one for each channel, and how it was
+    found."""
     pairs = reading['window']
     names = [''] if len(pairs) == 1 else [f'channel {c}: ' for c in range(len(pairs))]
     return [
@@ -82,7 +84,7 @@ def windows_text(reading: dict) -> list[str]:
 
 
 def last_screen(runner, seconds: float, iterations: int) -> str:
-    """What was made, and what to type next."""
+    """Lists what was made, and what to type next."""
     pointer = osp.join(runner.work_dir, POINTER)
     lines = [
         f'finished: epoch {runner.epoch}, iteration {runner.iter}; {iterations} iterations in '

@@ -13,20 +13,21 @@ from plrc_plugin.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class MixedPrecisionOptimWrapper(AmpOptimWrapper):
-    """mmengine's ``AmpOptimWrapper`` that runs on the CPU too, and scales the loss only in float16.
+    """mmengine's ``AmpOptimWrapper``, but it also runs on the CPU, and scales the loss only in
+    float16.
 
-    bfloat16 has the exponents of float32: without a scaler no step has to ask the device whether
-    its gradients overflowed. Losses and their softmaxes are float32 in either.
+    bfloat16 has the range of float32 and needs no scaler, so that no step has to ask the device
+    whether its gradients overflowed. Losses and their softmaxes are float32 with either dtype.
 
     Args:
         dtype (str): ``'bfloat16'`` or ``'float16'``. Defaults to ``'bfloat16'``.
-        loss_scale (str | float | dict): ``'dynamic'``, the initial scale, or the arguments of
-            torch's ``GradScaler``; for float16. Defaults to ``'dynamic'``.
-        **kwargs: of ``OptimWrapper``.
+        loss_scale (str | float | dict): for float16: ``'dynamic'``, the initial scale, or the
+        arguments of torch's ``GradScaler``. Defaults to ``'dynamic'``. **kwargs: arguments of
+        ``OptimWrapper``.
 
     Raises:
-        SettingsError: for another dtype, or a scale that is not positive; for float16 on the CPU
-            before torch 2.3, which has no scaler there.
+        SettingsError: for another dtype, a scale that is not positive, or float16 on the CPU before
+            torch 2.3, which has no scaler there.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
 
 
 def _grad_scaler(device_type: str, enabled: bool, options: dict):
-    """torch's ``GradScaler``; before torch 2.3 CUDA's, which works anywhere when it is off."""
+    """Returns torch's ``GradScaler``; before torch 2.3 that of CUDA, which works anywhere if it is
+    off."""
     if hasattr(torch.amp, 'GradScaler'):
         return torch.amp.GradScaler(device_type, enabled=enabled, **options)
     if enabled and device_type != 'cuda':

@@ -1,4 +1,4 @@
-"""Probes as mmengine's validation."""
+"""Runs probes as mmengine's validation."""
 
 from typing import Optional
 
@@ -23,24 +23,24 @@ from plrc_plugin.wrapped_models import bare_model
 
 @LOOPS.register_module()
 class ProbeLoop(ValLoop):
-    """mmengine's ``ValLoop`` whose metrics get frozen features of ``plrc_plugin.ProbeCells`` or
+    """mmengine's ``ValLoop``, whose metrics get frozen features of ``plrc_plugin.ProbeCells`` or
     ``PhotographCells``.
 
-    Training does not notice: the weights, the running statistics and what each iteration draws
-    stay the same bits.
+    Training is not affected: the weights, the running statistics and the random draws of each
+    iteration stay the same, bit for bit.
 
     Args:
-        runner, dataloader, evaluator, fp16: of ``ValLoop``.
-        projected: features after the projector. Defaults to False, the trunk's.
-        momentum: of the momentum encoder. Defaults to False.
+        runner, dataloader, evaluator, fp16: as for ``ValLoop``.
+        projected: whether to take features after the projector. Defaults to False, for the trunk's.
+        momentum: whether to take those of the momentum encoder. Defaults to False.
         statistics: number of whole photographs on which the trunk's batch-norm statistics are
-            estimated anew before each validation, and for it alone. Defaults to None: those that
+            estimated anew, for each validation alone. Defaults to None, for the statistics that
             training has averaged over its crops.
         statistics_size: side in pixels to which they are resized. Defaults to 224.
-        photographs: folder of them. Defaults to None, the images that the run trains on.
+        photographs: their folder. Defaults to None, for the images that the run trains on.
 
     Raises:
-        SettingsError: if the data set is another one, or the photographs cannot be used.
+        SettingsError: if the data set is of another type, or the photographs cannot be used.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ProbeLoop(ValLoop):
         self._clean = None
 
     def run(self) -> dict:
-        """One validation, with the statistics of photographs where they are asked for."""
+        """Runs a validation, with the statistics of photographs if these are asked for."""
         if self._images is not None:
             model = bare_model(self.runner.model)
             with statistics_restored(self._trunk):
@@ -82,11 +82,11 @@ class ProbeLoop(ValLoop):
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        """The features of one batch, handed to the metrics."""
+        """Hands the features of one batch to the metrics."""
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
         model = bare_model(self.runner.model)
         pixels = data_batch['pixels'].to(model.data_preprocessor.device)
-        # Put back at once: a hook of this validation may save the model.
+        # The statistics are put back at once, because a hook of this validation may save the model.
         with statistics_restored(self._trunk), autocast(enabled=self.fp16):
             if self._clean is not None:
                 write_statistics(self._trunk, self._clean)

@@ -1,10 +1,10 @@
 """What a resumed run takes from its checkpoint, and what from its settings.
 
-The state (weights, momentum buffers, queue, position) is the checkpoint's. The settings (learning
-rate, weight decay, schedules, length) are those of now. Where both agree nothing is recomputed, so
-that a run which was resumed unchanged stays the same bit for bit. Where they differ, the schedules
-are stepped again from the start to the position of the run: from there they are, exactly, those of
-a run that had these settings from its first iteration.
+The state (weights, momentum buffers, queue, position) comes from the checkpoint. The settings
+(learning rate, weight decay, schedules, length) come from the current config. If the settings equal
+those of the checkpoint, nothing is recomputed, so that an unchanged run stays the same bit for bit.
+If they differ, the schedules are stepped again from the start to the position of the run. From
+there on they are exactly those of a run that had the current settings from its first iteration.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from plrc_plugin.errors import SettingsError
 
-# What a scheduler counts while it runs; everything else in it is a setting.
+# Numbers that a scheduler counts while it runs; everything else in it is a setting.
 _COUNTED = {
     'optimizer',
     'verbose',
@@ -28,7 +28,8 @@ _COUNTED = {
     'num_bad_epochs',
     'cooldown_counter',
 }
-# Options of torch's optimisers that say how a step is computed; they come and go with torch.
+# Options of torch's optimisers that say how a step is computed. They differ between versions of
+# torch.
 _HOW = {
     'foreach',
     'maximize',
@@ -41,14 +42,15 @@ _HOW = {
 
 
 def wrappers_in(optim_wrapper) -> dict:
-    """``{name: wrapper of one optimiser}``; the name is ``''`` where there is one."""
+    """Returns ``{name: wrapper of one optimiser}``; the name is ``''`` if there is only one."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         return dict(optim_wrapper.items())
     return {'': optim_wrapper}
 
 
 def fresh_options(optim_wrapper) -> dict:
-    """``{name: options of each group}`` that schedules will change, to begin again from."""
+    """Returns ``{name: options of each group}``: the first values of the options that schedules
+    will change."""
     return {
         name: [{k: v for k, v in group.items() if k != 'params'} for group in wrapper.param_groups]
         for name, wrapper in wrappers_in(optim_wrapper).items()
@@ -56,9 +58,10 @@ def fresh_options(optim_wrapper) -> dict:
 
 
 def optimizer_settings(optim_wrapper) -> dict:
-    """``{name: dict(type, groups)}``: the options of each parameter group, as numbers and text.
+    """Returns ``{name: dict(type, groups)}``: the options of each parameter group, as numbers and
+    text.
 
-    To be taken before schedulers change them. It goes into the checkpoint.
+    Call it before schedulers change them. The result goes into the checkpoint.
     """
     return {
         name: dict(
@@ -73,7 +76,8 @@ def optimizer_settings(optim_wrapper) -> dict:
 
 
 def check_optimizers(now: dict, checkpoint: dict) -> None:
-    """Raises SettingsError, before any state is loaded, if the optimiser was another one."""
+    """Raises SettingsError if the checkpoint is from another optimiser, before any state is
+    loaded."""
     for name, saved in _saved_states(checkpoint, now).items():
         key = '.'.join(filter(None, ('optim_wrapper', name, 'optimizer')))
         if saved is None:
@@ -102,8 +106,8 @@ def check_optimizers(now: dict, checkpoint: dict) -> None:
 
 
 def check_model(model: nn.Module, checkpoint: dict, path: str) -> None:
-    """Raises SettingsError if the weights of the checkpoint are those of another model: mmengine
-    would load what happens to fit and leave the rest random."""
+    """Raises SettingsError if the weights of the checkpoint are those of another model. mmengine
+    would load only the tensors that happen to fit, and leave the rest random."""
     state, wanted = checkpoint.get('state_dict'), model.state_dict()
     if 'meta' not in checkpoint or state is None:
         raise SettingsError(
@@ -113,31 +117,31 @@ def check_model(model: nn.Module, checkpoint: dict, path: str) -> None:
     parameters = dict(model.named_parameters())
     for name, value in wanted.items():
         if name not in state and name not in parameters:
-            continue  # a buffer that an earlier version had not
+            continue  # a buffer that an earlier version did not have
         was = tuple(state[name].shape) if name in state else 'missing'
         if was != tuple(value.shape):
             raise SettingsError(
-                f'resume from {path}: {name} is {was} there and {tuple(value.shape)} in the model '
-                'of now. Resume with the settings of the model that made it, or start from its '
+                f'resume from {path}: {name} is {was} there and {tuple(value.shape)} in this '
+                f'model. Resume with the settings of the model that made it, or start from its '
                 'weights in another --work-dir with pretrained'
             )
     further = [n for n in state if n not in wanted and n.endswith(('.weight', '.bias'))]
     if further:
         raise SettingsError(
-            f'resume from {path}: the model of now has no {further[0]} ({len(further)} such '
+            f'resume from {path}: this model has no {further[0]} ({len(further)} such '
             'tensors are there). Resume with the settings of the model that made it, or start from '
             'its weights in another --work-dir with pretrained'
         )
 
 
 def continue_with_settings(runner, checkpoint: dict, rebuild_schedules) -> None:
-    """Brings optimisers and schedules of ``runner``, whose optimisers hold the state of
-    ``checkpoint``, to its position.
+    """Brings the optimisers and schedules of ``runner`` to its position. The optimisers must
+    already hold the state of ``checkpoint``.
 
     Args:
-        runner: with its loop at the position from which it goes on.
-        checkpoint: whose ``param_schedulers`` mmengine has not loaded.
-        rebuild_schedules: gives new schedules by the settings, None where they were not given as
+        runner: the runner, with its loop at the position from which it goes on.
+        checkpoint: the checkpoint, whose ``param_schedulers`` mmengine must not have loaded.
+        rebuild_schedules: makes new schedules from the settings; None if they were not given as
             settings.
 
     Raises:
@@ -150,7 +154,7 @@ def continue_with_settings(runner, checkpoint: dict, rebuild_schedules) -> None:
     kinds = [change for name in now for change in _changed_schedules(schedules[name], saved[name])]
     moved = getattr(runner.train_loop, 'moved', False)
     if 'optimizer' not in checkpoint:
-        moved = True  # its options are those of the start, from which schedules go on
+        moved = True  # its options are the first values, from which schedules go on
         runner.logger.warning(
             'The checkpoint holds no state of the optimiser (save_optimizer=False, or a best_ '
             'one): its momentum begins anew, and the schedules go on. The result cannot equal that '
@@ -181,13 +185,14 @@ def continue_with_settings(runner, checkpoint: dict, rebuild_schedules) -> None:
         runner.logger.warning(
             'Settings differ from those of the checkpoint: '
             + '; '.join(dict.fromkeys(changes + kinds))
-            + '. From here on the schedules are those of a run that had the settings of now from '
+            + '. From here on the schedules are those of a run that had the current settings from '
             'its start; the result cannot equal that of an uninterrupted run.'
         )
 
 
 def _step_again(runner) -> None:
-    """Steps new schedules as mmengine's ``ParamSchedulerHook`` would have until this position."""
+    """Steps new schedules as mmengine's ``ParamSchedulerHook`` would have stepped them up to this
+    position."""
     loop = runner.train_loop
     schedules = runner.param_schedulers or []
     groups = schedules.values() if isinstance(schedules, dict) else [schedules]
@@ -222,7 +227,7 @@ def _silent(schedules: list):
 
 
 def _keep_followers(schedules: dict, saved: dict, changes: list, moved: bool) -> None:
-    """Schedules that follow a metric keep what they have seen; their end alone may move."""
+    """Keeps the state of schedules that follow a metric; only their end may have changed."""
     if moved or any(not change.rpartition(': ')[2].startswith('end ') for change in changes):
         raise SettingsError(
             'param_scheduler: ReduceOnPlateau follows metrics of the past, which a checkpoint does '
@@ -284,7 +289,8 @@ def _recorded(checkpoint: dict, name: str):
 
 
 def _settings_in(state: dict) -> dict:
-    """The options with which an optimiser began, of a checkpoint that has no record of them."""
+    """Finds the options with which an optimiser began, for a checkpoint that has no record of
+    them."""
     groups = []
     for group in state['param_groups']:
         scheduled = {key[len('initial_') :] for key in group if key.startswith('initial_')}
@@ -293,7 +299,7 @@ def _settings_in(state: dict) -> dict:
             for key, value in group.items()
             if key not in _HOW and not key.startswith('initial_')
         }
-        if 'betas' in group:  # mmengine keeps the scheduled one of them here
+        if 'betas' in group:  # mmengine keeps the one that is scheduled here
             options.pop('momentum', None)
             if 'momentum' in scheduled:
                 options['betas'] = _plain((group['initial_momentum'], group['betas'][1]))

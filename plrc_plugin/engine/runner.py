@@ -1,4 +1,5 @@
-"""The runner of pre-training: any launcher with or without GPUs, and readable config errors."""
+"""The runner of pre-training. It works with any launcher, with or without GPUs, and makes config
+errors readable."""
 
 import copy
 import difflib
@@ -60,19 +61,19 @@ __all__ = ['PretrainRunner', 'init_processes_without_gpu', 'readable_errors']
 
 @RUNNERS.register_module()
 class PretrainRunner(Runner):
-    """mmengine's ``Runner`` in which what was asked is done, or one :class:`SettingsError` before
-    the first iteration says why not.
+    """mmengine's ``Runner`` with checks. It does what the config asks, or one
+    :class:`SettingsError` before the first iteration says why not.
 
-    - It runs many processes without GPU too.
+    - It can run several processes without GPUs too.
     - Options are checked before anything is built.
     - Settings that are ``'auto'`` get the values of the recipe, see :mod:`plrc_plugin.recipe`, and
-      a table says which and why. A resumed run keeps those that it began with.
-    - Windows of values that are to be measured on the images get their numbers, see
-      :mod:`plrc_plugin.recipe.windows`; they are kept with the run.
+      a table lists them with their reasons. A resumed run keeps its first values.
+    - Windows of values are measured on the images if the config asks for it, see
+      :mod:`plrc_plugin.recipe.windows`. They are kept with the run.
     - It refuses to write over the checkpoints of an earlier run (unless the config says
       ``overwrite=True``) or into the work dir of another run.
-    - A resumed run follows the settings of now, see :mod:`plrc_plugin.engine.resuming`.
-    - The environment and the config are written to the log file alone.
+    - A resumed run follows the current settings, see :mod:`plrc_plugin.engine.resuming`.
+    - The environment and the config are written only to the log file.
 
     Chosen by ``runner_type='plrc_plugin.PretrainRunner'``.
     """
@@ -147,7 +148,7 @@ class PretrainRunner(Runner):
                 release(folder)
 
     def dump_config(self) -> None:
-        """Nothing: the config of an earlier run stays until this one may train."""
+        """Does nothing: the config of an earlier run stays until this run may train."""
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
@@ -164,9 +165,9 @@ class PretrainRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
-        """Also hands the seed and the epoch to the images, whatever samplers, wrappers of data sets
-        and batch samplers are between (:func:`keyed_loader`), and sees to it that a worker that
-        stands still is noticed (:func:`guard_workers`)."""
+        """Builds a loader that hands seed and epoch to the images through any samplers, wrappers of
+        data sets and batch samplers (:func:`keyed_loader`), and that notices a worker that stands
+        still (:func:`guard_workers`)."""
         keyed = keyed_loader(dataloader, None if diff_rank_seed else seed)
         loader = Runner.build_dataloader(keyed, seed, diff_rank_seed)
         if isinstance(dataloader, dict):
@@ -191,13 +192,14 @@ class PretrainRunner(Runner):
             )
 
     def set_randomness(self, seed, diff_rank_seed=False, deterministic=False) -> None:
-        if deterministic:  # cuBLAS reads it once, when first used
+        if deterministic:  # cuBLAS reads it only once, when it is first used
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg, model):
         if self.distributed and getattr(getattr(model, 'keep', None), 'projector_epochs', 0):
-            # Those of the trunk, in the epochs in which only the projector learns.
+            # The trunk's parameters get no gradient in the epochs in which only the projector
+            # learns.
             unused = dict(broadcast_buffers=False, find_unused_parameters=True)
             model_wrapper_cfg = {**unused, **(model_wrapper_cfg or {})}
         if self.distributed and not torch.cuda.is_available():
@@ -209,8 +211,8 @@ class PretrainRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
-        """The hooks of the config, the one that logs means, and for a model of pre-training the one
-        that reads ``pretrained``, if it is not there."""
+        """Registers the hooks of the config, the one that logs means, and for a pre-training model
+        the one that reads ``pretrained``, if it is not there."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(LogMeansHook())
         reads = any(isinstance(hook, LoadTrunk) for hook in self.hooks)
@@ -240,8 +242,8 @@ class PretrainRunner(Runner):
         self.fresh_options = fresh_options(optim_wrapper)
 
     def save_checkpoint(self, *args, meta=None, **kwargs) -> None:
-        """mmengine's, with the options of the optimisers before schedules changed them, and how
-        images were read."""
+        """Saves mmengine's checkpoint together with the options that the optimisers had before
+        schedules changed them, and how images were read."""
         meta = {**(meta or {}), 'optimizers': self.optimizer_settings}
         if self.reading is not None:
             meta[META_KEY] = self.reading
@@ -287,7 +289,7 @@ class PretrainRunner(Runner):
                 f'images would change within the run. Resume with randomness.seed={seed}, or start '
                 'in another work dir from these weights with load_from'
             )
-        loader = self.train_dataloader  # made before the checkpoint's seed was known
+        loader = self.train_dataloader  # it was made before the checkpoint's seed was known
         if given is None and hasattr(loader.sampler, 'seed'):
             loader.sampler.seed = seed
         if hasattr(self.train_loop, 'fit_position'):
@@ -312,7 +314,8 @@ class PretrainRunner(Runner):
 
 
 def _check_one_preprocessor(beside: Optional[dict], model: dict) -> None:
-    """mmengine gives the model the one beside it only if it has none of its own."""
+    """Raises SettingsError for two different preprocessors: mmengine gives the model the top-level
+    one only if the model has none of its own."""
     kind, inside = MODELS.get(model.get('type') or ''), model.get('data_preprocessor')
     if not beside or not inside or not isinstance(kind, type) or not issubclass(kind, EncoderPair):
         return
@@ -324,7 +327,8 @@ def _check_one_preprocessor(beside: Optional[dict], model: dict) -> None:
 
 
 def _check_places(cfg: dict) -> None:
-    """Visualizers write to folders too, and would make one that is called like an address."""
+    """Raises SettingsError if a visualizer is to write to an address: it would make a folder of
+    that name."""
     visualizer = cfg.get('visualizer')
     if not isinstance(visualizer, dict):
         return
@@ -335,14 +339,14 @@ def _check_places(cfg: dict) -> None:
         folder = part.get('save_dir') if isinstance(part, dict) else None
         if '://' in str(folder):
             raise SettingsError(
-                f'{where}.save_dir={folder}: it is written to folders, and an object store is '
-                'none. Give a folder, local or mounted, and copy it afterwards'
+                f'{where}.save_dir={folder}: visualizers write to folders, not to object stores. '
+                f'Give a folder, local or mounted, and copy it afterwards'
             )
 
 
 def _check_activation_checkpointing(cfg: dict) -> None:
-    """mmengine's leaves a trunk without gradient, as images need none, and counts each batch twice
-    in running statistics."""
+    """Raises SettingsError for mmengine's activation checkpointing. It leaves a trunk without
+    gradient, because images need none, and counts each batch twice in running statistics."""
     kind = MODELS.get((cfg.get('model') or {}).get('type') or '')
     named = cfg.get('activation_checkpointing')
     if named and isinstance(kind, type) and issubclass(kind, EncoderPair):
@@ -354,10 +358,11 @@ def _check_activation_checkpointing(cfg: dict) -> None:
 
 
 def resolve_together(cfg):
-    """Resolves every ``'auto'`` of ``cfg``, in place and alike in every process of the run.
+    """Resolves every ``'auto'`` of ``cfg``, in place, with the same result in every process of the
+    run.
 
-    Each process does it before they meet, so that what is timed has the company that it will have;
-    then all take what process 0 has found.
+    Each process does it before they meet, so that steps are timed while all processes work, as they
+    will in training. Then all take the result of process 0.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none':
@@ -386,8 +391,8 @@ def resolve_together(cfg):
 
 @contextmanager
 def readable_errors(what: str, *configs, shown: bool = True):
-    """Turns whatever building ``what`` raises into a :class:`SettingsError` of one line, which
-    shows the configs, as libraries often do not say which setting they mean."""
+    """A context that turns any error from building ``what`` into a :class:`SettingsError` of one
+    line. The line shows the configs, because libraries often do not say which setting they mean."""
     try:
         yield
     except (SettingsError, KeyboardInterrupt):
@@ -410,7 +415,8 @@ def readable_errors(what: str, *configs, shown: bool = True):
 
 @contextmanager
 def readable_meeting():
-    """Names the address at which processes could not meet, which no config holds."""
+    """A context in which the error of processes that cannot meet names their address, which is in
+    no config."""
     try:
         yield
     except (SettingsError, KeyboardInterrupt):
@@ -433,7 +439,8 @@ def _is_built(schedules) -> bool:
 
 
 def _restarts_may_hang(environ) -> bool:
-    """torch 2.10 keeps one store over all restarts, with the keys of the processes that died."""
+    """Whether restarted workers may hang: torch 2.10 keeps one store over all restarts, with the
+    keys of the processes that died."""
     return (
         environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
         and int(environ.get('TORCHELASTIC_MAX_RESTARTS', 0)) > 0
@@ -441,8 +448,8 @@ def _restarts_may_hang(environ) -> bool:
 
 
 def _check_names(cfg: dict) -> None:
-    """Raises where a top-level name is nearly that of a setting: mmengine ignores names that it
-    does not know, and configs are free to have variables of their own."""
+    """Raises SettingsError if a top-level name is nearly that of a setting. mmengine ignores names
+    that it does not know, because configs may have variables of their own."""
     known = set(inspect.signature(Runner.__init__).parameters) | {
         'runner_type',
         'find_unused_parameters',

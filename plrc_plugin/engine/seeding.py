@@ -1,4 +1,4 @@
-"""Global randomness as a function of the iteration."""
+"""Makes global randomness a function of the iteration."""
 
 import random
 
@@ -9,9 +9,8 @@ import torch
 def seed_iteration(seed: int, iteration: int, rank: int = 0) -> None:
     """Seeds Python, numpy and torch (all devices) from (seed, iteration, rank).
 
-    Whatever an iteration draws from the global generators (shuffled batch normalisation, dropout,
-    stochastic depth) is then the same in a run that was resumed, and no generator's state needs
-    saving.
+    The draws of an iteration from the global generators (dropout, stochastic depth) are then the
+    same in a resumed run, and no generator's state has to be saved.
     """
     words = np.random.SeedSequence((seed, iteration, rank)).generate_state(3)
     random.seed(int(words[0]))

@@ -1,4 +1,4 @@
-"""How well affinities inside an image agree with its objects' masks."""
+"""Measures how well affinities inside an image agree with the masks of its objects."""
 
 from typing import Optional
 
@@ -10,20 +10,20 @@ from torch.nn import functional as F
 def affinity_auc(
     features: Tensor, objects: Tensor, near: Optional[Tensor] = None, same_offset: bool = False
 ) -> Optional[float]:
-    """Probability that two cells of one object are more alike than a cell of an object and one
-    outside of it (in another object or the background); equal ones count half.
+    """Probability that two cells of one object are more similar than a cell of an object and a cell
+    outside of it (in another object or the background). Equal similarities count half.
 
     Args:
         features: (C, g, g).
-        objects: (g, g), 0 = background, 1, 2, ... the objects, -1 = void.
-        near: (g, g) bool: only pairs of two such cells. Defaults to all.
-        same_offset: compare only pairs whose cells lie apart by the same rows and columns; every
-            pair in an object counts once. Cells of one object are neighbours more often than
-            others, so that overall any smooth map scores well, even an untrained one.
+        objects: (g, g), where 0 is background, 1, 2, ... are the objects, and -1 is void.
+        near: (g, g) bool; only pairs of two such cells count. Defaults to all.
+        same_offset: whether to compare only pairs with the same offset in rows and columns; every
+            pair in an object counts once. Without it any smooth map scores well, even an untrained
+            one, because cells of one object are often neighbours.
 
     Returns:
-        The area under the ROC curve of the cosine over all pairs, or its mean over offsets; None
-        where no two pairs can be compared.
+        The area under the ROC curve of the cosine over all pairs, or its mean over offsets; None if
+        no two pairs can be compared.
     """
     taken = objects >= 0 if near is None else (objects >= 0) & near
     ids, vectors = objects[taken], F.normalize(features[:, taken], dim=0)
@@ -47,19 +47,19 @@ def affinity_auc(
 def centre_ious(
     features: Tensor, objects: Tensor, distance: int = 1, min_cells: int = 4
 ) -> list[tuple[float, float]]:
-    """IoU of each object with the affinity map of its centre at the best threshold.
+    """Computes the IoU of each object with the affinity map of its centre, at the best threshold.
 
     The centre is the object's cell nearest to its centroid.
 
     Args:
         features: (C, g, g).
         objects: (g, g), as in :func:`affinity_auc`.
-        distance: the second value compares only cells of at most this distance, in cells, from
-            the object's border, at a threshold of their own.
-        min_cells: objects of fewer cells, or without surroundings, are left out.
+        distance: the second value compares only cells within this distance, in cells, from the
+            object's border, at their own best threshold.
+        min_cells: objects with fewer cells, or without surroundings, are left out.
 
     Returns:
-        Per object the IoU over all cells and the one near its border.
+        For each object, the IoU over all cells and the IoU near its border.
     """
     vectors = F.normalize(features, dim=0)
     valid = objects >= 0
@@ -78,17 +78,19 @@ def centre_ious(
 
 
 def best_iou(scores: Tensor, truth: Tensor) -> float:
-    """IoU of ``scores >= threshold`` and ``truth``, both (N,), at the threshold that is best."""
+    """Returns the IoU of ``scores >= threshold`` and ``truth``, both (N,), at the best
+    threshold."""
     scores, order = scores.sort(descending=True)
     hits = truth[order].cumsum(0).double()
     taken = torch.arange(1, len(scores) + 1, device=scores.device)
     ious = hits / (taken + truth.sum() - hits)
-    ious[:-1][scores[:-1] == scores[1:]] = 0  # no threshold divides equal scores
+    ious[:-1][scores[:-1] == scores[1:]] = 0  # a threshold cannot separate equal scores
     return ious.max().item()
 
 
 def near_borders(objects: Tensor, distance: int = 1) -> Tensor:
-    """Cells (g, g) within ``distance`` of a cell of another object, or of the background."""
+    """Returns the cells (g, g) within ``distance`` of a cell of another object or of the
+    background."""
     void = objects < 0
     ids = objects.double()
     highest = _pooled(ids.masked_fill(void, -torch.inf), distance)
@@ -97,9 +99,9 @@ def near_borders(objects: Tensor, distance: int = 1) -> Tensor:
 
 
 def image_quality(features: Tensor, semantic: Tensor, instances: Tensor, distance: int = 1) -> dict:
-    """All measures of one image: ``auc``, ``auc_boundary`` and ``auc_same_offset`` of objects,
-    ``class_auc`` and ``class_auc_boundary``, where all objects of a class are one, and lists
-    ``iou`` and ``iou_boundary`` over the objects."""
+    """Returns all measures of one image: ``auc``, ``auc_boundary`` and ``auc_same_offset`` of
+    objects; ``class_auc`` and ``class_auc_boundary``, where all objects of a class count as one;
+    and the lists ``iou`` and ``iou_boundary`` over the objects."""
     ious = centre_ious(features, instances, distance)
     return dict(
         auc=affinity_auc(features, instances),

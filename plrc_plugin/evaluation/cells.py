@@ -1,4 +1,4 @@
-"""Images and masks as a grid of cells, on which features and truth are compared."""
+"""Divides images and masks into a grid of cells, on which features and truth are compared."""
 
 import cv2
 import numpy as np
@@ -12,14 +12,14 @@ from plrc_plugin.views.augmentation import resize
 
 
 def majority(mask: np.ndarray, cells: int) -> np.ndarray:
-    """The most frequent label of each cell, of equally frequent ones the smallest.
+    """Returns the most frequent label of each cell, and the smallest of equally frequent ones.
 
     Args:
         mask: (S, S) integers, S a multiple of ``cells``; -1 is void and does not vote.
-        cells: per side.
+        cells: number of cells per side.
 
     Returns:
-        (cells, cells) int64; -1 where a cell is all void.
+        (cells, cells) int64; -1 if a cell is all void.
     """
     side = len(mask) // cells
     blocks = mask.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells, cells, -1)
@@ -32,12 +32,12 @@ def majority(mask: np.ndarray, cells: int) -> np.ndarray:
 
 @DATASETS.register_module()
 class ProbeCells(Dataset):
-    """The images of two data sets, one to fit on and one to score on, as squares and cells.
+    """Gives the images of two data sets, one to fit on and one to score on, as squares and cells.
 
     Args:
         fit, score: configs of :class:`~plrc_plugin.datasets.VOCMasks` or ``COCOMasks``.
         size: side in pixels to which images are resized, whatever their shape. Defaults to 224.
-        cells: per side; must divide ``size``. Defaults to 14.
+        cells: number of cells per side, which must divide ``size``. Defaults to 14.
 
     Raises:
         SettingsError: if the sizes do not fit, or the two sets have different classes.
@@ -59,9 +59,10 @@ class ProbeCells(Dataset):
         return sum(map(len, self.parts))
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``pixels`` (S, S, 3) uint8, or (S, S, C) float32 of declared channels; ``semantic`` and
-        ``instances`` (cells, cells) int64, and ``semantic_mask`` and ``instance_mask`` (S, S)
-        int32, with -1 = void; whether the image is to ``fit`` on."""
+        """Returns ``pixels`` (S, S, 3) uint8, or (S, S, C) float32 with declared channels;
+        ``semantic`` and ``instances`` (cells, cells) int64, and ``semantic_mask`` and
+        ``instance_mask`` (S, S) int32, where -1 is void; and ``fit``, whether the image is one to
+        fit on."""
         fit = index < len(self.parts[0])
         item = self.parts[not fit][index if fit else index - len(self.parts[0])]
         square = (self.size, self.size)
@@ -83,10 +84,9 @@ class PhotographCells(Dataset):
     """Unlabelled images for probes that read no mask, evenly spread over a data set.
 
     Args:
-        photographs: config of an ``ImageFolder``, or of data sets around it; its pipeline plays no
-            part.
-        images: how many. Defaults to 256.
-        size, cells: as of :class:`ProbeCells`.
+        photographs: config of an ``ImageFolder``, or of data sets around it; its pipeline is not
+            used.
+        images: number of images. Defaults to 256. size, cells: as for :class:`ProbeCells`.
 
     Raises:
         SettingsError: if there are fewer images, or the sizes do not fit.
@@ -104,5 +104,5 @@ class PhotographCells(Dataset):
         return self.photographs.count
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``pixels`` (S, S, 3) uint8."""
+        """Returns ``pixels`` (S, S, 3) uint8, or (S, S, C) float32 with declared channels."""
         return dict(pixels=self.photographs[index])

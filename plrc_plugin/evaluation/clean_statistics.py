@@ -1,7 +1,7 @@
-"""Whose batch-norm statistics a frozen trunk is read with: its checkpoint's, or new ones.
+"""Chooses the batch-norm statistics of a frozen trunk: those of its checkpoint, or new ones.
 
 A checkpoint of pre-training holds running means over small, jittered crops. Probes and detectors
-show the trunk whole photographs, whose statistics are others.
+show the trunk whole photographs, which have other statistics.
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ class CleanStatistics(NamedTuple):
     """Photographs from which statistics are estimated.
 
     Attributes:
-        photographs: how many; None to keep the checkpoint's statistics.
+        photographs: number of photographs; None to keep the checkpoint's statistics.
         size: side in pixels to which they are resized.
-        folder: where they are, a folder, shards or an address; None for the images that the config
+        folder: the folder, shards or address where they are; None for the images that the config
             trains on.
     """
 
@@ -32,10 +32,10 @@ class CleanStatistics(NamedTuple):
     folder: Optional[Union[str, Path]] = None
 
     def images(self, cfg: Config) -> Optional[CleanPhotographs]:
-        """The photographs, of the folder or of a config of pre-training.
+        """Returns the photographs, from the folder or from a config of pre-training.
 
         Raises:
-            SettingsError: if they cannot be used, or only part of the settings is given.
+            SettingsError: if they cannot be used, or some of the settings are missing.
         """
         if self.photographs is None:
             if self.folder is not None:
@@ -58,12 +58,12 @@ def renew_statistics(model: nn.Module, images: CleanPhotographs, momentum: bool 
     """Gives the trunk's batch norms the statistics of photographs.
 
     Args:
-        model: with ``data_preprocessor``, and ``backbone`` or ``momentum_backbone``.
+        model: a model with ``data_preprocessor``, and ``backbone`` or ``momentum_backbone``.
         images: see :meth:`CleanStatistics.images`.
-        momentum: of the momentum encoder.
+        momentum: whether to take the momentum encoder.
 
     Returns:
-        What the statistics are now.
+        A line that says what the statistics are now.
 
     Raises:
         SettingsError: if the trunk has no batch norm with running statistics.

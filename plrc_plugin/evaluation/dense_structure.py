@@ -1,4 +1,4 @@
-"""DSE: how well dense features are structured, without any label."""
+"""DSE measures how well dense features are structured, without any label."""
 
 import torch
 from torch import Tensor
@@ -14,15 +14,15 @@ class DenseStructure(Probe):
     """The Dense representation Structure Estimator of "Exploring Structural Degradation in Dense
     Representations" (NeurIPS 2025, arXiv 2510.17299), as lightly's ``DSERegularizer`` has it.
 
-    Higher is better: clusters of cells lie apart, each is compact, and the features fill many
-    dimensions. It takes the images to score on and reads no mask, so that they may be unlabelled
-    (:class:`~plrc_plugin.evaluation.cells.PhotographCells`).
+    Higher is better: clusters of cells lie apart, each cluster is compact, and the features fill
+    many dimensions. It takes the images to score on and reads no mask, so that these may be
+    unlabelled (:class:`~plrc_plugin.evaluation.cells.PhotographCells`).
 
     Args:
-        images (int): the first ones that are taken, at most. Defaults to 256.
-        local_clusters, global_clusters (int): of k-means, within an image and over a group of
-            images. Default to 3 and 24, the paper's.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        images (int): number of first images that are taken, at most. Defaults to 256.
+        local_clusters, global_clusters (int): clusters of k-means within an image, and over a group
+        of images. They default to 3 and 24, as in the paper. **kwargs: arguments of
+        ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'dse'
@@ -41,7 +41,7 @@ class DenseStructure(Probe):
         self.clusters = dict(local_clusters=local_clusters, global_clusters=global_clusters)
 
     def keep(self, features: Tensor, truth: dict):
-        """Vectors (g * g, C); None of images to fit on."""
+        """Returns vectors (g * g, C); None for images to fit on."""
         return None if truth.get('fit', False) else features.flatten(1).T.numpy()
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -50,9 +50,9 @@ class DenseStructure(Probe):
 
 
 def dense_structure(features: Tensor, local_clusters: int = 3, global_clusters: int = 24) -> float:
-    """DSE of features (B, N, C) of B images with N cells each. What k-means draws is a function of
-    nothing but the features, and the global generators are left as they were."""
-    # It brings pytorch_lightning, two seconds of every start that most runs have no use for.
+    """Computes DSE of features (B, N, C) of B images with N cells each. The draws of k-means are a
+    function of the features alone, and the global generators do not change."""
+    # lightly.utils imports pytorch_lightning, which would add two seconds to every start.
     from lightly.loss.regularizer.dse import DSERegularizer
 
     estimator = DSERegularizer(local_clusters=local_clusters, global_clusters=global_clusters)

@@ -16,21 +16,22 @@ from plrc_plugin.registry import METRICS
 
 @METRICS.register_module()
 class InContextSegmentation(Probe):
-    """mIoU in percent, over pixels, of the retrieval of Hummingbird ("Towards In-Context Scene
-    Understanding", NeurIPS 2023), by the definition of its open evaluation.
+    """mIoU in percent, over pixels, of Hummingbird's retrieval ("Towards In-Context Scene
+    Understanding", NeurIPS 2023), as its open evaluation defines it.
 
     The memory holds cells of the images to fit on, each with the shares of the classes among its
-    pixels; void counts as background there. Of each image it takes equally many cells, and rather
-    those whose classes fill few cells of the image. A cell to score gets the labels of its k
-    nearest, weighted by the softmax of cosine / temperature; these are enlarged bilinearly, and the
-    highest is the class of a pixel. Published numbers have inputs of about 512 pixels and memories
-    of 10 million cells; with fewer cells compare only what was measured alike.
+    pixels; void counts as background there. It takes the same number of cells from each image,
+    preferably those whose classes fill few cells of the image. A cell to score gets the labels of
+    its k nearest cells, weighted by the softmax of cosine / temperature. These labels are enlarged
+    bilinearly, and the highest one is the class of a pixel. Published numbers have inputs of about
+    512 pixels and memories of 10 million cells. With fewer cells, compare only numbers that were
+    measured in the same way.
 
     Args:
-        k (int): Defaults to 30.
-        memory (int): cells in the memory, at most. Defaults to 100,000.
-        temperature (float): Defaults to 0.02.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        k (int): number of nearest cells. Defaults to 30.
+        memory (int): most cells in the memory. Defaults to 100,000.
+        temperature (float): temperature of the softmax. Defaults to 0.02. **kwargs: arguments of
+            ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'in_context'
@@ -44,7 +45,7 @@ class InContextSegmentation(Probe):
         self.k, self.memory, self.temperature = k, memory, temperature
 
     def keep(self, features: Tensor, truth: dict) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Vectors (g * g, C), the mask (S, S), and ``fit``."""
+        """Returns vectors (g * g, C), the mask (S, S), and ``fit``."""
         mask = truth['semantic_mask'].numpy()
         return features.flatten(1).T.numpy(), mask, bool(truth['fit'])
 
@@ -67,7 +68,7 @@ class InContextSegmentation(Probe):
         return dict(mIoU=100 * class_iou(confusion).nanmean().item())
 
     def _memory(self, results: list) -> tuple[Tensor, Tensor]:
-        """Unit vectors (N, C) and soft labels (N, K)."""
+        """Returns unit vectors (N, C) and soft labels (N, K)."""
         images = [(vectors, mask) for vectors, mask, fit in results if fit]
         generator = torch.Generator().manual_seed(0)
         share = max(1, self.memory // len(images))
@@ -82,7 +83,7 @@ class InContextSegmentation(Probe):
 
 
 def class_shares(mask: Tensor, cells: int, num_classes: int) -> Tensor:
-    """Shares (g * g, K) of the classes among the pixels of each cell.
+    """Returns the shares (g * g, K) of the classes among the pixels of each cell.
 
     Args:
         mask: (S, S) integers; -1 is void and counts as background, 0.
@@ -95,10 +96,10 @@ def class_shares(mask: Tensor, cells: int, num_classes: int) -> Tensor:
 
 
 def rare_cells(shares: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Indices (n,) of ``count`` cells of an image, or of all if there are fewer.
+    """Returns the indices (n,) of ``count`` cells of an image, or of all if there are fewer.
 
-    The score of a cell is the number of cells that each of its classes occurs in, summed over its
-    classes, times a uniform draw; the lowest are taken.
+    The score of a cell is the number of cells in which each of its classes occurs, summed over its
+    classes, times a uniform draw. The cells with the lowest scores are taken.
     """
     present = (shares > 0).float()
     scores = present @ present.sum(0)
@@ -109,7 +110,8 @@ def rare_cells(shares: Tensor, count: int, generator: torch.Generator) -> Tensor
 def retrieved_labels(
     queries: Tensor, bank: Tensor, labels: Tensor, k: int, temperature: float, chunk: int = 1024
 ) -> Tensor:
-    """Soft labels (Q, K) of queries (Q, C) from unit vectors (N, C) with soft labels (N, K)."""
+    """Returns soft labels (Q, K) of queries (Q, C) from unit vectors (N, C) with soft labels (N,
+    K)."""
 
     def parts() -> Iterator[Tensor]:
         for part in F.normalize(queries, dim=1).split(chunk):

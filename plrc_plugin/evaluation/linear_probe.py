@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features, and the mean IoU of what it predicts."""
+"""A linear classifier on frozen features, and the mean IoU of its predictions."""
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,13 @@ def fit_linear(
     weight_decay: float = 1e-4,
     iterations: int = 100,
 ) -> nn.Linear:
-    """Multinomial logistic regression on standardised features by L-BFGS. The problem is convex and
-    the start is zero, so that neither a learning rate nor a seed has a say.
+    """Fits a multinomial logistic regression on standardised features by L-BFGS. The problem is
+    convex and the start is zero, so that the result depends neither on a learning rate nor on a
+    seed.
 
-    A sample weighs the inverse square root of its class's frequency: most cells of a photograph are
-    background, and a mean over classes of what predicts little else tells features apart badly.
+    The weight of a sample is the inverse square root of its class's frequency. Most cells of a
+    photograph are background, and classifiers that predict little else would hardly show which
+    features are better.
 
     Args:
         features: (N, C) float32.
@@ -24,10 +26,10 @@ def fit_linear(
         num_classes: K.
         weight_decay: lambda of lambda / 2 times the squared norm of W, which is added to the
             weighted mean cross-entropy.
-        iterations: of L-BFGS, at most.
+        iterations: most iterations of L-BFGS.
 
     Returns:
-        A layer for features as they are: the standardisation is folded into it.
+        A layer for features that are not standardised: it does this itself.
     """
     std, mean = torch.std_mean(features, 0)
     frequency = torch.bincount(labels, minlength=num_classes).clamp(min=1) / len(labels)
@@ -62,12 +64,13 @@ def fit_linear(
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Counts (K, K) of samples by true class (row) and predicted one, from (N,) and (N,)."""
+    """Counts samples by true class (row) and predicted class (column), (K, K), from (N,) and
+    (N,)."""
     pairs = labels * num_classes + predicted
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def class_iou(confusion: Tensor) -> Tensor:
-    """IoU of each class, (K,); NaN for one that neither occurs nor is predicted."""
+    """Returns the IoU of each class, (K,); NaN for a class that neither occurs nor is predicted."""
     hits = confusion.diag().double()
     return hits / (confusion.sum(0) + confusion.sum(1) - hits)

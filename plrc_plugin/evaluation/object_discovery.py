@@ -1,4 +1,4 @@
-"""LOST: one object of an image, found by the affinities of its features alone."""
+"""LOST finds one object of an image by the affinities of its features alone."""
 
 import cv2
 import numpy as np
@@ -14,13 +14,13 @@ class ObjectDiscovery(Probe):
     """CorLoc in percent of LOST (Simeoni et al., BMVC 2021): the share of images to score on whose
     one found box overlaps the box of some object by an IoU of one half or more.
 
-    Boxes of objects are those of their masks at the size of the network's input. As an affine map
-    of an image leaves IoUs alone, that images were resized to squares plays no part. The published
-    numbers are of 600 to 1,000 cells an image: ``--size 448 --cells 28`` comes near.
+    The boxes of objects are those of their masks at the size of the network's input. Resizing
+    images to squares does not change IoUs. The published numbers have 600 to 1,000 cells an image;
+    ``--size 448 --cells 28`` comes near that.
 
     Args:
-        patches (int): of how many cells of low degree the seed may grow, LOST's k. Defaults to 100.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        patches (int): LOST's k: number of cells of low degree to which the seed may grow. Defaults
+        to 100. **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'discovery'
@@ -31,7 +31,8 @@ class ObjectDiscovery(Probe):
         self.patches = patches
 
     def keep(self, features: Tensor, truth: dict):
-        """Whether the box was right; None of images to fit on, and of those without an object."""
+        """Returns whether the box was right; None for images to fit on, and for images without an
+        object."""
         boxes = mask_boxes(truth['instance_mask'].numpy())
         if truth['fit'] or not len(boxes):
             return None
@@ -44,12 +45,13 @@ class ObjectDiscovery(Probe):
 
 
 def found_box(features: Tensor, patches: int = 100) -> np.ndarray:
-    """The box (left, top, right, bottom), in cells, of the object that LOST finds.
+    """Returns the box (left, top, right, bottom), in cells, of the object that LOST finds.
 
-    Features are centred by the mean over all their numbers, as LOST does with convolutional
-    networks, whose features are not negative. The seed is the cell that is positively correlated
-    with fewest others; of the cells with the lowest such degrees those that agree with the seed
-    vote for all others. The box is that of the connected cells around the seed with a positive sum.
+    The mean over all numbers of the features is subtracted, as LOST does for convolutional
+    networks, whose features are not negative. The degree of a cell is the number of cells with
+    which it is positively correlated, and the seed is the cell of lowest degree. Those of the
+    ``patches`` cells of lowest degree that agree with the seed vote for all cells. The box is that
+    of the connected cells around the seed with a positive sum of votes.
 
     Args:
         features: (C, g, g).
@@ -65,7 +67,7 @@ def found_box(features: Tensor, patches: int = 100) -> np.ndarray:
     votes = products[voters].sum(0).view(size, size) > 0
     _, parts = cv2.connectedComponents(votes.numpy().astype(np.uint8), connectivity=4)
     part = parts.reshape(-1)[seed]
-    if part == 0:  # other voters outvote the seed: it stands alone
+    if part == 0:  # the other voters outvote the seed, which then stands alone
         parts = np.zeros_like(parts)
         parts.reshape(-1)[seed] = part = 1
     rows, columns = np.where(parts == part)
@@ -73,7 +75,8 @@ def found_box(features: Tensor, patches: int = 100) -> np.ndarray:
 
 
 def mask_boxes(instances: np.ndarray) -> list[np.ndarray]:
-    """Boxes (left, top, right, bottom) in pixels of the objects 1, 2, ... of a mask (S, S)."""
+    """Returns the boxes (left, top, right, bottom), in pixels, of the objects 1, 2, ... of a mask
+    (S, S)."""
     boxes = []
     for label in np.unique(instances[instances > 0]):
         rows, columns = np.where(instances == label)
@@ -82,7 +85,7 @@ def mask_boxes(instances: np.ndarray) -> list[np.ndarray]:
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two boxes (left, top, right, bottom)."""
+    """Returns the IoU of two boxes (left, top, right, bottom)."""
     width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     if width <= 0 or height <= 0:
         return 0.0

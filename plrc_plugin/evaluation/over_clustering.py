@@ -1,4 +1,5 @@
-"""More clusters than classes: do cells of one cluster belong to one class?"""
+"""Forms more clusters than classes, and measures whether the cells of a cluster belong to one
+class."""
 
 import numpy as np
 import torch
@@ -17,17 +18,17 @@ from plrc_plugin.registry import METRICS
 class OverClustering(Probe):
     """mIoU in percent of k-means clusters of the cells to score on, matched to classes.
 
-    Each cluster joins those of the class that most of its cells have, and what has been joined is
-    matched to the classes one to one so that the sum of IoUs is highest (Hungarian matching), as in
+    Clusters are joined if most of their cells have the same class. The joined clusters are matched
+    to the classes one to one, so that the sum of IoUs is highest (Hungarian matching), as in
     "Self-Supervised Learning of Object Parts for Semantic Segmentation" (Leopart, CVPR 2022).
     Nothing is fitted on other images.
 
     Args:
-        clusters (int): Defaults to 500.
-        iterations (int): of k-means, at most. Defaults to 30.
+        clusters (int): number of clusters. Defaults to 500.
+        iterations (int): most iterations of k-means. Defaults to 30.
         seeds (int): number of starts; ``mIoU`` is their mean, ``mIoU_spread`` their standard
             deviation. Defaults to 1.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'clusters'
@@ -40,7 +41,8 @@ class OverClustering(Probe):
         self.clusters, self.iterations, self.seeds = clusters, iterations, seeds
 
     def keep(self, features: Tensor, truth: dict):
-        """Vectors (n, C) and labels (n,) of the cells that are not void; None to fit on."""
+        """Returns vectors (n, C) and labels (n,) of the cells that are not void; None for images to
+        fit on."""
         if truth['fit']:
             return None
         labelled = truth['semantic'] >= 0
@@ -57,9 +59,10 @@ class OverClustering(Probe):
 
 
 def kmeans(vectors: Tensor, clusters: int, iterations: int = 30, seed: int = 0) -> Tensor:
-    """Clusters (N,) of unit vectors (N, C) by cosine, from centres drawn among them.
+    """Returns the clusters (N,) of unit vectors (N, C) by cosine. The first centres are drawn among
+    the vectors.
 
-    A cluster that loses all its vectors stays where it is.
+    A cluster that loses all its vectors keeps its centre.
     """
     generator = torch.Generator().manual_seed(seed)
     first = torch.randperm(len(vectors), generator=generator)[:clusters].to(vectors.device)
@@ -77,7 +80,7 @@ def kmeans(vectors: Tensor, clusters: int, iterations: int = 30, seed: int = 0) 
 
 
 def matched_miou(clusters: Tensor, labels: Tensor, num_classes: int) -> float:
-    """Mean IoU of classes with the clusters that were matched to them, in [0, 1].
+    """Returns the mean IoU of classes with the clusters that are matched to them, in [0, 1].
 
     Args:
         clusters: (N,), 0 or more.

@@ -1,5 +1,5 @@
-"""Probes of frozen features as mmengine metrics: they gather the cells of images to fit on and of
-images to score on, from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
+"""Probes of frozen features, as mmengine metrics. They gather the cells of images to fit on and of
+images to score on from ``plrc_plugin.ProbeCells``, and compare features with truth at the end."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,24 +20,25 @@ from plrc_plugin.evaluation.linear_probe import class_iou, confusion_matrix, fit
 from plrc_plugin.models.reading import cell_features
 from plrc_plugin.registry import METRICS
 
-KNN_TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / t), as in DINO's evaluation
+KNN_TEMPERATURE = 0.07  # t in the weights of votes, exp(cosine / t), as in DINO's evaluation
 
 
 class Probe(BaseMetric):
-    """What frozen features tell about the masks of images, as an mmengine metric.
+    """Measures what frozen features tell about the masks of images, as an mmengine metric.
 
     Validation during training (:class:`~plrc_plugin.engine.probe_loop.ProbeLoop`) and
     ``tools/probe.py`` serve every probe of a config's ``val_evaluator`` alike. A subclass is
     registered in ``plrc_plugin.registry.METRICS`` and names its results by ``default_prefix``. It
-    says what it keeps of an image (:meth:`keep`) and what it makes of all
+    says what it keeps of an image (:meth:`keep`) and what it computes from all images
     (:meth:`compute_metrics`).
 
     Args:
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     def keep(self, features: Tensor, truth: dict):
-        """What of one image is needed in the end: arrays or numbers, not tensors on a device.
+        """Returns what is needed of one image in the end: arrays or numbers, not tensors on a
+        device.
 
         Args:
             features: (C, g, g) float32, on the CPU.
@@ -49,7 +50,7 @@ class Probe(BaseMetric):
         raise NotImplementedError
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Numbers by name, from what was kept of every image, over all processes."""
+        """Returns numbers by name, from what was kept of every image by all processes."""
         raise NotImplementedError
 
     def process(self, data_batch: dict, data_samples: Sequence[Tensor]) -> None:
@@ -60,24 +61,25 @@ class Probe(BaseMetric):
 
     @property
     def num_classes(self) -> int:
-        """K, the background among them."""
+        """K, the number of classes with the background."""
         return len(self.dataset_meta['classes'])
 
 
 class _VectorProbe(Probe):
-    """Keeps a vector and a label of each sample. Subclasses say what a sample is."""
+    """Keeps a vector and a label for each sample. Subclasses define what a sample is."""
 
     def samples(self, features: Tensor, semantic: Tensor):
-        """Of one image, features (C, g, g) and labels (g, g): vectors (n, C) and labels (n,)."""
+        """Turns features (C, g, g) and labels (g, g) of one image into vectors (n, C) and labels
+        (n,)."""
         raise NotImplementedError
 
     def keep(self, features: Tensor, truth: dict):
-        """Vectors (n, C), labels (n,), and ``fit``."""
+        """Returns vectors (n, C), labels (n,), and ``fit``."""
         vectors, labels = self.samples(features, truth['semantic'])
         return vectors.numpy(), labels.numpy(), bool(truth['fit'])
 
     def split(self, results: list, device: str):
-        """Vectors and labels to fit on, and to score on."""
+        """Returns vectors and labels to fit on, and those to score on."""
         return [
             torch.from_numpy(np.concatenate([r[i] for r in results if r[2] == fit])).to(device)
             for fit in (True, False)
@@ -98,7 +100,7 @@ class _SegmentationProbe(_VectorProbe):
         return features[:, labelled].T, semantic[labelled]
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-        """Classes (Q,) of queries (Q, C), from features (N, C) with labels (N,)."""
+        """Predicts the classes (Q,) of queries (Q, C) from features (N, C) with labels (N,)."""
         raise NotImplementedError
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -120,13 +122,13 @@ class _SegmentationProbe(_VectorProbe):
 
 @METRICS.register_module()
 class LinearSegmentationProbe(_SegmentationProbe):
-    """mIoU in percent of a linear classifier of cells, see :func:`fit_linear`.
+    """Measures the mIoU, in percent, of a linear classifier of cells, see :func:`fit_linear`.
 
     Args:
         drawn: number of cells drawn from the images to fit on. Defaults to 50,000.
         seeds: number of draws; ``mIoU`` is their mean, ``mIoU_spread`` their standard deviation.
             Defaults to 1.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'linear_seg'
@@ -140,13 +142,13 @@ class LinearSegmentationProbe(_SegmentationProbe):
 
 @METRICS.register_module()
 class KNNSegmentationProbe(_SegmentationProbe):
-    """mIoU in percent when each cell takes the vote of its k nearest cells, by cosine.
+    """Measures the mIoU, in percent, if each cell takes the vote of its k nearest cells, by cosine.
 
     Args:
-        k: Defaults to 20.
+        k: number of nearest neighbours. Defaults to 20.
         drawn: number of cells, drawn from the images to fit on, to search. Defaults to 10,000.
-        seeds: as of :class:`LinearSegmentationProbe`.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        seeds: as for :class:`LinearSegmentationProbe`. **kwargs: of
+        ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'knn_seg'
@@ -162,14 +164,16 @@ class KNNSegmentationProbe(_SegmentationProbe):
 
 @METRICS.register_module()
 class ImageClassificationProbe(_VectorProbe):
-    """Share, in percent, of images whose main class is found from the mean of their features.
+    """Measures the share, in percent, of images whose main class is found from the mean of their
+    features.
 
-    The main class of an image covers most cells after the background; images without any are left
-    out. Both a linear classifier and the vote of the k nearest images.
+    The main class of an image is the one that covers most cells, apart from the background. Images
+    without any class are left out. The class is found by a linear classifier, and by the vote of
+    the k nearest images.
 
     Args:
-        k: Defaults to 20.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        k: number of nearest neighbours. Defaults to 20.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'classify'
@@ -196,12 +200,13 @@ class ImageClassificationProbe(_VectorProbe):
 
 @METRICS.register_module()
 class AffinityQuality(Probe):
-    """Affinities inside each image to score on against its masks: means over images of the AUCs,
-    over objects of the IoUs, see :mod:`~plrc_plugin.evaluation.affinity_quality`.
+    """Compares the affinities inside each image to score on with its masks. The results are means
+    of AUCs over images and of IoUs over objects, see
+    :mod:`~plrc_plugin.evaluation.affinity_quality`.
 
     Args:
-        distance: cells within which a border is near. Defaults to 1.
-        **kwargs: of ``mmengine.evaluator.BaseMetric``.
+        distance: distance from a border, in cells, that counts as near. Defaults to 1. **kwargs: of
+        ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'affinity'
@@ -212,7 +217,7 @@ class AffinityQuality(Probe):
         self.distance = distance
 
     def keep(self, features: Tensor, truth: dict) -> dict:
-        """The measures of an image to score on."""
+        """Returns the measures of an image to score on."""
         if truth['fit']:
             return {}
         return image_quality(features, truth['semantic'], truth['instances'], self.distance)
@@ -229,11 +234,13 @@ class AffinityQuality(Probe):
 def knn_labels(
     queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, k: int, chunk: int = 1024
 ) -> Tensor:
-    """Vote (Q,) of the k nearest of a bank (N, C) with labels (N,), for queries (Q, C).
+    """Returns, for queries (Q, C), the vote (Q,) of the k nearest vectors of a bank (N, C) with
+    labels (N,).
 
-    Neighbours by cosine, their votes weighted by exp(cosine / .07): lightly's ``knn_predict``.
+    Neighbours are found by cosine, and their votes are weighted by exp(cosine / 0.07), by lightly's
+    ``knn_predict``.
     """
-    # It brings pytorch_lightning, two seconds of every start that most runs have no use for.
+    # lightly.utils imports pytorch_lightning, which would add two seconds to every start.
     from lightly.utils.benchmarking import knn_predict
 
     bank = F.normalize(bank, dim=1).T.contiguous()
@@ -260,21 +267,21 @@ def evaluate_encoder(
     batch_size: int = 32,
     progress: bool = False,
 ) -> dict[str, float]:
-    """What probes say about a model with ``backbone``, ``projector`` and ``data_preprocessor``.
+    """Measures probes on a model with ``backbone``, ``projector`` and ``data_preprocessor``.
 
     Args:
-        model: the model, moved to the device that there is.
-        data: the images to fit on and to score on.
-        probes: configs of probes, as of a ``val_evaluator``.
-        projected: features after the projector. Defaults to False, the trunk's.
-        batch_size: images at a time.
-        progress: show bars on stderr where the work takes longer than three seconds.
+        model: the model. It is moved to the GPU if there is one.
+        data: the images to fit on and those to score on.
+        probes: configs of probes, as in a ``val_evaluator``.
+        projected: whether to take features after the projector. Defaults to False, for the trunk's.
+        batch_size: number of images in a batch.
+        progress: whether to show bars on stderr if the work takes longer than three seconds.
 
     Returns:
-        Every number by 'probe/name'.
+        Every number, by 'probe/name'.
 
     Raises:
-        SettingsError: if two probes give a number of the same name.
+        SettingsError: if two probes give numbers of the same name.
     """
     bar = partial(tqdm, delay=3, mininterval=1, leave=False, disable=not progress)
     device = get_device()

@@ -1,8 +1,8 @@
-"""The recipe of a run: what depends on the scale of the data, computed from it.
+"""The recipe of a run: computes the settings that depend on the scale of the data.
 
-``rules.py`` has the rules, ``facts.py`` what they start from, ``resolving.py`` puts their values in
-place of ``'auto'``, ``misfits.py`` names settings that do not fit the data. docs/recipe.md says on
-what each rule rests.
+``rules.py`` has the rules, and ``facts.py`` the facts that they start from. ``resolving.py`` puts
+their values in place of ``'auto'``. ``misfits.py`` names settings that do not fit the data.
+docs/recipe.md gives the evidence for each rule.
 """
 
 from plrc_plugin.recipe.resolving import Recipe, resolve

@@ -1,4 +1,4 @@
-"""The facts that a recipe starts from: images, machine and start of a run."""
+"""Gathers the facts that a recipe starts from: the images, the machine and the first weights."""
 
 import os
 import re
@@ -15,19 +15,19 @@ from plrc_plugin.images.decoding import DecodingError
 from plrc_plugin.images.survey import size_of
 from plrc_plugin.recipe.rules import Facts, check_budget
 
-_LOOKED_AT = 64  # images whose size is read
+_LOOKED_AT = 64  # number of images whose size is read
 
 
 def gather(cfg: Any, processes: int = 1, processes_here: int = 1) -> Facts:
-    """The facts of a run.
+    """Gathers the facts of a run.
 
     Args:
-        cfg: its config.
-        processes: of the whole run.
-        processes_here: on this machine.
+        cfg: the config of the run.
+        processes: number of processes of the whole run.
+        processes_here: number of those on this machine.
 
     Raises:
-        SettingsError: if the images cannot be found, or the budget is none.
+        SettingsError: if the images cannot be found, or the budget is not valid.
     """
     budget = dict(cfg.get('budget') or {})
     check_budget(budget)
@@ -47,7 +47,8 @@ def gather(cfg: Any, processes: int = 1, processes_here: int = 1) -> Facts:
 
 
 def _median_side(dataset: UnreadImages) -> Optional[int]:
-    """Median of the shorter sides of some images; None where files or sizes are not to be had."""
+    """Returns the median of the shorter sides of some images, or None if files or sizes cannot be
+    read."""
     every = max(1, -(-len(dataset) // _LOOKED_AT))
     sides = [_side(dataset[index]) for index in range(0, len(dataset), every)]
     known = [side for side in sides if side is not None]
@@ -58,7 +59,7 @@ def _side(record: Any) -> Optional[int]:
     try:
         return min(size_of(record))
     except (DecodingError, OSError, KeyError, TypeError, AttributeError):
-        return None  # not to be read, or of another data set than ImageFolder
+        return None  # they cannot be read, or the data set is no ImageFolder
 
 
 def _cores() -> int:
@@ -68,7 +69,7 @@ def _cores() -> int:
 
 
 def _memory(processes_here: int) -> Optional[float]:
-    """GB of free memory for each process: of the machine, or of the container."""
+    """Returns the free memory of the machine, or of the container, in GB for each process."""
     found = []
     try:
         kb = re.search(r'MemAvailable:\s+(\d+) kB', Path('/proc/meminfo').read_text())
@@ -78,14 +79,14 @@ def _memory(processes_here: int) -> Optional[float]:
         if limit.isdigit():
             used = int((group / 'memory.current').read_text())
             found.append((int(limit) - used) / 1e9)
-    except (OSError, ValueError):  # another system, or an older kernel
+    except (OSError, ValueError):  # another operating system, or an older kernel
         pass
     known = [amount for amount in found if amount is not None]
     return min(known) / processes_here if known else None
 
 
 def _half() -> Optional[str]:
-    """The dtype in which this device has units of its own for less than float32."""
+    """Returns the dtype below float32 for which this device has special units, or None."""
     if torch.cuda.is_available():
         major = torch.cuda.get_device_capability()[0]
         return 'bfloat16' if major >= 8 else 'float16' if major >= 7 else None

@@ -1,4 +1,4 @@
-"""Settings of a run that do not fit its data, each with the value that would."""
+"""Finds settings of a run that do not fit its data, each with a value that does."""
 
 from typing import NamedTuple, Optional
 
@@ -6,20 +6,20 @@ from plrc_plugin.recipe import rules
 
 
 class Run(NamedTuple):
-    """What is compared. None stands for what a run does not have.
+    """The numbers of a run that are compared. None stands for a setting that the run does not have.
 
     Attributes:
-        images: N.
+        images: N, the number of images.
         batch: images of an iteration, over all processes.
         steps: iterations of the run.
         weights: whether it starts from weights.
-        epochs: of the run.
-        queue: K.
-        momentum: of the momentum encoder.
-        warmup_epochs: without L_a.
-        lr_warmup: the last iteration of a learning rate that rises.
+        epochs: epochs of the run.
+        queue: K, the size of the queue.
+        momentum: momentum of the moving average.
+        warmup_epochs: epochs without L_a.
+        lr_warmup: the last iteration in which the learning rate rises.
         log_interval: iterations from one line of the log to the next.
-        ends_are_logged: whether the end of an epoch makes a line too.
+        ends_are_logged: whether the end of an epoch is logged too.
     """
 
     images: int
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 
 def misfits(run: Run) -> list[str]:
-    """A line for each setting that does not fit: what it does, and the value that fits."""
+    """Returns a line for each setting that does not fit: what it does, and a value that fits."""
     found = [_queue(run), _momentum(run), _warmup(run), _lr_warmup(run), _log(run)]
     return [line for line in found if line]
 
@@ -51,8 +51,8 @@ def _queue(run: Run) -> Optional[str]:
     if run.queue > run.images / 2:
         return (
             f'model.queue_size={run.queue} of {run.images} images: the queue holds '
-            f'{run.queue / run.images:.1f} keys of each image, which its other views take for '
-            f'negatives. model.queue_size={fits} fits'
+            f'{run.queue / run.images:.1f} keys of each image, and other views of the same image '
+            f'take them for negatives. model.queue_size={fits} fits'
         )
     if run.queue > seen:
         return (

@@ -1,4 +1,4 @@
-"""The config of pre-training on a folder of photographs, from the names that a person types."""
+"""Makes the config of pre-training on a folder of photographs from names that a user types."""
 
 import os
 import re
@@ -17,13 +17,14 @@ PHOTOS = 'plrc_photos.py'
 
 
 def config_of(photos, backbone, weights, out, hours, epochs, options=None, config=PHOTOS) -> Config:
-    """A config of pre-training on photographs, with ``'auto'`` where the runner is to decide.
+    """Returns a config of pre-training on photographs, with ``'auto'`` for settings that the runner
+    decides.
 
     The arguments are those of :func:`plrc_plugin.pretrain`; ``config`` is the file to start from,
     or the name of a shipped one.
 
     Raises:
-        SettingsError: if a file or folder is not there, or there is no such backbone.
+        SettingsError: if a file or folder does not exist, or there is no such backbone.
     """
     photos, plain = os.fspath(photos), is_plain(os.fspath(photos))
     if plain and not os.path.isdir(photos):
@@ -49,10 +50,11 @@ def config_of(photos, backbone, weights, out, hours, epochs, options=None, confi
 
 
 def backbone_config(name: str) -> dict:
-    """A backbone by its name; of several libraries that know it, this package comes first.
+    """Returns the config of a backbone by its name. If several libraries know the name, this
+    package comes first.
 
     Raises:
-        SettingsError: if none knows it.
+        SettingsError: if no library knows it.
     """
     of_resnet = re.fullmatch(r'resnet(18|34|50|101|152)', name)
     if of_resnet:
@@ -71,9 +73,9 @@ def backbone_config(name: str) -> dict:
 
 
 def _problem(backbone: dict) -> Optional[str]:
-    """Why a backbone cannot be built; None if it can."""
+    """Says why a backbone cannot be built; returns None if it can."""
     try:
         MODELS.build(backbone)
-    except Exception as error:  # whatever a library makes of a name that it does not know
+    except Exception as error:  # libraries raise many kinds for names that they do not know
         return ' '.join(str(error).split())[:200]
     return None

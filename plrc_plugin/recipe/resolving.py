@@ -1,4 +1,4 @@
-"""Puts values in place of every ``'auto'`` of a config, and keeps where each came from."""
+"""Puts values in place of every ``'auto'`` of a config, and records where each came from."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from plrc_plugin.recipe.rules import Facts, Value
 
 RECORD = 'recipe.json'
 _MIXED = 'plrc_plugin.MixedPrecisionOptimWrapper'
-# A resumed run may be on another machine: these change nothing that it computes.
+# A resumed run may be on another machine. These settings do not change its results.
 _OF_THE_MACHINE = (
     'train_dataloader.num_workers',
     'train_dataloader.persistent_workers',
@@ -25,7 +25,7 @@ BY_RULE, BY_HAND, BY_RUN = 'rule', 'by hand', 'as before'
 
 
 class Row(NamedTuple):
-    """A line of the table: a setting, its value, where it is from and why."""
+    """A line of the table: a setting, its value, where it comes from and why."""
 
     setting: str
     value: Any
@@ -34,13 +34,13 @@ class Row(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What was resolved, and from which facts."""
+    """The settings that were resolved, and the facts that they follow from."""
 
     facts: Facts
     rows: list[Row]
 
     def table(self) -> str:
-        """For people: the facts in one line, then a line for each setting."""
+        """Returns a table for people: the facts in one line, then a line for each setting."""
         f = self.facts
         said = [
             f'{f.images:,} images' + (f', shorter side mostly {f.side}' if f.side else ''),
@@ -62,7 +62,7 @@ class Recipe(NamedTuple):
         )
 
     def write(self, folder: str) -> None:
-        """Leaves the record from which a resumed run takes its values."""
+        """Writes the record from which a resumed run takes its values."""
         record = dict(facts=self.facts._asdict(), settings=[row._asdict() for row in self.rows])
         path = Path(folder) / RECORD
         path.write_text(json.dumps(record, indent=1) + '\n')
@@ -73,24 +73,26 @@ def resolve(
 ):
     """Replaces every ``'auto'`` in ``cfg``, in place.
 
-    Some steps are tried where a budget in hours or the memory of a GPU asks for it.
+    Some steps are tried if a budget in hours or the memory of a GPU makes it necessary.
 
     Args:
-        cfg (Config): of a run of pre-training.
-        processes (int): of the whole run.
-        processes_here (int): on this machine.
-        record (dict, optional): of :func:`earlier_record`, for a run that is resumed.
-        say (callable, optional): takes a line before something is tried. Defaults to ``print``.
+        cfg (Config): the config of a pre-training run.
+        processes (int): number of processes of the whole run.
+        processes_here (int): number of those on this machine.
+        record (dict, optional): what :func:`earlier_record` returned, for a run that is resumed.
+        say (callable, optional): is called with a line before something is tried. Defaults to
+            ``print``.
 
     Returns:
-        Recipe | None: None where nothing is ``'auto'``.
+        Recipe | None: None if nothing is ``'auto'``.
 
     Raises:
         SettingsError: if the images, the budget or a setting cannot be used.
     """
     if cfg.get('budget') and _value(cfg, 'train_cfg.max_epochs') != AUTO:
         raise SettingsError(
-            f'budget={dict(cfg.budget)} decides train_cfg.max_epochs where that is auto, and it is '
+            f'budget={dict(cfg.budget)} decides train_cfg.max_epochs only if that is auto, and it '
+            f'is '
             f'{_value(cfg, "train_cfg.max_epochs")}: set train_cfg.max_epochs=auto, or leave the '
             'budget out'
         )
@@ -102,7 +104,8 @@ def resolve(
 
 
 def earlier_record(cfg: Any) -> Optional[dict]:
-    """What a run that is resumed has left: beside its checkpoint, or in its work dir."""
+    """Returns the record of a run that is resumed, from beside its checkpoint or from its work
+    dir."""
     if not cfg.get('resume'):
         return None
     folders = [cfg.work_dir]
@@ -120,7 +123,7 @@ def earlier_record(cfg: Any) -> Optional[dict]:
 
 
 class _Resolver:
-    """Goes through the settings in the order in which one rule needs the value of another."""
+    """Goes through the settings in an order in which each rule has the values that it needs."""
 
     def __init__(self, cfg: Any, facts: Facts, record: Optional[dict], say: Any):
         self.cfg, self.facts, self.say = cfg, facts, say
@@ -166,11 +169,12 @@ class _Resolver:
             lambda: Value(max(10, interval), 'the iterations of a line, at least 10'),
         )
         if self.cfg.get('budget'):
-            self.cfg.budget = dict()  # it is spent: max_epochs has it
+            self.cfg.budget = dict()  # the budget is spent; max_epochs follows from it
         return Recipe(facts, self.rows)
 
     def set(self, name: str, compute) -> Any:
-        """Resolves the places of a setting; its value, None where the config has no such place."""
+        """Resolves the places of a setting. Returns its value, or None if the config has no such
+        place."""
         found = [place for place in places(self.cfg) if place.name == name]
         if not found:
             return None
@@ -204,7 +208,7 @@ class _Resolver:
             self.cfg.optim_wrapper.setdefault('dtype', chosen.rpartition('.')[2])
 
     def batch(self, size: int) -> Value:
-        """By the rule; on a GPU the rule's is tried, and halved until it fits."""
+        """Sets the batch by the rule. On a GPU that batch is tried, and halved until it fits."""
         value = rules.batch_size(self.facts, size)
         if not self.facts.gpu:
             return value
@@ -226,7 +230,7 @@ class _Resolver:
         return rules.epochs(self.facts, per_epoch, seconds)
 
     def provisional(self, batch: Optional[int] = None) -> Any:
-        """The config with values, however good, for what is not resolved yet."""
+        """Returns the config with provisional values for settings that are not resolved yet."""
         cfg = copy.deepcopy(self.cfg)
         if batch is not None:
             cfg.train_dataloader.batch_size = batch
@@ -246,16 +250,16 @@ class _Resolver:
         rate = lambda: rules.learning_rate(batch, self.facts.weights)  # noqa: E731
         self.set('optim_wrapper.optimizer.lr', rate)
         if asked and self.cfg.get('auto_scale_lr'):
-            self.cfg.auto_scale_lr.base_batch_size = batch  # else it would be scaled once more
+            self.cfg.auto_scale_lr.base_batch_size = batch  # otherwise it would be scaled once more
 
     def drop_empty_schedules(self) -> None:
-        """A warm-up of no iteration, which mmengine refuses, is no schedule."""
+        """Removes schedules of no iteration, which mmengine would refuse."""
         schedules = self.cfg.get('param_scheduler')
         if isinstance(schedules, (list, tuple)):
             self.cfg.param_scheduler = [entry for entry in schedules if entry.get('end') != 0]
 
     def checkpoints(self, epochs: int, per_epoch: int) -> None:
-        """An epoch that is too long to lose has checkpoints within."""
+        """Sets checkpoints within epochs that are too long to lose."""
         hook = (self.cfg.get('default_hooks') or {}).get('checkpoint') or {}
         asked = hook.get('interval') == AUTO
         by_epoch = hook.get('by_epoch', True)
@@ -264,7 +268,7 @@ class _Resolver:
         def compute() -> Value:
             if by_epoch and per_epoch <= 2 * most:
                 return rules.checkpoint_interval(epochs, per_epoch, self.facts.gpu)
-            return Value(most, f'iterations, as an epoch has {per_epoch:,}')
+            return Value(most, f'iterations, because an epoch has {per_epoch:,}')
 
         interval = self.set('default_hooks.checkpoint.interval', compute)
         if asked and by_epoch and per_epoch > 2 * most and interval == most:

@@ -1,8 +1,8 @@
-"""The rules: what the settings of a run are, given the scale of its data.
+"""The rules that give the settings of a run from the scale of its data.
 
-Each is a pure function from facts to a :class:`Value`, the value and the sentence that says why.
-With the number of images, the batch and the start of the paper's two settings they give the paper's
-values. docs/recipe.md names the runs or the source on which each rule rests.
+Each is a pure function from facts to a :class:`Value`: the value, and a sentence that says why. For
+the paper's two settings (images, batch and first weights) they give the paper's values.
+docs/recipe.md names the runs or the source behind each rule.
 """
 
 import math
@@ -16,31 +16,31 @@ COCO, COCO_EPOCHS = 118_287, 800
 QUEUE = 65_536
 BATCH, BATCH_CPU = 256, 32
 FEWEST_IMAGES = 8
-# GB of an image in a step of a ResNet-50 at 224 pixels, in float32, on the CPU.
+# GB that an image takes in a step of a ResNet-50 at 224 pixels, in float32, on the CPU.
 GB_PER_IMAGE = 0.2
 BUDGETS = ('epochs', 'hours', 'images')
 
 
 class Value(NamedTuple):
-    """A value and the rule that gave it, a sentence."""
+    """A value, and the rule that gave it as a sentence."""
 
     value: Any
     rule: str
 
 
 class Facts(NamedTuple):
-    """What a recipe starts from.
+    """The facts that a recipe starts from.
 
     Attributes:
-        images: N.
-        side: median over the images of their shorter side, in pixels; None if it is not known.
-        processes: of the whole run.
-        gpu: whether the run is on one, or on another accelerator.
-        cores: of the processor, for each process.
-        memory: of the processor, in GB for each process.
-        half: dtype in which this device computes faster than in float32; None if there is none.
+        images: N, the number of images.
+        side: median of the images' shorter sides, in pixels; None if it is not known.
+        processes: number of processes of the whole run.
+        gpu: whether the run is on a GPU or another accelerator.
+        cores: processor cores for each process.
+        memory: main memory for each process, in GB.
+        half: the dtype in which this device computes faster than in float32; None if there is none.
         weights: whether the run starts from weights.
-        budget: dict of one of ``epochs``, ``hours`` or ``images``; empty for the rule's.
+        budget: dict with one of ``epochs``, ``hours`` or ``images``; empty to let the rule decide.
     """
 
     images: int
@@ -55,7 +55,7 @@ class Facts(NamedTuple):
 
 
 def view_size(facts: Facts) -> Value:
-    """Side of a view in pixels: a multiple of 32, from 64 on."""
+    """Returns the side of a view in pixels, a multiple of 32 and at least 64."""
     usual = 224 if facts.gpu else 112
     where = '224 as in the paper' if facts.gpu else '112 without a GPU: a quarter of the work'
     if facts.side is None or facts.side >= usual:
@@ -67,38 +67,38 @@ def view_size(facts: Facts) -> Value:
 
 
 def resolution(size: int) -> Value:
-    """R, cells along each side of a view of ``size`` pixels."""
+    """Returns R, the number of cells along each side of a view of ``size`` pixels."""
     return Value(size // 4, 'a cell for each 4 x 4 pixels, as 56 of 224')
 
 
 def points_per_region(size: int) -> Value:
-    """P."""
+    """Returns P, the number of points per region."""
     if size >= 224:
         return Value(16, '16 as in the paper')
     return Value(8, '8 in views below 224 pixels, whose regions have fewer cells')
 
 
 def workers(facts: Facts) -> Value:
-    """Loader workers of each process."""
+    """Returns the number of loader workers of each process."""
     if facts.gpu:
         return Value(min(8, facts.cores), f'one per core of {facts.cores}, at most 8')
     return Value(min(8, facts.cores // 4), f'one per 4 cores of {facts.cores}: the others train')
 
 
 def precision(facts: Facts) -> Value:
-    """dtype of the passes; None is float32."""
+    """Returns the dtype of the passes; None is float32."""
     if facts.half is None:
         return Value(None, 'float32: this device is not faster in half precision')
     return Value(facts.half, f'this device computes {facts.half} faster; losses stay float32')
 
 
 def batch_size(facts: Facts, size: int, fits: Optional[int] = None) -> Value:
-    """Images per process.
+    """Returns the number of images per process.
 
     Args:
-        facts: of the run.
-        size: side of the views.
-        fits: images that fit the memory of the device, as measured; None on the CPU.
+        facts: facts of the run.
+        size: side of the views in pixels.
+        fits: number of images that fit the memory of the device, as measured; None on the CPU.
 
     Raises:
         SettingsError: if there are too few images to contrast.
@@ -127,20 +127,21 @@ def batch_size(facts: Facts, size: int, fits: Optional[int] = None) -> Value:
 
 
 def iterations_per_epoch(images: int, processes: int, batch: int) -> int:
-    """Of samplers that hand each process the same number of images, last batches dropped."""
+    """Returns the iterations of an epoch. Samplers give each process the same number of images, and
+    the last batch is dropped if it is not full."""
     return -(-images // processes) // batch
 
 
 def epochs(facts: Facts, per_epoch: int, seconds: Optional[float] = None) -> Value:
-    """Length of the run.
+    """Returns the length of the run in epochs.
 
     Args:
-        facts: of the run.
-        per_epoch: iterations of an epoch.
-        seconds: of an iteration, as measured, for a budget in hours.
+        facts: facts of the run.
+        per_epoch: iterations in an epoch.
+        seconds: measured time of an iteration, for a budget in hours.
 
     Raises:
-        SettingsError: if the budget is less than an epoch, or none at all.
+        SettingsError: if the budget is less than an epoch, or not valid.
     """
     check_budget(facts.budget)
     for unit, amount in facts.budget.items():
@@ -180,11 +181,11 @@ def epochs(facts: Facts, per_epoch: int, seconds: Optional[float] = None) -> Val
 
 
 def queue_size(images: int, seen: int) -> Value:
-    """K, a power of two.
+    """Returns K, the size of the queue, a power of two.
 
     Args:
-        images: N.
-        seen: images that the run sees in all, N times epochs.
+        images: N, the number of images.
+        seen: images that the run sees in total, N times epochs.
     """
     half = 2 ** round(math.log2(max(images / 2, 1)))
     turned_over = _power_below(seen / 8)
@@ -197,7 +198,8 @@ def queue_size(images: int, seen: int) -> Value:
 
 
 def momentum(steps: int) -> Value:
-    """Of the momentum encoder: it averages over the last 1 / (1 - m) steps."""
+    """Returns the momentum m of the moving average, which averages over the last 1 / (1 - m)
+    steps."""
     over = min(1000, max(steps / 20, min(100, steps / 3)), max(steps, 2))
     value = 0.999 if over == 1000 else round(1 - 1 / max(2, over), 4)
     note = ', as in the paper' if value == 0.999 else f' of {_number(steps)}'
@@ -205,7 +207,7 @@ def momentum(steps: int) -> Value:
 
 
 def warmup_epochs(epochs: int, weights: bool) -> Value:
-    """Epochs without L_a."""
+    """Returns the number of epochs without L_a."""
     if weights:
         return Value(0, 'L_a from the start: weights know objects already')
     value = min(30, -(-epochs * 3 // 20)) if epochs > 1 else 0
@@ -214,14 +216,14 @@ def warmup_epochs(epochs: int, weights: bool) -> Value:
 
 
 def keep(weights: bool) -> Value:
-    """What is kept of the start, see :class:`~plrc_plugin.models.keep.Keep`."""
+    """Returns what is kept of the first weights, see :class:`~plrc_plugin.models.keep.Keep`."""
     if weights:
         return Value(dict(norm_eval=True), 'batch norm keeps the statistics of the weights')
     return Value(None, 'random weights have nothing to keep')
 
 
 def learning_rate(batch: int, weights: bool) -> Value:
-    """Of SGD, for ``batch`` images over all processes."""
+    """Returns the learning rate of SGD for ``batch`` images over all processes."""
     if weights:
         return Value(
             _rounded(0.01 * batch / 32), f'0.01 per 32 images from weights, {batch} in a step'
@@ -232,30 +234,30 @@ def learning_rate(batch: int, weights: bool) -> Value:
 
 
 def lr_warmup(steps: int, weights: bool) -> Value:
-    """Iterations over which the learning rate rises; 0 for none."""
+    """Returns the number of iterations over which the learning rate rises; 0 for none."""
     if not weights:
         return Value(0, 'from random weights none, as in the paper')
     value = min(1000, steps // 20)
-    if value < 2:  # mmengine's LinearLR of one iteration stays at its first value for ever
+    if value < 2:  # mmengine's LinearLR of one iteration stays at its first value
         return Value(0, f'none in a run of {steps} iterations')
     return Value(value, '5% of the iterations from weights, at most 1000')
 
 
 def checkpoint_interval(epochs: int, per_epoch: int, gpu: bool) -> Value:
-    """Epochs between checkpoints."""
+    """Returns the number of epochs between checkpoints."""
     wanted = 5000 if gpu else 200
     value = max(1, min(wanted // max(per_epoch, 1), max(1, epochs // 10)))
     return Value(value, f'about every {wanted} iterations, and ten times in a run')
 
 
 def log_interval(steps: int, gpu: bool) -> Value:
-    """Iterations between lines of the log."""
+    """Returns the number of iterations between lines of the log."""
     usual = 50 if gpu else 10
     return Value(max(1, min(usual, steps // 20)), f'every {usual} iterations, at least 20 lines')
 
 
 def check_budget(budget: dict) -> None:
-    """Raises SettingsError unless a budget is empty or one positive number."""
+    """Raises SettingsError unless a budget is empty or has one positive number."""
     if not budget:
         return
     unknown = [name for name in budget if name not in BUDGETS]

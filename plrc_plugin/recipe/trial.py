@@ -1,4 +1,5 @@
-"""Some steps of a run on a model that is thrown away: how long one takes, and whether it fits."""
+"""Tries some steps of a run on a model that is thrown away, to see how long one takes and whether
+it fits."""
 
 import gc
 import time
@@ -14,23 +15,25 @@ from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import MODELS
 
-# Share of a GPU's memory that a step may take: runs of several processes copy the gradients.
+# Share of a GPU's memory that a step may take, because runs of several processes copy the
+# gradients.
 SHARE = 0.8
-# A trial ends after this many steps, or seconds, if it has done the least number of steps.
+# A trial ends after so many steps, or after so many seconds if it has done the least number of
+# steps.
 MOST_STEPS, ENOUGH_SECONDS, LEAST_STEPS = 20, 8.0, 2
 
 
 class Trial(NamedTuple):
-    """Seconds of a step, its batch loaded, and the share of the GPU's memory that it took at most;
-    0 without a GPU."""
+    """The seconds of a step after its batch was loaded, and the largest share of the GPU's memory
+    that it took; 0 without a GPU."""
 
     seconds: float
     share: float
 
 
 def largest_batch(cfg: Any) -> int:
-    """The batch of ``cfg``, halved until a step takes at most :data:`SHARE` of the GPU's memory;
-    ``cfg`` has the last one that was tried.
+    """Halves the batch of ``cfg`` until a step takes at most :data:`SHARE` of the GPU's memory, and
+    returns it. ``cfg`` then has the last batch that was tried.
 
     Raises:
         SettingsError: if not even two images fit.
@@ -42,7 +45,7 @@ def largest_batch(cfg: Any) -> int:
             if try_steps(cfg, most=2).share <= SHARE:
                 return batch
         except torch.cuda.OutOfMemoryError:
-            pass  # its tensors go with the frame of the error
+            pass  # its tensors are freed with the frame of the error
         batch //= 2
     raise SettingsError(
         'not even two images fit the memory of this GPU: set a smaller view '
@@ -51,13 +54,14 @@ def largest_batch(cfg: Any) -> int:
 
 
 def try_steps(cfg: Any, most: int = MOST_STEPS) -> Trial:
-    """Trains for some steps, the first of which does not count.
+    """Trains for some steps and measures all but the first.
 
-    Mostly before the processes of a run have met: what they exchange takes no part then.
+    This mostly runs before the processes of a run have met, and then does not include what they
+    exchange.
 
     Args:
-        cfg: config of the run in which nothing is left to resolve.
-        most: number of steps.
+        cfg: the config of the run, with every setting resolved.
+        most: largest number of steps.
     """
     device = torch.device(get_device())
     on_gpu = device.type == 'cuda'
@@ -68,7 +72,7 @@ def try_steps(cfg: Any, most: int = MOST_STEPS) -> Trial:
     model = MODELS.build(cfg.model).to(device).train()
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     loader = Runner.build_dataloader(keyed_loader(cfg.train_dataloader, 0), seed=0)
-    if get_world_size() > 1:  # they have met: none may stop before the others
+    if get_world_size() > 1:  # if they have met, none may stop before the others
         most = LEAST_STEPS
     steps, begun = -1, time.monotonic()
     while True:

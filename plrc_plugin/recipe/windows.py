@@ -1,4 +1,5 @@
-"""The window of values of a data set, measured before the run and then the same for every image."""
+"""Measures the window of values of a data set before the run. It is then the same for every
+image."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,15 +30,15 @@ class Measured(NamedTuple):
 def measure_window(
     dataset: Any, channels: int, window: Any = 'percentiles', max_pixels: Optional[int] = None
 ) -> Measured:
-    """The window of a data set.
+    """Measures the window of a data set.
 
     Args:
-        dataset (dict): config of an ``ImageFolder``, or of data sets around it; its pipeline plays
-            no part.
-        channels (int): of the images.
-        window: 'percentiles', or ``dict(percentiles=(low, high), images=N)``, of the values of a
-            sample of images, channel by channel; 'dtype', what the format of the files can hold;
-            'dicom', the window that the files state.
+        dataset (dict): config of an ``ImageFolder``, or of data sets around it; its pipeline is not
+            used.
+        channels (int): number of channels of the images.
+        window: 'percentiles', or ``dict(percentiles=(low, high), images=N)``, for percentiles of
+            the values in a sample of images, for each channel; 'dtype' for the range that the
+            format of the files can hold; 'dicom' for the window that the files state.
         max_pixels (int, optional): most pixels that are decoded at once.
 
     Raises:
@@ -67,14 +68,15 @@ def measure_window(
 
 
 def resolve_windows(cfg: Any, resumed: bool = False) -> Optional[dict]:
-    """Puts numbers in place of the windows of a run's config that are to be measured, in place.
+    """Measures the windows in a run's config that have to be measured, and puts in their numbers,
+    in place.
 
-    What validation and hooks read is read likewise. A resumed run keeps the window that it began
-    with.
+    The images of validation and hooks are read in the same way. A resumed run keeps the window that
+    it began with.
 
     Args:
-        cfg (Config): of the run.
-        resumed (bool): whether it goes on from a checkpoint.
+        cfg (Config): the config of the run.
+        resumed (bool): whether the run goes on from a checkpoint.
 
     Returns:
         dict | None: the record to keep with the run; None for images of 8-bit RGB.
@@ -122,7 +124,7 @@ def resolve_windows(cfg: Any, resumed: bool = False) -> Optional[dict]:
 
 
 def read_likewise(cfg: Any, step: Any) -> None:
-    """Gives the data sets of masks in a config the reading of a pipeline step, where they have
+    """Gives the data sets of masks in a config the reading of a pipeline step, if they have
     none."""
     for name in ('val_dataloader', 'test_dataloader', 'custom_hooks', 'default_hooks'):
         for part in _parts(cfg.get(name)):
@@ -134,7 +136,7 @@ def read_likewise(cfg: Any, step: Any) -> None:
 
 
 def reading_step(cfg: Any) -> Optional[Any]:
-    """The first pipeline step of the training of a config that declares channels."""
+    """Returns the first pipeline step of a config's training that declares channels."""
     dataset = (cfg.get('train_dataloader') or {}).get('dataset')
     return next((step for step in _steps(dataset) if step.get('channels') is not None), None)
 
@@ -147,7 +149,7 @@ def _steps(dataset: Any) -> Iterator[Any]:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Every dict with a type within a value."""
+    """Yields every dict with a type within a value."""
     if isinstance(value, (list, tuple)):
         for entry in value:
             yield from _parts(entry)
@@ -160,7 +162,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _percentiles(owner: str, window: Any) -> tuple[float, float, int]:
-    """The settings of a window that is to be measured."""
+    """Returns the settings of a window that has to be measured."""
     if not is_measured(window):
         raise SettingsError(f'{owner}: it must be {WINDOWS}')
     given = dict(window) if not isinstance(window, str) else {}
@@ -178,7 +180,8 @@ def _percentiles(owner: str, window: Any) -> tuple[float, float, int]:
 def _sample(
     dataset: Any, channels: int, images: int, max_pixels: Optional[int], owner: str
 ) -> list[Stored]:
-    """Of evenly spread images; those that cannot be read are replaced as in training."""
+    """Reads a sample of evenly spread images. Those that cannot be read are replaced, as in
+    training."""
     step = dict(type='plrc_plugin.StoredValues', channels=channels, max_pixels=max_pixels)
     built = DATASETS.build(with_pipeline(dataset, lambda _: [step]))
     built = built if takes_keys(built) else KeyedDataset(built)
@@ -188,7 +191,7 @@ def _sample(
             built[SampleKey(0, 0, place * len(built) // count)]['stored_values']
             for place in range(count)
         ]
-    except RuntimeError as error:  # too many in a row that cannot be decoded
+    except RuntimeError as error:  # too many images in a row cannot be decoded
         raise SettingsError(f'{owner} cannot be measured: {error}') from error
     depths = Counter(image.dtype for image in stored)
     ranges = Counter(image.limits for image in stored)

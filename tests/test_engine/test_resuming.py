@@ -385,7 +385,7 @@ class More(Line):
 @pytest.mark.parametrize(
     'before, after, message',
     [
-        (Line, Wide, r'other.weight is \(1, 2\) there and \(3, 2\) in the model of now'),
+        (Line, Wide, r'other.weight is \(1, 2\) there and \(3, 2\) in this model'),
         (Line, More, r'third.weight is missing there'),
         (More, Line, r'has no third.weight \(2 such'),
     ],

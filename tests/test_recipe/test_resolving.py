@@ -191,11 +191,11 @@ def test_a_budget_that_pays_for_no_epoch_is_one_line(images, tmp_path, monkeypat
 
 
 def test_a_budget_beside_a_length_is_refused(images, tmp_path):
-    with pytest.raises(SettingsError, match='max_epochs where that is auto, and it is 2'):
+    with pytest.raises(SettingsError, match='max_epochs only if that is auto, and it is 2'):
         train(photos_config(images, tmp_path, **{'budget.epochs': 5}))
     cfg = tiny_config(images, tmp_path)
     cfg.budget = dict(hours=2)  # of a config without any 'auto'
-    with pytest.raises(SettingsError, match='max_epochs where that is auto, and it is 2'):
+    with pytest.raises(SettingsError, match='max_epochs only if that is auto, and it is 2'):
         train(cfg)
 
 

@@ -1,4 +1,4 @@
-"""All hooks of pre-training: what happens around the training loop."""
+"""All hooks of pre-training."""
 
 from plrc_plugin.engine.hooks.affinity import AffinityHook
 from plrc_plugin.engine.hooks.check_settings import CheckSettingsHook

@@ -1,4 +1,4 @@
-"""Affinity maps over time, in every backend of the visualizer."""
+"""Draws affinity maps over time, for every backend of the visualizer."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -20,23 +20,23 @@ from plrc_plugin.wrapped_models import bare_model
 
 @HOOKS.register_module()
 class AffinityHook(Hook):
-    """Draws the affinities of the same points of the same images every few epochs, and before the
-    first, and hands the picture to the visualizer as ``affinity``.
+    """Draws the affinities of fixed points of fixed images before the first epoch and every few
+    epochs, and hands the picture to the visualizer as ``affinity``.
 
-    Training does not notice: neither weights, running statistics nor generators change.
+    Training is not affected: weights, running statistics and generators do not change.
 
     Args:
-        images (Sequence[str]): files, or
-        data (dict): config of ``plrc_plugin.VOCMasks`` or ``COCOMasks``, whose first images are
+        images (Sequence[str]): image files. Give either these or ``data``.
+        data (dict): config of ``plrc_plugin.VOCMasks`` or ``COCOMasks``. Its first images are
             taken, each with a point in the middle of its largest object.
-        points (Sequence[tuple[float, float]], optional): of ``images``, (x, y) in [0, 1]. Defaults
-            to their middles.
-        count (int): of the images of ``data``. Defaults to 4.
-        interval (int): epochs. Defaults to 1.
+        points (Sequence[tuple[float, float]], optional): a point (x, y) in [0, 1] for each of
+            ``images``. Defaults to their middles.
+        count (int): number of images of ``data``. Defaults to 4.
+        interval (int): epochs between pictures. Defaults to 1.
         size (int): side of the network input. Defaults to 896, as in the paper.
 
     Raises:
-        SettingsError: at construction, if a setting cannot work; before training, if an image
+        SettingsError: at construction, if a setting cannot work, and before training, if an image
             cannot be read or is too small, or a point lies outside.
     """
 
@@ -62,7 +62,7 @@ class AffinityHook(Hook):
         self.interval, self.size = interval, size
 
     def before_run(self, runner) -> None:
-        """Reads the images; generated scenes exist only now."""
+        """Reads the images, now that generated scenes exist."""
         if self.data:
             masks = DATASETS.build(self.data)
             chosen = [masks[i] for i in range(min(self.count, len(masks)))]
@@ -76,7 +76,7 @@ class AffinityHook(Hook):
             except DecodingError as error:
                 raise SettingsError(f'AffinityHook: images: {error}') from error
             self.points = [tuple(p) for p in self.points or [(0.5, 0.5)] * len(self.images)]
-        for image, point in zip(self.images, self.points):  # on every rank, also on resuming
+        for image, point in zip(self.images, self.points):  # on every rank, and when resuming too
             check_point(image, point)
 
     def before_train(self, runner) -> None:

@@ -1,4 +1,4 @@
-"""Settings that are each fine and cannot work together, found before the first iteration."""
+"""Finds settings that cannot work together, before the first iteration."""
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook, LoggerHook
@@ -25,10 +25,10 @@ class CheckSettingsHook(Hook):
     fit the number of images or the length of the run (:mod:`plrc_plugin.recipe.misfits`).
 
     Raises:
-        SettingsError: for views smaller than the network's stride or that nobody would augment, a
-            batch of one with shuffled batch normalisation, a data set smaller than one batch, a
-            warm-up in epochs without epochs, a sharded optimiser, processes of different numbers
-            of images, and what waits for a validation that the config has not.
+        SettingsError: for views that are smaller than the network's stride or that nothing would
+            augment, a batch of one with shuffled batch normalisation, a data set smaller than one
+            batch, a warm-up in epochs if the loop has none, a sharded optimiser, processes with
+            different numbers of images, and settings that need a validation if the config has none.
     """
 
     def before_run(self, runner) -> None:
@@ -63,7 +63,7 @@ class CheckSettingsHook(Hook):
                 f'model.keep.projector_epochs={first} of train_cfg.max_epochs={runner.max_epochs}: '
                 'the trunk never learns'
             )
-        # OptimWrapperDict has no optimiser of its own.
+        # An OptimWrapperDict has no optimiser of its own.
         if isinstance(getattr(runner.optim_wrapper, 'optimizer', None), ZeroRedundancyOptimizer):
             raise SettingsError(
                 'optim_wrapper.optimizer.type=ZeroRedundancyOptimizer spreads its '
@@ -72,7 +72,7 @@ class CheckSettingsHook(Hook):
             )
         loader = runner.train_dataloader
         batch_size = batch_size_of(loader)
-        pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers of data sets have none
+        pipeline = getattr(loader.dataset, 'pipeline', None)  # wrappers have none
         views = [t for t in getattr(pipeline, 'transforms', ()) if isinstance(t, TwoViews)]
         if views and views[0].size < model.stride:
             raise SettingsError(
@@ -134,7 +134,8 @@ class CheckSettingsHook(Hook):
 
 
 def _check_validation(runner) -> None:
-    """Without validation, what follows its metrics would do nothing, and say nothing."""
+    """Raises SettingsError for settings that follow metrics of a validation if there is none: they
+    would silently do nothing."""
     if runner._val_loop is not None:
         return
     remedy = (
@@ -159,7 +160,7 @@ def _check_validation(runner) -> None:
 
 
 def _warn_of_no_checkpoint(runner) -> None:
-    """A run that is shorter than the interval of its checkpoints leaves nothing."""
+    """Warns if a run is shorter than the interval of its checkpoints, and so leaves none."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     for hook in hooks:
         length = runner.max_epochs if hook.by_epoch else runner.max_iters
@@ -172,7 +173,7 @@ def _warn_of_no_checkpoint(runner) -> None:
 
 
 def _run_of(runner, model) -> Run:
-    """The settings of a run, as they were built."""
+    """Returns the settings of a run, as they were built."""
     counts_epochs = not isinstance(runner.train_loop, IterBasedTrainLoop)
     loader = runner.train_dataloader
     schedules = runner.param_schedulers or []

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and resuming from the newest whole one."""
+"""Writes checkpoints whole or not at all, and resumes from the newest whole one."""
 
 import os
 import os.path as osp
@@ -39,17 +39,17 @@ class AtomicCheckpointHook(CheckpointHook):
     - ``resume=True`` takes the newest checkpoint whose checksums hold; damaged ones are named and
       passed over.
     - ``save_best`` removes the former best only once the new one is there.
-    - A checkpoint that is due waits for the optimiser's step, where gradients are accumulated or a
-      loss scaler skipped it.
+    - If gradients are accumulated or a loss scaler skipped a step, a checkpoint waits for the next
+      step of the optimiser.
 
     Args:
-        interval, by_epoch, max_keep_ckpts, ...: of ``CheckpointHook``. With ``by_epoch=False``
-            checkpoints of the middle of an epoch are made, from which
-            ``plrc_plugin.ResumableTrainLoop`` goes on.
+        interval, by_epoch, max_keep_ckpts, ...: as for ``CheckpointHook``. With ``by_epoch=False``
+            checkpoints are also made in the middle of an epoch; ``plrc_plugin.ResumableTrainLoop``
+            goes on from there.
 
     Raises:
-        SettingsError: at construction, for an object store; before the run, if a checkpoint that
-            was named is damaged, or the folder holds those of another run or cannot be written.
+        SettingsError: at construction, for an object store, and before the run, if a named
+            checkpoint is damaged, or the folder holds those of another run or cannot be written.
         RuntimeError: if a checkpoint cannot be written.
         FloatingPointError: instead of a checkpoint with weights that are not finite.
     """
@@ -89,11 +89,11 @@ class AtomicCheckpointHook(CheckpointHook):
         runner._resume, runner._load_from = found[0] is not None, found[0]
 
     def before_train(self, runner) -> None:
-        with only_in_files(runner.logger):  # of its own, and mmengine's about mmengine
+        with only_in_files(runner.logger):  # torch's own advice, and mmengine's about its files
             super().before_train(runner)
         if is_main_process():
             check_folder(self.out_dir, 'default_hooks.checkpoint.out_dir')
-        # PretrainRunner has claimed both already; another runner has not.
+        # PretrainRunner has already claimed both folders; another runner has not.
         folders = list(dict.fromkeys([runner.work_dir, self.out_dir]))
         overwrite = bool(runner.cfg.get('overwrite', False))
         claim_folders(folders, self._resumed or runner.iter > 0, overwrite, runner.logger)
@@ -104,7 +104,7 @@ class AtomicCheckpointHook(CheckpointHook):
                     os.remove(osp.join(self.out_dir, name))
 
     def after_run(self, runner) -> None:
-        """Lets others into the folders."""
+        """Lets other runs into the folders."""
         for folder in self._claimed:
             release(folder)
 
@@ -156,7 +156,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._remove_all_but_last(step)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
-        """As mmengine's, but the former best goes only once the new one is whole."""
+        """Does what mmengine's does, but removes the former best only once the new one is whole."""
         if not self.save_best:
             return
         if 'auto' in self.key_indicators:
@@ -193,9 +193,9 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.message_hub.update_info(f'best_score{suffix}', metrics[name])
             runner.message_hub.update_info(f'best_ckpt{suffix}', path)
         if replaced and self.last_ckpt is not None and not self._due:
-            self._save_checkpoint_with_step(runner, step, meta)  # it has to know the best
+            self._save_checkpoint_with_step(runner, step, meta)  # with the best in it
         for path in filter(None, replaced):
-            name = osp.basename(path)  # the folder stands in a checkpoint, which others may write
+            name = osp.basename(path)  # the folder may be anybody's, as it comes from a file
             if is_main_process() and name.startswith(BEST) and name.endswith('.pth'):
                 remove_if_there(osp.join(self.out_dir, name))
 
@@ -228,8 +228,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 def _step_is_finished(runner) -> bool:
-    """Whether a checkpoint would hold all: until the optimiser has stepped there are gradients
-    (accumulation) or keys (a loss scaler skipped the step) that none holds."""
+    """Whether a checkpoint would hold the whole state. Until the optimiser has stepped, there are
+    gradients (with accumulation) or keys (if a loss scaler skipped the step) that no checkpoint
+    holds."""
     model = bare_model(runner.model)
     if hasattr(model, 'step_is_finished'):
         return model.step_is_finished
@@ -243,8 +244,8 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def without_functions(schedules: Union[dict, list]) -> None:
-    """Takes functions out of the states of schedulers, in place: OneCycle keeps one there, which
-    resuming would refuse to read and makes anew from the settings."""
+    """Takes functions out of the states of schedulers, in place. OneCycle keeps one there. Resuming
+    would refuse to read it, and makes it anew from the settings."""
     for entry in schedules.values() if isinstance(schedules, dict) else [schedules]:
         for state in entry:
             for name in [name for name, value in state.items() if callable(value)]:
@@ -258,8 +259,9 @@ def _is_local(backend: dict) -> bool:
 def average_running_statistics(model: nn.Module) -> None:
     """Gives the batch normalisations of every process the mean of their running statistics.
 
-    The checkpoint is rank 0's: without this it would know a fraction of the images, and the other
-    ranks would forget theirs on resuming. Training does not read these statistics.
+    The checkpoint is that of rank 0. Without this it would hold the statistics of a fraction of the
+    images, and resuming would lose those of the other ranks. Training does not read these
+    statistics.
     """
     if get_world_size() == 1:
         return
@@ -278,7 +280,8 @@ def average_running_statistics(model: nn.Module) -> None:
 
 
 def check_finite(model: nn.Module, iteration: int) -> None:
-    """Raises FloatingPointError if a parameter or buffer is not finite. The host waits once."""
+    """Raises FloatingPointError if a parameter or buffer is not finite. The host waits for the
+    device once."""
     state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
     finite = torch.stack([value.isfinite().all() for value in state.values()]).tolist()
     spoilt = [name for name, good in zip(state, finite) if not good]

@@ -1,4 +1,4 @@
-"""Embeddings that all become one: seen early, instead of after days."""
+"""Notices early that all embeddings have become one."""
 
 from mmengine.hooks import Hook
 
@@ -10,18 +10,19 @@ from plrc_plugin.registry import HOOKS
 class CollapseHook(Hook):
     """Warns, or stops, when the image embeddings of a batch no longer differ.
 
-    ``std``, which the models log, is their standard deviation over the batch times sqrt(D): 1 when
-    they spread evenly over the sphere, 0 when collapsed. A fresh ResNet starts near 0.15.
+    ``std``, which the models log, is the standard deviation of the embeddings over the batch times
+    sqrt(D). It is 1 if they spread evenly over the sphere, and 0 if they have collapsed. A fresh
+    ResNet starts near 0.15.
 
     Args:
         min_std (float): mean of ``std`` over the window below which embeddings count as collapsed.
             Defaults to 0.02.
-        window (int): iterations. Defaults to 200.
+        window (int): number of iterations that are averaged. Defaults to 200.
         action (str): ``'warn'``, once per window, or ``'stop'``. Defaults to ``'warn'``.
 
     Raises:
         SettingsError: at construction, if a setting cannot work.
-        RuntimeError: of a collapse, with ``action='stop'``.
+        RuntimeError: if they have collapsed, with ``action='stop'``.
     """
 
     def __init__(self, min_std: float = 0.02, window: int = 200, action: str = 'warn'):

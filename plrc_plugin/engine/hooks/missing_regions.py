@@ -1,4 +1,4 @@
-"""Images without regions of their own: counted, never silent."""
+"""Counts images without regions of their own in the log."""
 
 from typing import Optional
 
@@ -10,8 +10,8 @@ from plrc_plugin.registry import HOOKS
 
 @HOOKS.register_module()
 class MissingRegionsHook(Hook):
-    """Names the first images that got a grid for want of regions, and counts all of them at the
-    end of each epoch. See ``missing`` of :class:`~plrc_plugin.regions.SampleRegionPoints`."""
+    """Logs the first images that got a grid because they have no regions, and the number of all at
+    the end of each epoch. See ``missing`` of :class:`~plrc_plugin.regions.SampleRegionPoints`."""
 
     NAMED = 10
 

@@ -1,4 +1,4 @@
-"""A number of the model that changes during training."""
+"""Changes a number of the model during training."""
 
 import math
 from numbers import Real
@@ -17,16 +17,16 @@ _CURVES = dict(linear=lambda x: x, cosine=lambda x: (1 - math.cos(math.pi * x)) 
 class ScheduleHook(Hook):
     """Moves a number of the model from ``start`` to ``end``, and logs it under its last name.
 
-    It is a function of the iteration, so that a resumed run has the same numbers. Before
-    ``begin_epoch`` it is ``start``, from ``end_epoch`` on ``end``.
+    The number is a function of the iteration, so that a resumed run has the same numbers. It is
+    ``start`` before ``begin_epoch``, and ``end`` from ``end_epoch`` on.
 
     Args:
-        attribute (str): e.g. ``'affinity_distillation.teacher_temperature'``, ``'momentum'`` or
-            ``'alpha'``.
+        attribute (str): path of the number in the model, e.g.
+            ``'affinity_distillation.teacher_temperature'``, ``'momentum'`` or ``'alpha'``.
         start (float): first number.
         end (float): last number.
         begin_epoch (float): when it begins to move. Defaults to 0.
-        end_epoch (float, optional): when it has arrived. Defaults to the end of training.
+        end_epoch (float, optional): when it reaches ``end``. Defaults to the end of training.
         curve (str): 'linear' or 'cosine' (half a period). Defaults to 'linear'.
 
     Raises:
@@ -65,7 +65,7 @@ class ScheduleHook(Hook):
             value = getattr(value, name, None)
         if not isinstance(value, Real):
             raise SettingsError(
-                f'ScheduleHook: attribute={self.attribute!r} is no number of '
+                f'ScheduleHook: attribute={self.attribute!r} is not a number of '
                 f'{type(bare_model(runner.model)).__name__}; try momentum'
             )
 
@@ -77,7 +77,7 @@ class ScheduleHook(Hook):
         runner.message_hub.update_scalar(f'train/{name}', value)
 
     def value_at(self, epoch: float, max_epochs: float) -> float:
-        """The number after this many epochs, fractions included."""
+        """Returns the number after so many epochs, which may be a fraction."""
         last = max_epochs if self.end_epoch is None else self.end_epoch
         passed = (epoch - self.begin_epoch) / max(last - self.begin_epoch, 1e-9)
         return self.start + (self.end - self.start) * self.curve(min(max(passed, 0), 1))

@@ -1,4 +1,4 @@
-"""Images that could not be decoded: named, counted, and too many of them an error."""
+"""Logs and counts images that could not be decoded, and stops the run if they are too many."""
 
 from collections import OrderedDict
 from typing import Optional

@@ -1,4 +1,4 @@
-"""How the trunks are executed: memory and compilation, none of which changes a loss."""
+"""Options of how the trunks are executed. They save memory or compile, and do not change a loss."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,16 +17,16 @@ from plrc_plugin.wrapped_models import bare_model
 
 @HOOKS.register_module()
 class TrunkOptionsHook(Hook):
-    """Recomputes activations and compiles, by config.
+    """Recomputes activations, or compiles trunks, as the config says.
 
     Args:
         recompute (Sequence[str]): modules of the model, e.g. ``['backbone.layer1',
             'backbone.layer2']``, whose activations are dropped after the forward and computed again
             for the backward. mmengine's ``activation_checkpointing`` would leave a whole backbone
-            without gradient, as images need none, and count each batch twice in the running
-            statistics of batch normalisation. Defaults to none.
-        compile (bool | dict): ``torch.compile`` for the trunks, with these arguments. Their names
-            in checkpoints stay. Defaults to False.
+            without gradient, because images need none, and would count each batch twice in the
+            running statistics of batch normalisation. Defaults to none.
+        compile (bool | dict): whether to compile the trunks, or arguments of ``torch.compile``.
+            Names in checkpoints stay the same. Defaults to False.
 
     Raises:
         SettingsError: before the run, if the model has no such module.
@@ -64,7 +64,7 @@ class TrunkOptionsHook(Hook):
 
 
 def recompute_activations(module: nn.Module) -> None:
-    """Makes a module forget its activations after the forward."""
+    """Makes a module drop its activations after the forward."""
     forward = module.forward
 
     @wraps(forward)
@@ -82,7 +82,8 @@ def _contexts(module: nn.Module):
 
 @contextmanager
 def _running_statistics_held(module: nn.Module):
-    """The second computation of a batch does not count again."""
+    """A context in which the second computation of a batch does not change running statistics
+    again."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

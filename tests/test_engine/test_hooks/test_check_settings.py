@@ -46,7 +46,7 @@ LOCAL = dict(type='LocalVisBackend', save_dir='s3://b/x')
         ),
         (
             {'optim_wrapper.optimizer': dict(type='LBFGS', lr=0.1, _delete_=True)},
-            'optimizer.type=LBFGS computes losses anew within a step.*SGD',
+            'optimizer.type=LBFGS computes losses again within a step.*SGD',
         ),
         (
             {'optim_wrapper.optimizer': dict(type='SparseAdam', lr=0.1, _delete_=True)},

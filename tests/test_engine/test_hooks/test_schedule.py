@@ -45,7 +45,7 @@ def test_schedule_settings(setting, message):
 
 @pytest.mark.parametrize('attribute', ['nothing', 'backbone', 'affinity_distillation.nothing'])
 def test_schedule_of_something_that_is_no_number(attribute):
-    with pytest.raises(SettingsError, match=f"attribute='{attribute}' is no number of"):
+    with pytest.raises(SettingsError, match=f"attribute='{attribute}' is not a number of"):
         ScheduleHook(attribute, 0.0, 1.0).before_train(SimpleNamespace(model=object()))
 
 
