@@ -1,4 +1,4 @@
-"""Draw affinity maps of points, for one or more checkpoints side by side (Fig. 3 and 4).
+"""Draws affinity maps of points, for one or more checkpoints side by side (Fig. 3 and 4).
 
     tools/affinity_maps.py CONFIG photo.jpg folder --points .3,.5 \\
         --checkpoints random moco.pth plrc.pth --out affinity.png affinity.pdf

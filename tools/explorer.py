@@ -1,4 +1,4 @@
-"""Write one HTML page in which any point of any image shows its affinities to all others.
+"""Writes one HTML page in which any point of any image shows its affinities to all others.
 
 tools/explorer.py work_dirs/x
 tools/explorer.py CONFIG photos --checkpoints random work_dirs/x/epoch_12.pth work_dirs/y

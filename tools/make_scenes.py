@@ -1,4 +1,4 @@
-"""Make the demo's scenes: python tools/make_scenes.py data/scenes --num-train 1000."""
+"""Makes the demo's scenes: python tools/make_scenes.py data/scenes --num-train 1000."""
 
 import argparse
 

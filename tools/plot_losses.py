@@ -1,4 +1,4 @@
-"""Draw the curves of a pre-training run: tools/plot_losses.py WORK_DIR [--out FILE]."""
+"""Draws the curves of a pre-training run: tools/plot_losses.py WORK_DIR [--out FILE]."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Write one HTML page about a run, or about several beside each other.
+"""Writes one HTML page about a run, or about several beside each other.
 
 mim run plrc_plugin report WORK_DIR [WORK_DIR ...]
 """

@@ -1,4 +1,4 @@
-"""What is no file of weights, said by name; and weights that are spread over several files."""
+"""Recognises files that hold no weights, and joins weights that are spread over several files."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.errors import SettingsError
 
 _PIECE = re.compile(r'-?\d{5}-of-\d{5}')
-# How files begin that are kept or downloaded in the place of weights, and what to do then.
+# The first bytes of files that people download in place of weights, and what to do then.
 _BEGINNINGS = (
     (
         rb'version https://git-lfs',
@@ -23,7 +23,7 @@ _BEGINNINGS = (
         rb'\s*<(!doctype|html|\?xml|head|body|error)',
         'is a web page, not weights: the download led to a page; download the file itself',
     ),
-    (rb'\s*[{\[]\s*"', 'is a text of JSON, not weights: give the file of weights beside it'),
+    (rb'\s*[{\[]\s*"', 'is a JSON text, not weights: give the file of weights beside it'),
     (rb'\x89HDF', 'is a file of Keras or TensorFlow: take the PyTorch weights of the same model'),
     (rb'GGUF', 'is in GGUF, quantised weights: training needs the float32 file'),
     (rb'\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf', 'is compressed: unpack it, and give the file in it'),
@@ -38,8 +38,8 @@ _OTHERS = {
 
 
 def check_kind_of_file(path: str) -> None:
-    """Raises SettingsError, in one line, for what its name or its first bytes show to be no file of
-    weights."""
+    """Raises SettingsError, in one line, if the name or the first bytes of a file show that it
+    holds no weights."""
     name = os.path.basename(path)
     if os.path.isdir(path):
         inside = _weights_in(os.listdir(path))
@@ -72,12 +72,13 @@ def check_kind_of_file(path: str) -> None:
 
 
 def _check_archive(path: str) -> None:
-    """A checkpoint of torch is a zip with a ``data.pkl``; that of TorchScript has code too."""
+    """Raises SettingsError for a zip file that is no checkpoint of torch. A checkpoint has a
+    ``data.pkl``; a TorchScript program has code as well."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return  # who reads it says that it is damaged
+        return  # a damaged archive; the reader reports it later
     if not any(name.endswith('data.pkl') for name in names):
         raise SettingsError(
             f'{path} is a zip of other things ({", ".join(names[:3]) or "nothing"}), no checkpoint'
@@ -91,7 +92,7 @@ def _check_archive(path: str) -> None:
 
 
 def is_index(path: str) -> bool:
-    """Whether a file lists the pieces of a model that is spread over several."""
+    """Whether a file is the index of a model that is spread over several files."""
     return path.endswith('.index.json')
 
 

@@ -1,4 +1,4 @@
-"""Which trunk a checkpoint would fit, for the message where it does not fit the model's."""
+"""Finds a trunk that a checkpoint would fit, for the message that it does not fit the model's."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,10 +21,10 @@ _DEPTHS = {
 
 
 def nearest_trunk(tensors: Mapping[str, Tensor]) -> str:
-    """One line: what the checkpoint holds, and the setting of the model that it would fit.
+    """Returns one line: what the checkpoint holds, and which setting of the model it would fit.
 
     Args:
-        tensors: of a trunk without heads.
+        tensors: those of a trunk, without heads.
     """
     resnet = resnet_of(tensors)
     if resnet:
@@ -51,8 +51,8 @@ def nearest_trunk(tensors: Mapping[str, Tensor]) -> str:
 
 
 def resnet_of(tensors: Mapping[str, Tensor]) -> Optional[tuple[int, int]]:
-    """Depth and width of the first stage of a plain ResNet, read off its names and shapes; None of
-    anything else."""
+    """Depth and width of the first stage of a plain ResNet, read from its names and shapes; None
+    for any other trunk."""
     first = tensors.get('layer1.0.conv1.weight')
     if first is None or 'conv1.weight' not in tensors:
         return None
@@ -68,7 +68,7 @@ def resnet_of(tensors: Mapping[str, Tensor]) -> Optional[tuple[int, int]]:
 _NOT_OF_TRUNK = re.compile(r'(classifier|fc|fc_norm|head|heads)\.|mask_token$')
 _OF_HUGGING_FACE = r'(\w+\.)?(embeddings|embedder)\.'
 
-# Which of timm's models have names like these, by one name that all of a family have.
+# A tensor name that all models of a family have, and the models of timm in that family.
 _TIMM_FAMILIES = (
     (r'conv_stem\.', ('efficientnet*', 'tf_efficientnet*', 'mobilenet*', 'mnasnet*', 'fbnet*')),
     (r'stem\.0\.', ('convnext*',)),
@@ -78,20 +78,21 @@ _TIMM_FAMILIES = (
 
 
 def _models(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, nn.Module]]:
-    """Models without memory whose names may be those of a checkpoint: trunk, name, model."""
+    """Yields (trunk type, name, model) of models whose tensor names may be those of a checkpoint.
+    The models are on the meta device and take no memory."""
     roots = {name.partition('.')[0] for name in tensors}
     if roots & {'features', 'layer1'}:
         for name in torchvision.models.list_models(module=torchvision.models):
             if not name.startswith('regnet'):
                 with torch.device('meta'):
                     yield 'TorchvisionTrunk', name, torchvision.models.get_model(name)
-    elif 'trunk_output' in roots:  # torchvision computes their widths with tensors that have data
+    elif 'trunk_output' in roots:  # torchvision computes their widths from tensors with data
         for name in torchvision.models.list_models(include='regnet*'):
             if not re.search(r'_(16|32|128)gf', name):
                 yield 'TorchvisionTrunk', name, torchvision.models.get_model(name)
     try:
         import timm
-    except ImportError:  # an extra
+    except ImportError:  # timm is an extra
         return
     patterns = _transformers(tensors) + [
         pattern
@@ -109,7 +110,7 @@ _SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large'}
 
 
 def _transformers(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Patterns of timm's names of plain vision transformers, of this width and size of patches."""
+    """Patterns for timm's names of plain vision transformers of this width and patch size."""
     patches = tensors.get('patch_embed.proj.weight')
     if patches is None or patches.dim() != 4 or not any(k.startswith('blocks.0.') for k in tensors):
         return []

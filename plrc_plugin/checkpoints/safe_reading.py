@@ -13,17 +13,17 @@ from plrc_plugin.errors import SettingsError
 
 
 def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
-    """A checkpoint to resume from, whose scalars are ``HistoryBuffer`` again, without the config
-    of its run.
+    """Reads a checkpoint to resume from. Its scalars become ``HistoryBuffer`` again, and the config
+    of its run is left out.
 
     Args:
         path: the file.
-        map_location: 'meta' leaves the numbers of tensors unread. Otherwise tensors come on the
-            CPU: whoever loads them copies them to where they belong.
+        map_location: 'meta' leaves the numbers of tensors unread. Any other value gives tensors on
+            the CPU: the caller copies them to where they belong.
 
     Raises:
-        RefusedError: if it holds anything else than tensors, numbers, text and such scalars.
-        Exception: whatever the bytes of a damaged file lead to.
+        RefusedError: if it holds anything but tensors, numbers, text and such scalars.
+        Exception: of any type, if the file is damaged.
     """
     checkpoint, unbuilt = unpickle(path, read_numbers=str(map_location) != 'meta')
     if unbuilt:
@@ -40,7 +40,8 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
 
 
 def plain_scalars(message_hub: dict) -> None:
-    """Makes a message hub's state, in place, what can be read without building any object."""
+    """Turns the state of a message hub, in place, into data that can be read without building any
+    object."""
     message_hub['log_scalars'] = OrderedDict(
         (
             name,
@@ -65,7 +66,7 @@ def _history(saved) -> HistoryBuffer:
 
 
 def damage_of(path: str) -> Optional[str]:
-    """Why a checkpoint cannot be resumed from, in one line; None if it can.
+    """Says in one line why a checkpoint cannot be resumed from, or returns None if it can.
 
     Every byte is read and compared with the checksums that torch keeps.
     """
@@ -92,13 +93,14 @@ def damage_of(path: str) -> Optional[str]:
 
 
 def load_tensors(path: str) -> dict:
-    """Open a checkpoint (.pth, .pth.tar, .pkl, .safetensors) on the CPU, building data alone.
+    """Opens a checkpoint (.pth, .pth.tar, .pkl, .safetensors) on the CPU, building nothing but
+    data.
 
-    Arrays of numbers, as detectron2 writes them, become tensors. Whatever is no data, such as
-    training options, is left out.
+    Arrays of numbers, as detectron2 writes them, become tensors. Objects that are no data, such as
+    training options, are left out.
 
     Raises:
-        SettingsError: if there is no such file, or it is no checkpoint, or damaged.
+        SettingsError: if there is no such file, or it is damaged or no checkpoint.
     """
     if not os.path.isfile(path):
         raise SettingsError(f'no checkpoint at {path}')

@@ -18,7 +18,7 @@ BYTES = {
     'page.pth': (b'<!DOCTYPE html><html>not found', 'is a web page'),
     'page.pkl': (b'\n <html>not found', 'is a web page'),
     'denied.pth': (b'<?xml version="1.0"?><Error>AccessDenied', 'is a web page'),
-    'config.pth': (b'{\n  "architecture": "resnet18"}', 'is a text of JSON'),
+    'config.pth': (b'{\n  "architecture": "resnet18"}', 'is a JSON text'),
     'weights.h5': (b'\x89HDF\r\n', 'Keras or TensorFlow'),
     'weights.gguf': (b'GGUF\x03', 'quantised'),
     'weights.pth.gz': (b'\x1f\x8b\x08weights', 'unpack it'),

@@ -1,4 +1,4 @@
-"""Tar files, such as WebDataset's: members by their offsets."""
+"""Tar files, such as WebDataset's. Members are read by their offsets."""
 
 import posixpath
 import struct
@@ -11,11 +11,11 @@ from plrc_plugin.images.sources.kind import ShardError, ShardKind
 
 _PLACE = struct.Struct('<QQ')  # offset and size
 _BLOCK = 512
-_TAIL = 1 << 16  # looked at behind the end mark; padding is zeros
+_TAIL = 1 << 16  # bytes that are checked behind the end mark; padding is zeros
 
 
 class TarShards(ShardKind):
-    """Uncompressed tar of any flavour. Links are followed to members of the same file."""
+    """Uncompressed tar files of any flavour. Links to members of the same file are followed."""
 
     suffixes = ('.tar',)
 
@@ -38,7 +38,7 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=file, mode='r:', errors='surrogateescape') as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # it would keep all
+                archive.members = []  # tarfile would keep all members in memory
                 name = posixpath.normpath(member.name)
                 if member.isreg() and not member.issparse():
                     places[name] = _PLACE.pack(member.offset_data, member.size)
@@ -60,7 +60,8 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _check_end(file: BinaryIO, offset: int, path: str, last: str) -> None:
-    """tarfile takes a damaged header for the end, and so it does an end of the file."""
+    """Raises an error unless the file ends with an end mark. tarfile takes a damaged header, or the
+    end of a file that was cut off, for the end."""
     file.seek(offset)
     tail = file.read(_BLOCK + _TAIL)
     if len(tail) < _BLOCK or any(tail[:_BLOCK]):
