@@ -52,5 +52,5 @@ def check_output(
 def publish(path: Path, text: str) -> None:
     """Writes a text file whole or not at all: a kill leaves the earlier one."""
     beside = path.with_name(f'{path.name}.part')
-    beside.write_text(text, encoding='utf-8')
+    beside.write_text(text, encoding='utf-8', errors='backslashreplace')
     os.replace(beside, path)

@@ -65,8 +65,10 @@ class ShortMessages(logging.Formatter):
 
 
 def shorten(logger: logging.Logger, log_file: Optional[str]) -> None:
-    """Shortens what a logger shows on the screen."""
+    """Shortens what a logger shows on the screen; its files take any name of a file."""
     for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and hasattr(handler.stream, 'reconfigure'):
+            handler.stream.reconfigure(errors='backslashreplace')
         on_screen = isinstance(handler, logging.StreamHandler) and not isinstance(
             handler, logging.FileHandler
         )
@@ -104,6 +106,8 @@ def one_line_errors(what_remains=lambda: ''):
     stands in the report with which that ends.
     """
     before = None
+    if hasattr(sys.stdout, 'reconfigure'):  # names of files may hold bytes that are no text
+        sys.stdout.reconfigure(errors='backslashreplace')
     with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGTERM, _terminate)
     try:
