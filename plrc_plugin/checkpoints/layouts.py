@@ -69,7 +69,7 @@ def register_layout(layout: Layout) -> None:
 # projectors and what else only pre-training or only classification uses.
 HEADS = re.compile(
     r'(fcs?|fcs_2|fc_norm|heads?|head_\w+|norm_head|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
-    r'|projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|decoder\w*|dino_head|ibot_head)(\.|$)'
+    r'|\w*projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|queue\w*|decoder\w*|dino_head|ibot_head)(\.|$)'
 )
 # What training scripts put around a model's tensors, and what distribution and compilation add to
 # their names. All of it is left out of a name.
