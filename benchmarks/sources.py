@@ -181,11 +181,11 @@ def main() -> None:
         'sources',
         'Sources: images per second from each place',
         f'{len(names)} files of {size:.0f} kB in random order, two views of {args.size} with '
-        f'regions and points, one process; medians of {args.rounds} rounds in turns. Each '
-        'round starts as a new worker does, with nothing open, and keeps no row group but the '
-        'last, as of a table of millions. All is in the page cache of the machine: what a disk or a network adds is not in here. The S3 server is '
-        'one of Python, on the same machine, and shares its cores: a floor, and no figure of a '
-        'store.',
+        f'regions and points, one process; medians of {args.rounds} rounds in turns. Each round '
+        'starts as a new worker does, with nothing open, and keeps no row group but the last, as '
+        'of a table of millions. All is in the page cache of the machine: what a disk or a network '
+        'adds is not in here. The S3 server is one of Python, on the same machine, and shares its '
+        'cores: a floor, and no figure of a store.',
         table(
             [
                 'source',
