@@ -50,7 +50,7 @@ def make_sources(folder: Path, names: list[str], place: Path) -> dict[str, tuple
         print("no tables: install the extra 'parquet'")
     else:
         rows = pa.table({'image': [dict(bytes=p.read_bytes(), path=n) for n, p in files]})
-        for size in (16, 100, 1000):
+        for size in (16, 100):
             parquet.write_table(rows, place / f'{size}.parquet', row_group_size=size)
             sources[f'Parquet, row groups of {size}'] = (f'{size}.parquet', {})
         file = pa.OSFile(str(place / 'x.arrow'), 'wb')

@@ -1,7 +1,6 @@
 """The images in shards, or at an address: one index, made once, from which any is read at once."""
 
 import os
-import posixpath
 import struct
 import time
 from collections import Counter
@@ -31,11 +30,11 @@ from plrc_plugin.images.decoding import EXTENSIONS, DecodingError
 from plrc_plugin.images.file_index import FileIndex
 from plrc_plugin.images.patterns import Selection
 from plrc_plugin.images.sources.files import File
-from plrc_plugin.images.sources.kind import ShardKind, stem
+from plrc_plugin.images.sources.kind import ShardKind, stem, unpacked
 from plrc_plugin.images.sources.places import Place, find_place, kind_of
 from plrc_plugin.images.stored import StoredImage
 
-_VERSION = 'shards 1'
+_VERSION = 'shards 2'
 _SHARD = struct.Struct('<I')
 _SIZE = struct.Struct('<Q')
 _UNKNOWN = 2**64 - 1  # size of an image of a list
@@ -97,7 +96,7 @@ class Source:
         """Names, each with where its image lies, sorted as those of a folder.
 
         It is kept from run to run. It holds as long as the shards have the same names, sizes and
-        times.
+        times, on a disk also that of the last change of any kind, which nobody can set back.
 
         Raises:
             SettingsError: if a shard is broken, or two images have one name.
@@ -219,7 +218,7 @@ class Source:
 
     def _name(self, name: str, shard: File, place: bytes) -> Optional[str]:
         """The name of an image relative to the root; None of what is none."""
-        name = posixpath.normpath(name).lstrip('/').replace('\0', '')
+        name = unpacked(name)
         if not self.kind.of_rows and not self._is_image(name, place):
             return None
         inner = self.place.inner
@@ -281,6 +280,8 @@ class Source:
     def _described(self) -> np.ndarray:
         """What an index holds for: the shards, their sizes and times."""
         state = [(path, *shard[1:]) for path, shard in zip(self._paths(), self.place.shards)]
+        if not self.place.files.remote:
+            state = [(*one, os.stat(one[0]).st_ctime_ns) for one in state]
         return np.frombuffer(repr(state).encode('utf-8', 'surrogateescape'), np.uint8)
 
     def _paths(self) -> list[str]:
