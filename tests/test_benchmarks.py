@@ -109,3 +109,9 @@ def test_scale(run):
     page = run('scale', '--entries', 12000)
     assert '| 12,000 tar members | made |' in page
     assert '| 12,000 tar members | remembered |' in page
+
+
+def test_rasters(run):
+    page = run('rasters', '--images', 2, '--size', 32)
+    assert '| 8 bits, 3 bands: JPEG, without channels |' in page
+    assert '| 16 bits, 5 bands: TIFF, tiles, deflated |' in page
