@@ -18,6 +18,8 @@ class Run(NamedTuple):
         momentum: of the momentum encoder.
         warmup_epochs: without L_a.
         lr_warmup: the last iteration of a learning rate that rises.
+        lr: learning rate that nothing scales to the batch; None of one that is scaled.
+        lr_batch: images of an iteration to which it belongs (``auto_scale_lr.base_batch_size``).
         log_interval: iterations from one line of the log to the next.
         ends_are_logged: whether the end of an epoch makes a line too.
     """
@@ -31,13 +33,22 @@ class Run(NamedTuple):
     momentum: Optional[float] = None
     warmup_epochs: Optional[int] = None
     lr_warmup: Optional[int] = None
+    lr: Optional[float] = None
+    lr_batch: Optional[int] = None
     log_interval: Optional[int] = None
     ends_are_logged: bool = True
 
 
 def misfits(run: Run) -> list[str]:
     """A line for each setting that does not fit: what it does, and the value that fits."""
-    found = [_queue(run), _momentum(run), _warmup(run), _lr_warmup(run), _log(run)]
+    found = [
+        _queue(run),
+        _momentum(run),
+        _warmup(run),
+        _lr(run),
+        _lr_warmup(run),
+        _log(run),
+    ]
     return [line for line in found if line]
 
 
@@ -82,6 +93,22 @@ def _warmup(run: Run) -> Optional[str]:
     return (
         f'model.warmup_epochs={run.warmup_epochs} of train_cfg.max_epochs={run.epochs}: L_a never '
         f'takes part. model.warmup_epochs={fits} fits, or set model.alpha=1'
+    )
+
+
+def _lr(run: Run) -> Optional[str]:
+    """The paper's rate, at a batch for which it is more than twice too large or too small. A rate
+    that somebody chose is none of our business."""
+    if run.lr is None or run.lr_batch is None or run.weights:
+        return None
+    if run.lr != rules.learning_rate(run.lr_batch, weights=False).value:
+        return None
+    if run.lr_batch / 2 <= run.batch <= 2 * run.lr_batch:
+        return None
+    fits = rules.learning_rate(run.batch, weights=False).value
+    return (
+        f'optim_wrapper.optimizer.lr={run.lr} belongs to {run.lr_batch} images an iteration, and '
+        f'one has {run.batch}. lr={fits} fits, or give --auto-scale-lr'
     )
 
 

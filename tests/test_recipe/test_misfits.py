@@ -34,6 +34,7 @@ FITTING = dict(
 )
 def test_the_papers_settings_fit_the_papers_data(images, steps, epochs):
     paper = dict(batch=256, queue=65536, momentum=0.999, warmup_epochs=30, log_interval=50)
+    paper.update(lr=0.03, lr_batch=256)
     assert misfits(Run(images, steps=steps, epochs=epochs, **paper)) == []
 
 
@@ -53,6 +54,7 @@ def test_nothing_is_said_where_all_fits():
         ),
         (dict(momentum=0.9995), 'averages over 2000 iterations', 'model.momentum=0.9936 fits'),
         (dict(warmup_epochs=30), 'L_a never takes part', 'model.warmup_epochs=3 fits'),
+        (dict(lr=0.03, lr_batch=256), 'belongs to 256 images', 'lr=0.00375 fits'),
         (dict(lr_warmup=5000), 'rises until iteration 5000', 'end=156 fits'),
         (dict(log_interval=5000), 'the log stays empty', 'logger.interval=50 fits'),
     ],
@@ -66,6 +68,19 @@ def test_each_misfit_is_one_line_with_the_value_that_fits(change, message, fits)
     assert misfits(Run(**{**FITTING, **change, **fitting})) == []
 
 
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(lr=0.003, lr_batch=256),  # somebody's own
+        dict(lr=0.03, lr_batch=256, batch=128),  # near enough
+        dict(lr=0.03),  # the config names no batch
+        dict(lr=0.03, lr_batch=256, weights=True),
+    ],
+)
+def test_a_learning_rate_of_ones_own_is_not_named(change):
+    assert misfits(Run(**{**FITTING, **change})) == []
+
+
 @HOOKS.register_module(force=True)
 class StopBeforeTraining(Hook):
     priority = 'VERY_LOW'
@@ -77,13 +92,14 @@ class StopBeforeTraining(Hook):
 @pytest.mark.parametrize(
     'epochs, fits',
     [
-        (None, ['model.queue_size=2048 fits']),
+        (None, ['model.queue_size=2048 fits', 'lr=0.00375 fits']),
         (
             10,
             [
                 'model.queue_size=2048 fits',
                 'model.momentum=0.99 fits',
                 'model.warmup_epochs=2 fits',
+                'lr=0.00375 fits',
             ],
         ),
     ],

@@ -179,16 +179,21 @@ def _run_of(runner, model) -> Run:
     groups = schedules.values() if isinstance(schedules, dict) else [schedules]
     rises = [s.end for group in groups for s in group if isinstance(s, LinearLR) and not s.by_epoch]
     loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    cfg = getattr(runner, 'cfg', {})
+    scaling = cfg.get('auto_scale_lr') or {}
+    rate = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
     return Run(
         images=len(loader.dataset),
         batch=batch_size_of(loader) * get_world_size(),
         steps=runner.max_iters,
-        weights=getattr(runner, 'cfg', {}).get('pretrained') not in (None, SCRATCH),
+        weights=cfg.get('pretrained') not in (None, SCRATCH),
         epochs=runner.max_epochs if counts_epochs else None,
         queue=len(model.queue.bank) if hasattr(model, 'queue') else None,
         momentum=model.momentum,
         warmup_epochs=model.warmup_epochs if getattr(model, 'alpha', 1) < 1 else None,
         lr_warmup=max(rises, default=None),
+        lr=None if scaling.get('enable') else rate,
+        lr_batch=scaling.get('base_batch_size'),
         log_interval=min((hook.interval for hook in loggers), default=None),
         ends_are_logged=counts_epochs,
     )
