@@ -19,8 +19,8 @@ from plrc_plugin.registry import REGIONS
 class CocoRegions:
     """Each annotated instance is a region.
 
-    Void are the pixels of no instance, and, as a pixel has one region, those of several. Crowds are
-    no instances: they are left out. An image without instances is void throughout.
+    Pixels of no instance are void. Pixels of several are void too, as a pixel has one region only.
+    Crowds are no instances: they are left out. An image without instances is void throughout.
 
     Instances without what ``kind`` asks for are left out too. Of a photograph that EXIF turns, the
     annotations may be of the stored pixels or of the upright image.
