@@ -17,6 +17,9 @@ class Run(NamedTuple):
         queue: K.
         momentum: of the momentum encoder.
         warmup_epochs: without L_a.
+        lr: the learning rate.
+        lr_batch: images of a step to which it belongs.
+        step_batch: images of a step, gradient accumulation included.
         lr_warmup: the last iteration of a learning rate that rises.
         lr: learning rate that nothing scales to the batch; None of one that is scaled.
         lr_batch: images of an iteration to which it belongs (``auto_scale_lr.base_batch_size``).
@@ -32,6 +35,9 @@ class Run(NamedTuple):
     queue: Optional[int] = None
     momentum: Optional[float] = None
     warmup_epochs: Optional[int] = None
+    lr: Optional[float] = None
+    lr_batch: Optional[int] = None
+    step_batch: Optional[int] = None
     lr_warmup: Optional[int] = None
     lr: Optional[float] = None
     lr_batch: Optional[int] = None
@@ -97,18 +103,13 @@ def _warmup(run: Run) -> Optional[str]:
 
 
 def _lr(run: Run) -> Optional[str]:
-    """The paper's rate, at a batch for which it is more than twice too large or too small. A rate
-    that somebody chose is none of our business."""
-    if run.lr is None or run.lr_batch is None or run.weights:
+    if None in (run.lr, run.lr_batch, run.step_batch) or run.lr_batch == run.step_batch:
         return None
-    if run.lr != rules.learning_rate(run.lr_batch, weights=False).value:
-        return None
-    if run.lr_batch / 2 <= run.batch <= 2 * run.lr_batch:
-        return None
-    fits = rules.learning_rate(run.batch, weights=False).value
     return (
-        f'optim_wrapper.optimizer.lr={run.lr} belongs to {run.lr_batch} images an iteration, and '
-        f'one has {run.batch}. lr={fits} fits, or give --auto-scale-lr'
+        f'optim_wrapper.optimizer.lr={run.lr:g} belongs to steps of {run.lr_batch} images, and a '
+        f'step of this run has {run.step_batch}. optim_wrapper.optimizer.lr='
+        f'{run.lr * run.step_batch / run.lr_batch:.4g} auto_scale_lr.base_batch_size='
+        f'{run.step_batch} fits; without accumulation --auto-scale-lr does the same'
     )
 
 
