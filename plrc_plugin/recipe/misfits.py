@@ -21,8 +21,6 @@ class Run(NamedTuple):
         lr_batch: images of a step to which it belongs.
         step_batch: images of a step, gradient accumulation included.
         lr_warmup: the last iteration of a learning rate that rises.
-        lr: learning rate that nothing scales to the batch; None of one that is scaled.
-        lr_batch: images of an iteration to which it belongs (``auto_scale_lr.base_batch_size``).
         log_interval: iterations from one line of the log to the next.
         ends_are_logged: whether the end of an epoch makes a line too.
     """
@@ -39,8 +37,6 @@ class Run(NamedTuple):
     lr_batch: Optional[int] = None
     step_batch: Optional[int] = None
     lr_warmup: Optional[int] = None
-    lr: Optional[float] = None
-    lr_batch: Optional[int] = None
     log_interval: Optional[int] = None
     ends_are_logged: bool = True
 

@@ -74,19 +74,6 @@ def test_each_misfit_is_one_line_with_the_value_that_fits(change, message, fits)
     assert misfits(Run(**{**FITTING, **change, **fitting})) == []
 
 
-@pytest.mark.parametrize(
-    'change',
-    [
-        dict(lr=0.003, lr_batch=256),  # somebody's own
-        dict(lr=0.03, lr_batch=256, batch=128),  # near enough
-        dict(lr=0.03),  # the config names no batch
-        dict(lr=0.03, lr_batch=256, weights=True),
-    ],
-)
-def test_a_learning_rate_of_ones_own_is_not_named(change):
-    assert misfits(Run(**{**FITTING, **change})) == []
-
-
 @HOOKS.register_module(force=True)
 class StopBeforeTraining(Hook):
     priority = 'VERY_LOW'

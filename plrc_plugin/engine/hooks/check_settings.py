@@ -197,8 +197,6 @@ def _run_of(runner, model) -> Run:
         lr_batch=None if scaled.get('enable') else scaled.get('base_batch_size'),
         step_batch=batch * getattr(runner.optim_wrapper, '_accumulative_counts', 1),
         lr_warmup=max(rises, default=None),
-        lr=None if scaling.get('enable') else rate,
-        lr_batch=scaling.get('base_batch_size'),
         log_interval=min((hook.interval for hook in loggers), default=None),
         ends_are_logged=counts_epochs,
     )
