@@ -99,7 +99,7 @@ def _warmup(run: Run) -> Optional[str]:
 
 
 def _lr(run: Run) -> Optional[str]:
-    if None in (run.lr, run.lr_batch, run.step_batch) or run.lr_batch == run.step_batch:
+    if run.lr is None or run.lr_batch is None or run.step_batch in (None, run.lr_batch):
         return None
     return (
         f'optim_wrapper.optimizer.lr={run.lr:g} belongs to steps of {run.lr_batch} images, and a '
