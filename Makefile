@@ -66,8 +66,14 @@ lint: $(LINT_STAMP)  ## ruff and mypy, as .ci/run, pre-commit and GitHub run the
 docs: $(DOCS_STAMP)  ## the site, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
 
-test: venv-full  ## run the tests with everything installed
-	$(BIN)/python -m pytest
+# The files of tests are shared out to two processes, of one thread each.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+test: venv-full  ## run the tests with everything installed (a quarter of an hour on two cores)
+	$(PYTEST) -m 'not long'
+
+test-long: venv-full  ## those that take long and guard little more (5 minutes)
+	$(PYTEST) -m long
 
 OPENMMLAB := $(MAKE) --no-print-directory STACK=openmmlab
 test-openmmlab:  ## the same with OpenMMLab's own last releases and torch 2.1
@@ -78,7 +84,7 @@ test-openmmlab-quick:  ## of that, what needs no compiled mmcv (3 minutes)
 	$(OPENMMLAB) venv-demo test-quick
 
 test-quick:
-	$(BIN)/python -m pytest -m stack
+	$(PYTEST) -m stack
 
 test-faults: venv-full  ## kill and resume training 40 times, restart under torchrun, compile (10 minutes)
 	PLRC_FAULTS=40 $(BIN)/python -m pytest tests/test_reliability

@@ -61,6 +61,7 @@ setup(
             'pyarrow>=14',
             "pydicom>=3; python_version>='3.10'",
             'pytest>=7.4',
+            'pytest-xdist>=3.5',
             's3fs>=2023.6',
             'simplejpeg>=1.7',
             'timm>=1.0',

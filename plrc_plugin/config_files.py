@@ -3,6 +3,7 @@ of one line."""
 
 import ast
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,11 @@ from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
 from plrc_plugin.errors import SettingsError
+
+# Names of settings that hold paths, in mmengine's projects and here.
+_OF_PATHS = re.compile(
+    r'^(pretrained|checkpoint|root|img|path|filename|folder|load_from)$|_(root|dir|file|path|prefix)$'
+)
 
 
 def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Config:
@@ -82,9 +88,10 @@ def _broken_config(file: Path) -> Optional[str]:
 def parse_options(texts: Optional[Sequence[str]]) -> dict:
     """The settings of ``--cfg-options``, each KEY=VALUE.
 
-    Values are read as mmengine reads them, with two exceptions, as mmengine splits text at commas
-    and removes its spaces. A text in quotes or brackets is read as Python reads it, if it can. A
-    path that exists, or whose folder exists, is one string.
+    Values are read as mmengine reads them, with exceptions, as mmengine splits text at commas and
+    removes its spaces. A text in quotes or brackets is read as Python reads it, if it can. A path
+    that exists, or whose folder exists, is one string. In a setting whose name is one for paths, a
+    folder called ``2012`` or ``[1,2]`` that exists is one string too.
 
     Raises:
         SettingsError: if one is not KEY=VALUE, or its brackets do not match.
@@ -95,13 +102,16 @@ def parse_options(texts: Optional[Sequence[str]]) -> dict:
         if not key or not equals:
             raise SettingsError(f'--cfg-options takes KEY=VALUE, got {text!r}')
         try:
-            options[key] = _parse(value)
+            options[key] = _parse(value, key.rpartition('.')[2])
         except AssertionError as error:  # mmengine's own error for it
             raise SettingsError(f'--cfg-options {text}: {error}') from error
     return options
 
 
-def _parse(value: str) -> Any:
+def _parse(value: str, name: str) -> Any:
+    holds_path = _OF_PATHS.search(name) is not None
+    if holds_path and value.lower() not in ('none', 'true', 'false') and os.path.lexists(value):
+        return value
     if value[:1] in ('"', "'", '[', '(', '{'):
         try:
             return ast.literal_eval(value)
@@ -109,7 +119,13 @@ def _parse(value: str) -> Any:
             return DictAction._parse_iterable(value)  # brackets around names without quotes
     if _is_a_path(value) or (' ' in value and ',' not in value):
         return value
-    return DictAction._parse_iterable(value)
+    if ',' in value:
+        try:
+            return DictAction._parse_iterable(value)
+        except RecursionError:  # a name before the brackets
+            return value
+    read = DictAction._parse_int_float_bool(value)
+    return value if holds_path and type(read) in (int, float) else read
 
 
 def _is_a_path(value: str) -> bool:
@@ -131,15 +147,21 @@ def shipped(*names: str) -> Path:
 def _variables_for_a_text() -> Iterator[None]:
     """Environment variables with their special characters escaped, twice, because mmengine uses the
     values as templates of re.sub."""
-    kept = {name: value for name, value in os.environ.items() if set(value) & set('\\\'"')}
-    for name, value in kept.items():
-        for character in '\\\'"':
-            value = value.replace(character, '\\' + character)
-        os.environ[name] = value.replace('\\', '\\\\')
+    written = {name: ''.join(map(_in_a_text, value)) for name, value in os.environ.items()}
+    kept = {name: os.environ[name] for name, text in written.items() if text != os.environ[name]}
+    for name in kept:
+        os.environ[name] = written[name].replace('\\', '\\\\')
     try:
         yield
     finally:
         os.environ.update(kept)
+
+
+def _in_a_text(character: str) -> str:
+    """A character as it is written between quotes, also where it is a byte that is no UTF-8."""
+    if character in '\\\'"':
+        return '\\' + character
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 def import_modules(

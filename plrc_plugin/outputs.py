@@ -53,5 +53,5 @@ def check_output(
 def publish(path: Path, text: str) -> None:
     """Writes a text file whole or not at all. If the process is killed, the earlier file stays."""
     beside = path.with_name(f'{path.name}.part')
-    beside.write_text(text, encoding='utf-8')
+    beside.write_text(text, encoding='utf-8', errors='backslashreplace')
     os.replace(beside, path)

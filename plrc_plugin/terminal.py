@@ -66,8 +66,10 @@ class ShortMessages(logging.Formatter):
 
 
 def shorten(logger: logging.Logger, log_file: Optional[str]) -> None:
-    """Shortens what a logger shows on the screen."""
+    """Shortens what a logger shows on the screen; its files take any name of a file."""
     for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and hasattr(handler.stream, 'reconfigure'):
+            handler.stream.reconfigure(errors='backslashreplace')
         on_screen = isinstance(handler, logging.StreamHandler) and not isinstance(
             handler, logging.FileHandler
         )
@@ -105,6 +107,8 @@ def one_line_errors(what_remains=lambda: ''):
     in the report at the end.
     """
     before = None
+    if hasattr(sys.stdout, 'reconfigure'):  # names of files may hold bytes that are no text
+        sys.stdout.reconfigure(errors='backslashreplace')
     with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -52,7 +52,7 @@ def test_loader(run):
     assert 'lightly' in page and 'without the extra speed' in page and 'Workers' in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peers(run):
     # Each case is a process of its own that imports for ten seconds: one of the five.
     name = 'lightly: MoCo v2'
@@ -71,13 +71,13 @@ def test_further_peers(run, case, capsys):
     assert capsys.readouterr().out.startswith('[')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_startup(run):
     page = run('startup', '--folders', 2, '--per-folder', 6000, '--epochs', 1, '--read', 4)
     assert '12,000 file names' in page and '| listed anew |' in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_growth(run):
     page = run(
         'growth',
@@ -104,8 +104,14 @@ def test_sources(run):
     assert '| folder |' in page and '| tar, 8 shards |' in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scale(run):
     page = run('scale', '--entries', 12000)
     assert '| 12,000 tar members | made |' in page
     assert '| 12,000 tar members | remembered |' in page
+
+
+def test_rasters(run):
+    page = run('rasters', '--images', 2, '--size', 32)
+    assert '| 8 bits, 3 bands: JPEG, without channels |' in page
+    assert '| 16 bits, 5 bands: TIFF, tiles, deflated |' in page

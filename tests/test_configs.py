@@ -192,7 +192,7 @@ def test_the_table_holds_the_papers_numbers():
         assert all(ap < ap75 < ap50 for ap, ap50, ap75 in numbers[name])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mim_gridsearch_runs_a_sweep(data, tmp_path, monkeypatch):
     """onedl-mim's or openmim's own code, two values."""
     gridsearch = pytest.importorskip('mim.commands.gridsearch')

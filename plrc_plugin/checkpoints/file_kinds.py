@@ -20,7 +20,7 @@ _BEGINNINGS = (
         'is a pointer of git-lfs, not the weights: fetch them by `git lfs pull`',
     ),
     (
-        rb'\s*<(!doctype|html|\?xml|head|body|error)',
+        rb'(\xef\xbb\xbf)?\s*<(!--|!doctype|html|\?xml|head|body|error)',
         'is a web page, not weights: the download led to a page; download the file itself',
     ),
     (rb'\s*[{\[]\s*"', 'is a JSON text, not weights: give the file of weights beside it'),
@@ -28,6 +28,7 @@ _BEGINNINGS = (
     (rb'GGUF', 'is in GGUF, quantised weights: training needs the float32 file'),
     (rb'\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf', 'is compressed: unpack it, and give the file in it'),
 )
+_SHORT = 512  # bytes that are looked at
 _OTHERS = {
     '.onnx': 'is an ONNX graph',
     '.msgpack': 'is a file of Flax',
@@ -58,15 +59,20 @@ def check_kind_of_file(path: str) -> None:
     if not os.path.getsize(path):
         raise SettingsError(f'{path} is empty: copy or download it again')
     with open(path, 'rb') as file:
-        start = file.read(200)
+        start = file.read(_SHORT)
     for pattern, message in _BEGINNINGS:
         if re.match(pattern, start, re.I):
             raise SettingsError(f'{path} {message}')
+    if len(start) < _SHORT and re.fullmatch(rb'[\x20-\x7e\s]+', start):
+        said = ' '.join(start.decode().split())[:60]
+        raise SettingsError(f'{path} is a text ("{said}"), no checkpoint: download the file itself')
     other = _OTHERS.get(os.path.splitext(name)[1].lower())
     if other:
         raise SettingsError(
             f'{path} {other}, no checkpoint of PyTorch: take the PyTorch weights of the same model'
         )
+    if start[257:262] == b'ustar':
+        raise SettingsError(f'{path} is a tar archive: unpack it, and give the file in it')
     if start[:2] == b'PK':
         _check_archive(path)
 
@@ -82,7 +88,11 @@ def _check_archive(path: str) -> None:
     if not any(name.endswith('data.pkl') for name in names):
         raise SettingsError(
             f'{path} is a zip of other things ({", ".join(names[:3]) or "nothing"}), no checkpoint'
-            + (': unpack it, and give the file of weights in it' if _weights_in(names) else '')
+            + (
+                ': unpack it, and give the file of weights in it'
+                if _weights_in(names) or any(name.endswith('.zip') for name in names)
+                else ''
+            )
         )
     if any(re.search(r'(^|/)code/', name) for name in names):
         raise SettingsError(
@@ -113,6 +123,8 @@ def joined_pieces(path: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in names:
         piece = os.path.join(os.path.dirname(path), os.path.basename(str(name)))
+        if not os.path.isfile(piece):
+            raise SettingsError(f'no checkpoint at {piece}, which {path} lists: download it too')
         tensors.update(load_tensors(piece))
     missing = [key for key in places if key not in tensors]
     if missing:

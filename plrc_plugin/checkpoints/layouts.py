@@ -70,7 +70,7 @@ def register_layout(layout: Layout) -> None:
 # projectors and other parts that only pre-training or only classification uses.
 HEADS = re.compile(
     r'(fcs?|fcs_2|fc_norm|heads?|head_\w+|norm_head|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
-    r'|projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|decoder\w*|dino_head|ibot_head)(\.|$)'
+    r'|\w*projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|queue\w*|decoder\w*|dino_head|ibot_head)(\.|$)'
 )
 # Containers that training scripts put around a model's tensors, and prefixes that distributed
 # training and compilation add to their names. All of them are left out of a name.

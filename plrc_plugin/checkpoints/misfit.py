@@ -25,7 +25,8 @@ def check_values(path: str, state: Mapping[str, Tensor]) -> None:
         state: its tensors.
     """
     for key, value in state.items():
-        if value.is_quantized or (not value.is_floating_point() and value.dim() > 1):
+        few_bits = value.is_floating_point() and value.element_size() < 2
+        if value.is_quantized or few_bits or (not value.is_floating_point() and value.dim() > 1):
             if re.search(r'(index|coords|mask|queue\w*|ids)$', key):
                 continue
             raise SettingsError(
@@ -82,7 +83,7 @@ def check_fit(
             f'{path} does not fit the model ({len(problems)} of its tensors):\n  '
             + '\n  '.join(shown)
             + (f'\n  and {more} more' if more else '')
-            + f'\n{nearest_trunk(tensors)}'
+            + f'\n{nearest_trunk(tensors, places.get("backbone", {}))}'
         )
 
 

@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from plrc_plugin.checkpoints.unpickling import RefusedError, is_archive, open_archive, unpickle
+from plrc_plugin.checkpoints.unpickling import (
+    QuantisedError,
+    RefusedError,
+    is_archive,
+    open_archive,
+    unpickle,
+)
 from plrc_plugin.errors import SettingsError
 
 
@@ -103,7 +109,10 @@ def load_tensors(path: str) -> dict:
         SettingsError: if there is no such file, or it is damaged or no checkpoint.
     """
     if not os.path.isfile(path):
-        raise SettingsError(f'no checkpoint at {path}')
+        raise SettingsError(
+            f'no checkpoint at {path}'
+            + (': download it, and give the file' if '://' in str(path) else '')
+        )
     if is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -114,6 +123,10 @@ def load_tensors(path: str) -> dict:
             raise SettingsError(f'{path} is damaged or no checkpoint: {_line(error)}') from error
     try:
         checkpoint, unbuilt = unpickle(path)
+    except QuantisedError as error:
+        raise SettingsError(
+            f'{path} is quantised: training needs the float32 weights that it was made from'
+        ) from error
     except Exception as error:  # whatever the bytes lead to
         raise SettingsError(f'{path} is damaged or no checkpoint: {_line(error)}') from error
     if not isinstance(checkpoint, dict):
@@ -153,4 +166,6 @@ def _arrays_become_tensors(checkpoint: dict) -> None:
 
 
 def _line(error: Exception) -> str:
+    if isinstance(error, (KeyError, IndexError)):  # of what is no pickle at all
+        return 'its first bytes are not those of weights'
     return ' '.join(str(error).split())[:300] or type(error).__name__

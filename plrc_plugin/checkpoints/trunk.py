@@ -280,8 +280,8 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
         One line per part of the model: how many tensors matched, and which ones stay new.
 
     Raises:
-        SettingsError: with a short list, if a tensor of the trunk has no counterpart of its shape
-            in the model, or a tensor of the model's trunk has none in the file.
+        SettingsError: with a short list, if the model has no tensor of the same name and shape for
+            one of the trunk, or if the trunk does not fill one of the model's.
     """
     modules = dict(model.named_modules())
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}

@@ -54,6 +54,10 @@ class RefusedError(pickle.UnpicklingError):
     """A file asks for something that no checkpoint needs."""
 
 
+class QuantisedError(RefusedError):
+    """Its tensors are integers with scales."""
+
+
 @dataclass(frozen=True)
 class Name:
     """A name of a class or function in a file. It is kept as a name; nothing is imported."""
@@ -243,7 +247,7 @@ class _Machine(pickle._Unpickler):
             return saved[1]
         kind, storage, key, _, size, *view = saved
         if 'QInt' in str(storage) or 'QUInt' in str(storage):
-            raise RefusedError('its tensors are quantised: save them as floating-point numbers')
+            raise QuantisedError('its tensors are quantised: save them as floating-point numbers')
         dtype = _storage_dtype(storage)
         if kind != 'storage' or dtype is None or not isinstance(key, str) or any(view):
             raise RefusedError(f'it asks for a storage of an unknown kind, {saved!r:.200}')

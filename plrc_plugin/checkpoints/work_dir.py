@@ -174,6 +174,16 @@ def check_folder(folder: str, setting: str) -> None:
             f'{setting}={folder}: runs write to folders, and an object store is none. Give a '
             'folder, local or mounted, and copy it afterwards'
         )
+    if not _is_unicode(str(folder)):
+        raise SettingsError(
+            f'{setting}={ascii(str(folder))[1:-1]}: its name holds bytes that are no UTF-8, which '
+            'logs and TensorBoard cannot write. Choose another --work-dir'
+        )
+    if str(folder).startswith('~') and not osp.isdir(str(folder).split(os.sep)[0]):
+        raise SettingsError(
+            f'{setting}={folder}: shells replace ~ by the home folder, and here none has: write '
+            f'{osp.expanduser(folder)}'
+        )
     probe = osp.join(folder, f'.can_be_written_{os.getpid()}')
     try:
         os.makedirs(folder, exist_ok=True)
@@ -189,6 +199,14 @@ def check_folder(folder: str, setting: str) -> None:
             f'{setting}={folder} cannot be written: {error.strerror or error}. Choose another '
             '--work-dir, or mend its permissions'
         ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def remove_if_there(path: str) -> None:

@@ -75,8 +75,12 @@ def _text(path: str, column: Optional[str]) -> Iterator[str]:
 
 
 def _table(path: str, column: Optional[str]) -> Iterator[str]:
-    with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
-        table = csv.DictReader(file, delimiter='\t' if path.lower().endswith('.tsv') else ',')
+    with open(path, encoding=_encoding(path), errors='surrogateescape', newline='') as file:
+        head = file.readline()
+        file.seek(0)
+        # Where a comma is the decimal point, a semicolon separates.
+        separator = max(',;\t', key=head.count) if path.lower().endswith('.csv') else '\t'
+        table = csv.DictReader(file, delimiter=separator)
         columns = {(name or '').strip().lower(): name for name in table.fieldnames or ()}
         wanted = NAMES if column is None else (column.strip().lower(),)
         found = next((columns[name] for name in wanted if name in columns), None)
@@ -91,11 +95,21 @@ def _table(path: str, column: Optional[str]) -> Iterator[str]:
             yield row[found]
 
 
+def _encoding(path: str) -> str:
+    """UTF-8, or the UTF-16 of spreadsheets."""
+    with open(path, 'rb') as file:
+        return 'utf-16' if file.read(2) in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+
+
 def _json_lines(path: str, column: Optional[str]) -> Iterator[str]:
     with open(path, encoding='utf-8-sig') as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield _name(json.loads(line), column, f'{path!r}: line {number}')
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f'line {number}: {error}') from error
+                yield _name(record, column, f'{path!r}: line {number}')
 
 
 def _json(path: str, column: Optional[str]) -> Iterator[str]:

@@ -130,7 +130,7 @@ class TorchvisionTrunk(nn.Module):
         if 'weights' in kwargs:
             raise SettingsError(
                 'TorchvisionTrunk: pre-training starts from random weights: leave '
-                'weights out; to go on from a checkpoint, set load_from'
+                'weights out; to go on from a checkpoint, set pretrained=<file>'
             )
         model = torchvision.models.get_model(name, weights=None, **kwargs)
         parts = next((p for p in _PARTS if all(hasattr(model, part) for part in p)), None)

@@ -19,8 +19,8 @@ from plrc_plugin.registry import REGIONS
 class CocoRegions:
     """Takes each annotated instance as a region.
 
-    Pixels of no instance are void. So are pixels of several instances, because a pixel has one
-    region. Crowds do not count as instances. An image without instances is all void.
+    Pixels of no instance are void. Pixels of several are void too, as a pixel has one region only.
+    Crowds are no instances: they are left out. An image without instances is void throughout.
 
     Instances that lack what ``kind`` asks for are left out too. If EXIF turns a photograph, its
     annotations may be in the stored pixels or in the upright image.

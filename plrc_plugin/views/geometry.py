@@ -27,8 +27,8 @@ def crop_affine(
 
 
 def view_to_image(positions: Tensor, affine: Tensor) -> Tensor:
-    """Turns positions (..., M, 2) in views of geometry (..., 2, 3) into positions in the image."""
-    # bfloat16 would round positions to 1/256 of a view.
+    """Positions (..., M, 2) in views of geometry (..., 2, 3), as positions in the image."""
+    # Half precision would round to 1/256 of a view.
     with torch.autocast(positions.device.type, enabled=False):
         return positions @ affine[..., :2].transpose(-1, -2) + affine[..., 2].unsqueeze(-2)
 

@@ -50,6 +50,7 @@ LISTS = {
     'several_labels.txt': '\n'.join(f'{name}\t3,7' for name in TRAIN),
     'commas.txt': '\n'.join(f'{name},cat' for name in TRAIN),
     'table.csv': 'label,file_name\n' + '\n'.join(f'1,"{name}"' for name in TRAIN),
+    'semicolons.csv': 'label;file_name\n' + '\n'.join(f'1;"{name}"' for name in TRAIN),
     'table.tsv': 'path\tlabel\n' + '\n'.join(f'{name}\t1' for name in TRAIN),
     'lines.jsonl': '\n'.join(json.dumps(dict(path=name)) for name in TRAIN),
     'mmengine.json': json.dumps(
@@ -88,6 +89,11 @@ def test_lists_without_a_prefix_in_their_order_and_with_repetitions(root):
     ]
 
 
+def test_a_table_of_a_spreadsheet_in_utf_16(root):
+    (root / 'some.csv').write_text('label\tfile_name\n1\ttrain/é,1.png\n', encoding='utf-16')
+    assert names(ImageFolder(str(root), ann_file='some.csv')) == ['train/é,1.png']
+
+
 def test_lvis_names_images_by_their_address(tmp_path):
     address = 'http://images.cocodataset.org/val2017/000000397133.jpg'
     (tmp_path / 'lvis.json').write_text(json.dumps(dict(images=[dict(id=1, coco_url=address)])))
@@ -104,7 +110,7 @@ def test_lvis_names_images_by_their_address(tmp_path):
         ('{"annotations": []}', 'a.json', "neither mmengine's 'data_list' nor COCO's 'images'"),
         ('{"images": [{"id": 3}]}', 'a.json', 'image 1 names no image'),
         ('[[3]]', 'a.json', 'cannot be read as a list of images'),
-        ('{nothing', 'a.jsonl', 'cannot be read as a list of images'),
+        ('"a.jpg"\n{nothing', 'a.jsonl', 'cannot be read as a list of images: line 2: '),
     ],
 )
 def test_other_lists_are_refused(text, name, message, root):

@@ -12,7 +12,7 @@ from plrc_plugin.evaluation.cells import ProbeCells
 from plrc_plugin.evaluation.probes import evaluate_encoder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_run_of_the_demo_ranks_above_its_start(tmp_path, monkeypatch):
     # The demo's network and optimiser, 60 iterations at 64 pixels instead of 372 at 96: too few for
     # the linear probe; docs/seeing.md has all numbers of the whole demo.

@@ -14,7 +14,7 @@ from plrc_plugin.registry import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demos_configs_compare_scratch_and_checkpoint(tmp_path, monkeypatch):
     pytest.importorskip('mmdet.models')
     pytest.importorskip('mmseg.models')

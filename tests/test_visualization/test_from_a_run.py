@@ -127,6 +127,7 @@ def check_pages(cfg, images, folder, page, monkeypatch):
     return rows
 
 
+@pytest.mark.long
 def test_of_the_demo(browser, tmp_path, monkeypatch):
     scenes = make_scenes(tmp_path / 'scenes', 8, 4, progress=False)
     monkeypatch.setenv('PLRC_SCENES', str(scenes))

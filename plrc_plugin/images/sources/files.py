@@ -3,6 +3,7 @@
 import glob
 import io
 import os
+import stat
 import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional, TypeVar
@@ -73,7 +74,9 @@ class LocalFiles:
             ) from error
 
     def read_whole(self, path: str, size: Optional[int] = None) -> bytes:
-        """Raises OSError if there is no such file."""
+        """Raises OSError where there is none."""
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError('not a regular file')
         with open(path, 'rb') as file:
             return file.read()
 

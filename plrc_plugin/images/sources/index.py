@@ -2,7 +2,6 @@
 directly."""
 
 import os
-import posixpath
 import struct
 import time
 from collections import Counter
@@ -32,11 +31,11 @@ from plrc_plugin.images.decoding import EXTENSIONS, DecodingError
 from plrc_plugin.images.file_index import FileIndex
 from plrc_plugin.images.patterns import Selection
 from plrc_plugin.images.sources.files import File
-from plrc_plugin.images.sources.kind import ShardKind, stem
+from plrc_plugin.images.sources.kind import ShardKind, stem, unpacked
 from plrc_plugin.images.sources.places import Place, find_place, kind_of
 from plrc_plugin.images.stored import StoredImage
 
-_VERSION = 'shards 1'
+_VERSION = 'shards 2'
 _SHARD = struct.Struct('<I')
 _SIZE = struct.Struct('<Q')
 _UNKNOWN = 2**64 - 1  # stands for the size of a listed image, which is not known
@@ -97,8 +96,8 @@ class Source:
     def index(self) -> FileIndex:
         """Returns the names with the places of their images, sorted like those of a folder.
 
-        The index is kept from run to run. It is valid as long as the shards have the same names,
-        sizes and times.
+        It is kept from run to run. It holds as long as the shards have the same names, sizes and
+        times, on a disk also that of the last change of any kind, which nobody can set back.
 
         Raises:
             SettingsError: if a shard is broken, or two images have the same name.
@@ -220,9 +219,8 @@ class Source:
         return entries
 
     def _name(self, name: str, shard: File, place: bytes) -> Optional[str]:
-        """Returns the name of an image relative to the root, or None for a file that is no
-        image."""
-        name = posixpath.normpath(name).lstrip('/').replace('\0', '')
+        """The name of an image relative to the root; None of what is none."""
+        name = unpacked(name)
         if not self.kind.of_rows and not self._is_image(name, place):
             return None
         inner = self.place.inner
@@ -284,6 +282,8 @@ class Source:
     def _described(self) -> np.ndarray:
         """Describes what an index is valid for: the shards, their sizes and times."""
         state = [(path, *shard[1:]) for path, shard in zip(self._paths(), self.place.shards)]
+        if not self.place.files.remote:
+            state = [(*one, os.stat(one[0]).st_ctime_ns) for one in state]
         return np.frombuffer(repr(state).encode('utf-8', 'surrogateescape'), np.uint8)
 
     def _paths(self) -> list[str]:

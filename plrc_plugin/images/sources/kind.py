@@ -1,5 +1,6 @@
 """The base of all kinds of shards."""
 
+import posixpath
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -50,6 +51,14 @@ class ShardKind(ABC):
             SettingsError: if the shard is gone or has changed.
             Exception: of any other kind if this member is damaged.
         """
+
+
+def unpacked(name: str) -> str:
+    """Where a member lies when it is unpacked: below the folder, whatever its name says."""
+    parts = posixpath.normpath(name.replace('\0', '')).split('/')
+    while parts and parts[0] in ('', '.', '..'):
+        del parts[0]
+    return '/'.join(parts)
 
 
 def stem(path: str) -> str:

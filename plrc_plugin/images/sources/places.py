@@ -14,7 +14,7 @@ from plrc_plugin.images.decoding import EXTENSIONS
 from plrc_plugin.images.sources.files import File, files_of, is_address
 from plrc_plugin.images.sources.kind import ShardError, ShardKind
 from plrc_plugin.images.sources.tables import ArrowShards, ParquetShards
-from plrc_plugin.images.sources.tar import TarShards
+from plrc_plugin.images.sources.tar import COMPRESSED, TarShards
 from plrc_plugin.images.sources.zip import ZipShards
 
 KINDS: tuple[type[ShardKind], ...] = (TarShards, ZipShards, ParquetShards, ArrowShards)
@@ -51,9 +51,12 @@ def is_plain(root: str) -> bool:
 
 
 def holds_shards(root: str) -> bool:
-    """Whether a folder holds shards at any depth, or was saved by ``datasets``."""
+    """Whether a folder holds shards, at any depth, or is one that ``datasets`` saved. Compressed
+    archives count as shards: what is said of them is said where shards are looked for."""
     inside = (name for _, _, names in os.walk(root, followlinks=True) for name in names)
-    return any(name == 'dataset_dict.json' or kind_of(name) for name in inside)
+    return any(
+        name == 'dataset_dict.json' or kind_of(name) or _PACKED.search(name) for name in inside
+    )
 
 
 def kind_of(path: str) -> Optional[type[ShardKind]]:
@@ -84,8 +87,7 @@ def find_place(
     if _PACKED.search(root):
         raise ShardError(
             root,
-            'a compressed archive can only be read from its beginning to its end',
-            'unpack it, or make an uncompressed .tar of it (gunzip, zstd -d)',
+            *COMPRESSED,
         )
     if _GLOB.search(root) and not (not files.remote and os.path.exists(root)):
         return _several(root, files)
@@ -161,6 +163,16 @@ def _folder_at(root: str, files: Any) -> Place:
 
 def _place_of(root: str, files: Any, names: list[str]) -> Place:
     shards = sorted(name for name in names if kind_of(name))
+    packed = sorted(name for name in names if _PACKED.search(name))
+    if packed and not shards:
+        raise ShardError(_join(root, packed[0]), *COMPRESSED)
+    if packed:
+        print_log(
+            f'data_root={root!r}: compressed archives are not read, {len(packed)} of them, such as '
+            f'{packed[0]}: {COMPRESSED[1]}',
+            'current',
+            logging.WARNING,
+        )
     if not shards:
         raise SettingsError(
             f'data_root={root!r} holds neither images nor shards ({", ".join(SUFFIXES)}): see '

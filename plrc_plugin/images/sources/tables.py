@@ -10,7 +10,7 @@ from typing import Any, Optional
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.missing import needs
 from plrc_plugin.images.sources.columns import Columns, find_columns
-from plrc_plugin.images.sources.files import File, files_of, is_address
+from plrc_plugin.images.sources.files import File, is_address
 from plrc_plugin.images.sources.kind import ShardError, ShardKind
 
 _PLACE = struct.Struct('<II')  # part of the file, and row in that part
@@ -193,7 +193,12 @@ def _size(parts: OrderedDict) -> int:
 def _file_beside(table: str, path: str, files: Any) -> bytes:
     """Returns the file that a row names, relative to the folder of its table."""
     if is_address(path):
-        return files_of(path).read_whole(path)
+        if not files.remote or not path.startswith(f'{files.scheme}://'):
+            raise SettingsError(
+                f'{table}: its rows name images at addresses, such as {path}, and only what '
+                'data_root names is fetched: fetch them, and write their bytes or paths'
+            )
+        return files.read_whole(path)
     folder = table.rpartition('/')[0] if files.remote else os.path.dirname(table)
     if files.remote:
         return files.read_whole(f'{folder}/{path}')

@@ -3,15 +3,22 @@
 import posixpath
 import struct
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Optional
 
 from plrc_plugin.images.sources.files import File
-from plrc_plugin.images.sources.kind import ShardError, ShardKind
+from plrc_plugin.images.sources.kind import ShardError, ShardKind, unpacked
 
-_PLACE = struct.Struct('<QQ')  # offset and size
+# Why a compressed one is refused, and what to do.
+COMPRESSED = (
+    'a compressed archive can only be read from its beginning to its end',
+    'unpack it, or make an uncompressed .tar of it (gunzip, zstd -d)',
+)
+_PLACE = struct.Struct('<QQI')  # offset, size, checksum of the header that stands before it
 _BLOCK = 512
-_TAIL = 1 << 16  # bytes that are checked behind the end mark; padding is zeros
+_PACKED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x28\xb5\x2f\xfd', b'\x04\x22\x4d\x18')
+_TAIL = 1 << 16  # looked at behind the end mark; padding is zeros
 
 
 class TarShards(ShardKind):
@@ -24,10 +31,13 @@ class TarShards(ShardKind):
             yield from _members(opened, file.path)
 
     def read(self, files: Any, file: File, place: bytes) -> bytes:
-        offset, size = _PLACE.unpack(place)
-        content = files.read(file, offset, size)
+        offset, size, checksum = _PLACE.unpack(place)
+        found = files.read(file, offset - _BLOCK, _BLOCK + size)
+        header, content = found[:_BLOCK], found[_BLOCK:]
         if len(content) != size:
             raise ValueError(f'it is cut off after {len(content)} of {size} bytes')
+        if zlib.crc32(header) != checksum:
+            raise ValueError('another member begins here: its shard is damaged, or changed')
         return content
 
 
@@ -38,20 +48,24 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=file, mode='r:', errors='surrogateescape') as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # tarfile would keep all members in memory
-                name = posixpath.normpath(member.name)
+                archive.members = []  # it would keep all
+                name = unpacked(member.name)
                 if member.isreg() and not member.issparse():
-                    places[name] = _PLACE.pack(member.offset_data, member.size)
+                    file.seek(member.offset_data - _BLOCK)
+                    checksum = zlib.crc32(file.read(_BLOCK))
+                    places[name] = _PLACE.pack(member.offset_data, member.size, checksum)
                 elif member.islnk() or member.issym():
                     places.pop(name, None)
                     folder = posixpath.dirname(name) if member.issym() else ''
-                    target = posixpath.join(folder, member.linkname)
-                    links.append((name, posixpath.normpath(target)))
+                    links.append((name, unpacked(posixpath.join(folder, member.linkname))))
             _check_end(file, archive.offset, path, name)
     except (tarfile.TarError, EOFError) as error:
         reason = str(error)
         if 'unexpected end' in reason:
             reason = f'it is cut off at member {name!r}'
+        file.seek(0)
+        if file.read(6).startswith(_PACKED):
+            raise ShardError(path, *COMPRESSED) from error
         raise ShardError(path, reason) from error
     for name, target in links:
         if target in places and name not in places:

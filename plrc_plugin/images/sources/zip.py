@@ -7,13 +7,15 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Optional
 
+from plrc_plugin.images.decoding import EXTENSIONS
 from plrc_plugin.images.sources.files import File
-from plrc_plugin.images.sources.kind import ShardError, ShardKind
+from plrc_plugin.images.sources.kind import ShardError, ShardKind, unpacked
 
 # Of a member: the offset of its header, its stored size, its size, its checksum, whether it is
 # deflated, and the length of its header as far as the directory tells it.
 _PLACE = struct.Struct('<QQQI?I')
 _HEADER = struct.Struct('<4s22xHH')
+_OF_DOS = 0  # where some programs write backslashes for slashes
 _SPARE = 64  # the header of a member may have longer extra fields than the directory
 _METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
 _REMEDY = 'pack it again with zip -0, because images do not become smaller'
@@ -52,9 +54,9 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
-                if info.is_dir():
-                    continue
                 name = _name(info)
+                if info.is_dir() or not name.lower().endswith(EXTENSIONS):
+                    continue
                 if info.flag_bits & 1:
                     raise ShardError(path, f'member {name!r} is encrypted', 'unpack it first')
                 if info.compress_type not in _METHODS:
@@ -62,7 +64,7 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
                         path, f'member {name!r} is packed by method {info.compress_type}', _REMEDY
                     )
                 header = _HEADER.size + len(os.fsencode(name)) + len(info.extra) + _SPARE
-                places[name] = _PLACE.pack(
+                places[unpacked(name)] = _PLACE.pack(
                     info.header_offset,
                     info.compress_size,
                     info.file_size,
@@ -78,8 +80,8 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Returns the name of a member. Without the flag of UTF-8, zipfile decodes names as DOS does,
-    but on Unix they are plain bytes."""
-    if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
-    return os.fsdecode(info.filename.encode('cp437'))
+    """Without the flag of UTF-8, zipfile takes names for those of DOS; on Unix they are bytes."""
+    name = info.filename
+    if not (info.flag_bits & 0x800 or name.isascii()):
+        name = os.fsdecode(name.encode('cp437'))
+    return name.replace('\\', '/') if info.create_system == _OF_DOS else name
