@@ -18,7 +18,7 @@ class Res5ExtraNorm(BaseModule):
     Args:
         depth: depth of the ResNet.
         base_channels: width of the ResNet's first stage.
-        stride: of the stage's first block.
+        stride: stride of the stage's first block.
         norm_cfg: norm of the blocks and of the extra layer.
     """
 
@@ -30,7 +30,7 @@ class Res5ExtraNorm(BaseModule):
         norm_cfg: Optional[dict] = None,
         init_cfg: Union[dict, list, None] = None,
     ) -> None:
-        # Here, so that pre-training runs without mmcv and mmdet.
+        # These are imported here, so that pre-training runs without mmcv and mmdet.
         from mmcv.cnn import build_norm_layer
         from mmdet.models import ResNet
         from mmdet.models.layers import ResLayer
@@ -56,5 +56,5 @@ class Res5ExtraNorm(BaseModule):
         self.norm = build_norm_layer(norm_cfg, planes * block.expansion)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(R, C, 14, 14) RoI features of res4 -> (R, 2C, 7, 7)."""
+        """Turns RoI features of res4 (R, C, 14, 14) into (R, 2C, 7, 7)."""
         return self.norm(self.layer4(x))

@@ -1,4 +1,4 @@
-"""What of a trunk does not learn in fine-tuning, which must not be what nobody has taught."""
+"""Checks that the frozen parts of a trunk in fine-tuning were filled by a checkpoint."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ def check_frozen(backbone: nn.Module, filled: Collection[str]) -> list[str]:
     """Says which parts of a backbone are frozen.
 
     Args:
-        backbone: of a detector or segmenter, before the training.
+        backbone: the backbone of a detector or segmenter, before the training.
         filled: names of its tensors that a checkpoint filled.
 
     Returns:
@@ -43,7 +43,7 @@ def check_frozen(backbone: nn.Module, filled: Collection[str]) -> list[str]:
         if new:
             raise SettingsError(
                 f'model.backbone.norm_eval=True freezes the statistics of backbone.{new[0]} and '
-                f'{len(new) - 1} more, which no image has taught: set norm_eval=False'
+                f'{len(new) - 1} more, which no checkpoint fills: set norm_eval=False'
             )
         lines.append(
             "batch normalisation keeps the checkpoint's statistics, those of small augmented crops "

@@ -1,4 +1,4 @@
-"""What fine-tuning needs around mmdet's and mmseg's own runners."""
+"""Hooks of fine-tuning with the runners of mmdet and mmseg."""
 
 from itertools import chain, islice, repeat
 
@@ -32,7 +32,8 @@ from plrc_plugin.wrapped_models import bare_model
 
 @HOOKS.register_module()
 class LoadTrunk(Hook):
-    """Start from the config's one setting ``pretrained``, in pre-training and in fine-tuning.
+    """Fills the model from the config's one setting ``pretrained``, in pre-training and in
+    fine-tuning.
 
     ``pretrained`` is a checkpoint that :func:`plrc_plugin.transfer.read_trunk` understands, or
     'scratch'. A resumed run keeps the weights that it has loaded. In pre-training, where None
@@ -42,9 +43,9 @@ class LoadTrunk(Hook):
 
     Raises:
         SettingsError: if fine-tuning has no ``pretrained``; if the trunk does not fit the model; if
-            ``load_from`` is set to less than a whole checkpoint of pre-training (in fine-tuning to
-            anything: it would leave res5 of a C4 detector untrained); if the checkpoint to resume
-            fine-tuning from is damaged, or holds what could run code.
+            ``load_from`` in pre-training is less than a whole checkpoint; if ``load_from`` is set
+            at all in fine-tuning, because it would leave res5 of a C4 detector untrained; or if the
+            checkpoint to resume fine-tuning from is damaged, or holds objects that could run code.
     """
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class LoadTrunk(Hook):
             print_log('\n  '.join(lines), 'current')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """A checkpoint of pre-training tells what its trunk expects of images."""
+        """Writes into a checkpoint of pre-training what its trunk expects of images."""
         model = bare_model(runner.model)
         style = style_of_model(model) if is_encoder_pair(model) else None
         if style is not None:
@@ -113,8 +114,8 @@ class LoadTrunk(Hook):
 
 @HOOKS.register_module()
 class EvaluateFinished(Hook):
-    """Evaluates a run that was cut off in its last evaluation: resumed, it has no step left, and
-    mmengine would end it without."""
+    """Evaluates a resumed run that was cut off in its last evaluation. No step is left in it, and
+    mmengine would end it without an evaluation."""
 
     def before_train(self, runner: Runner) -> None:
         self._start = runner.iter
@@ -126,7 +127,7 @@ class EvaluateFinished(Hook):
 
 @HOOKS.register_module()
 class PreciseBN(Hook):
-    """Before each evaluation, give BN the mean statistics of ``num_iters`` training batches.
+    """Gives BN the mean statistics of ``num_iters`` training batches before each evaluation.
 
     The running averages of fast training lag behind the weights; MoCo's detectors are evaluated
     with statistics of 200 batches instead. Checkpoints of the same iteration hold them too.

@@ -1,4 +1,4 @@
-"""The images of mmseg's and mmdet's pipelines, read as pre-training read them."""
+"""Reads the images of mmseg's and mmdet's pipelines as pre-training read them."""
 
 from typing import Any, Optional
 
@@ -13,14 +13,15 @@ from plrc_plugin.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadRaster:
-    """In place of ``LoadImageFromFile``: images of 1 to 16 channels of any depth, in [0, 255].
+    """Replaces ``LoadImageFromFile`` for images of 1 to 16 channels of any depth; values are in [0,
+    255].
 
-    Either ``like`` or ``channels`` and ``window`` say how.
+    Give either ``like``, or ``channels`` and ``window``.
 
     Args:
-        like (str, optional): a work dir of pre-training, a checkpoint of it, or what was exported
-            from one: channels and window are those of that run.
-        channels (int, optional): of the images.
+        like (str, optional): a work dir of pre-training, a checkpoint of it, or a file exported
+            from one. Channels and window are then those of that run.
+        channels (int, optional): number of channels of the images.
         window (optional): (low, high) of the values that become 0 and 255, or one such pair for
             each channel.
         max_pixels (int, optional): most pixels that are decoded at once.

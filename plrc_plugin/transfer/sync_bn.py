@@ -1,4 +1,4 @@
-"""SyncBN where there is something to synchronise."""
+"""SyncBN that becomes plain BN if there is nothing to synchronise."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ class SyncBN:
     mmengine reverts SyncBN only without a launcher; DDP on the CPU refuses to wrap it.
     """
 
-    _abbr_ = 'bn'  # mmcv names the layers bn1, bn2, ... by it
+    _abbr_ = 'bn'  # mmcv names the layers bn1, bn2, ... after it
 
     def __new__(cls, num_features: int, **kwargs) -> nn.Module:
         if get_device() == 'cpu':

@@ -1,13 +1,13 @@
-"""Objects that VOC marks as difficult, in training."""
+"""Uses objects that VOC marks as difficult in training."""
 
 from plrc_plugin.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class TrainOnDifficult:
-    """Train on VOC's difficult objects like on any other, as detectron2 does and mmdet does not.
+    """Trains on VOC's difficult objects as on any other, as detectron2 does and mmdet does not.
 
-    Goes before ``LoadAnnotations``. Evaluation ignores them in both.
+    Put it before ``LoadAnnotations``. Evaluation ignores these objects in both libraries.
     """
 
     def __call__(self, results: dict) -> dict:

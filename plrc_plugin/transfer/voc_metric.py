@@ -15,8 +15,8 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, eleven_points: 
 
     Args:
         recall, precision: (D,), by falling score.
-        eleven_points: mean of the best precision at recalls of at least 0, .1, ..., 1 (VOC2007);
-            else the exact area under the falling envelope (VOC2010 on).
+        eleven_points: whether to take the mean of the best precision at recalls of at least 0, .1,
+            ..., 1 (VOC2007), and not the exact area under the falling envelope (since VOC2010).
     """
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if eleven_points:
@@ -53,7 +53,7 @@ def class_aps(images: Sequence[tuple[np.ndarray, ...]], eleven_points: bool) -> 
         scores.append(box_scores)
         overlaps.append(iou.max(axis=1, initial=-1))
         objects.append(iou.argmax(axis=1) + first_object)
-        # An image without objects takes one number, to which no detection gets above a threshold.
+        # An image without objects gets one number, which no detection reaches above a threshold.
         difficult.append(gt_difficult if len(gt_boxes) else np.ones(1, bool))
         first_object += max(len(gt_boxes), 1)
     difficult = np.concatenate(difficult)
@@ -80,9 +80,9 @@ class VOCAPMetric(BaseMetric):
     """AP, AP50 and AP75 on VOC in percent, as detectron2 and the papers on pre-training count them.
 
     AP is the mean over the IoU thresholds .50, .55, ..., .95 and the classes. mmdet's ``VOCMetric``
-    gives AP50 unless told otherwise, and leaves out classes without objects: here they count as 0.
-    Boxes and scores of any precision are counted in float64, as an IoU of just 0.6 is no hit at .60
-    and becomes one when it is rounded to float32.
+    gives AP50 unless told otherwise, and leaves out classes without objects: here these count as 0.
+    Boxes and scores of any precision are counted in float64, because an IoU just below 0.6 is no
+    hit at .60, but becomes one if it is rounded to float32.
 
     Args:
         eleven_points: VOC2007's interpolation; False: the area, as from VOC2010 on.
@@ -96,7 +96,8 @@ class VOCAPMetric(BaseMetric):
         self.eleven_points = eleven_points
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the boxes of mmdet's samples as arrays; ``ignored_instances`` are the difficult."""
+        """Keeps the boxes of mmdet's samples as arrays; ``ignored_instances`` are the difficult
+        objects."""
         for sample in data_samples:
             found, objects, ignored = (
                 sample[key] for key in ('pred_instances', 'gt_instances', 'ignored_instances')
@@ -134,6 +135,7 @@ class VOCAPMetric(BaseMetric):
 
 
 def _array(x) -> np.ndarray:
-    """Tensor or mmdet's box structure -> array, of float64 if it is of floating-point numbers."""
+    """Turns a tensor or a box structure of mmdet into an array, of float64 if its numbers are
+    floating-point."""
     x = getattr(x, 'tensor', x).cpu()
     return (x.double() if x.is_floating_point() else x).numpy()

@@ -1,4 +1,4 @@
-"""Point affinities as pictures (Section 4.4, Fig. 3)."""
+"""Draws point affinities as pictures (Section 4.4, Fig. 3)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -36,14 +36,14 @@ def check_point(image: np.ndarray, point: Point) -> None:
 def affinity_map(
     model: BaseModel, image: np.ndarray, point: Point, size: int = 896, resolution: int = 56
 ) -> Tensor:
-    """Cosine similarity of a point's feature to those of all places of its image.
+    """Computes the cosine of a point's feature with the features of all places of its image.
 
     Args:
         model (BaseModel): in evaluation mode, with ``backbone`` and ``data_preprocessor``.
         image (np.ndarray): (H, W, 3) uint8 RGB, or (H, W, C) float32 in [0, 255].
         point (tuple[float, float]): (x, y) in [0, 1].
         size (int): side to which the image is resized, in pixels. Defaults to 896.
-        resolution (int): to which the cosines, taken at the cells of the last map, are enlarged.
+        resolution (int): side to which the cosines at the cells of the last map are enlarged.
             Defaults to 56.
 
     Returns:
@@ -64,7 +64,8 @@ def affinity_map(
     if features[0, 0].numel() < 2:
         raise SettingsError(f'size={size} is too small: the network sees one cell of it; raise it')
     anchor = F.normalize(read_points(features, torch.tensor([[point]]))[0, 0], dim=0)
-    # Features interpolated first would be shorter between cells, and show a lattice.
+    # Interpolating the features first would make them shorter between cells, which shows as a
+    # lattice.
     cosines = torch.einsum('d,dhw->hw', anchor, F.normalize(features[0], dim=0))
     shape = (resolution, resolution)
     return F.interpolate(cosines[None, None], shape, mode='bilinear', align_corners=False)[0, 0]
@@ -79,9 +80,10 @@ def affinity_gallery(
     per_row: int = 2,
     progress: bool = False,
 ) -> Figure:
-    """Groups of an image with its point circled and one map per model, bright = similar.
+    """Draws for each image the image with its point circled, and one map per model, bright =
+    similar.
 
-    ``progress`` shows a bar on stderr where that takes over three seconds.
+    ``progress`` shows a bar on stderr if that takes over three seconds.
     """
     columns = 1 + len(models)
     rows = -(-len(images) // per_row)
@@ -117,8 +119,9 @@ def affinity_gallery(
 
 
 def object_centre(instances: np.ndarray) -> Point:
-    """Of the largest object in (H, W), 0 and below = none, the pixel nearest to its centroid, as
-    (x, y) in [0, 1]; the image's middle where there is no object."""
+    """Returns (x, y) in [0, 1] of the pixel of the largest object nearest to its centroid. The
+    objects are (H, W), where 0 and below is none. Returns the image's middle if there is no
+    object."""
     counts = np.bincount(instances[instances > 0], minlength=2)
     if not counts.any():
         return 0.5, 0.5

@@ -1,4 +1,5 @@
-"""What a network will see: images, where their views lie in them, and the regions and points."""
+"""Draws what a network will see: images, where their views lie in them, and the regions and
+points."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
@@ -26,12 +27,13 @@ class Sheet(NamedTuple):
 
 
 def draw_sample(sample: dict, opener: Opener, side: int = SIDE) -> Sheet:
-    """The pictures of what a pipeline made of an image.
+    """Draws what a pipeline made of an image.
 
     Args:
-        sample: with ``views`` and ``size``, and ``region_points`` where there are regions.
+        sample: the pipeline's result, with ``views`` and ``size``, and ``region_points`` if there
+            are regions.
         opener: how the pipeline opens images.
-        side: of the pictures in pixels; that of the image is as wide and lower, or the reverse.
+        side: side of the pictures in pixels, which is the longer side for the picture of the image.
     """
     image = _overview(sample, opener, side)
     for view, colour in zip(sample['views'], _COLOURS):
@@ -49,7 +51,7 @@ def draw_sample(sample: dict, opener: Opener, side: int = SIDE) -> Sheet:
 
 
 def draw_sheet(sheets: Sequence[Sheet], side: int = SIDE) -> np.ndarray:
-    """A row of three pictures for each sample, on white, as one picture (H, W, 3) uint8."""
+    """Draws a row of three pictures for each sample, on white, as one picture (H, W, 3) uint8."""
     caption = 22
     height = (side + caption + _GAP) * len(sheets) + _GAP
     page = np.full((height, (side + _GAP) * 3 + _GAP, 3), _WHITE, np.uint8)
@@ -72,7 +74,7 @@ def _name_of(sample: dict) -> str:
 
 
 def _overview(sample: dict, opener: Opener, side: int) -> np.ndarray:
-    """The image, made to fit; grey where it is too large to be read whole."""
+    """Draws the image at the size that fits, or grey if it is too large to be read whole."""
     width, height = sample['size']
     scale = side / max(width, height)
     wide, high = (max(4, round(length * scale)) for length in (width, height))
@@ -102,7 +104,7 @@ def _view(view: Any, points: Optional[Any], colour: tuple, side: int) -> np.ndar
 
 
 def _draw_borders(pixels: np.ndarray, region_map: np.ndarray) -> None:
-    """White lines where neighbouring cells have different ids; what has none is darkened."""
+    """Draws white lines between cells of different ids, and darkens cells without a region."""
     ids = cv2.resize(
         region_map.astype(np.float64), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST
     )
@@ -114,7 +116,7 @@ def _draw_borders(pixels: np.ndarray, region_map: np.ndarray) -> None:
 
 
 def _colour_of(region: int) -> tuple[int, int, int]:
-    """A bright colour for an id; ids that follow each other get hues far apart."""
+    """Returns a bright colour for an id. Consecutive ids get very different hues."""
     hue = np.uint8(round(region * 0.618034 * 256) % 256)
     pixel = np.array([[[hue, 200, 255]]], np.uint8)
     return tuple(int(v) for v in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB_FULL)[0, 0])  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Curves of a pre-training run, from the scalars that mmengine's visualizer wrote."""
+"""Draws curves of a pre-training run from the scalars that mmengine's visualizer wrote."""
 
 import json
 import warnings
@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from plrc_plugin.errors import SettingsError
 
-# What training logs beside the numbers of the model: no indicator of how it learns.
+# Numbers that training logs beside those of the model. They do not show how it learns.
 _MACHINERY = {'epoch', 'iter', 'step', 'time', 'data_time', 'memory', 'lr', 'base_lr', 'grad_norm'}
-# Plainer words for names of the package; what has none is drawn under the name in the log.
+# Plainer words for names of the package. Other curves have the name in the log.
 _LABELS = dict(
     loss='total',
     l_m='L_m, image',
@@ -27,7 +27,8 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 def read_scalars(work_dir: Path) -> Curves:
-    """(step, value) of every scalar, over all runs of a work dir; the latest run of a step counts.
+    """Returns (step, value) of every scalar, over all runs of a work dir. For each step the latest
+    run counts.
 
     Raises:
         SettingsError: if the folder holds no scalars, or damaged ones.
@@ -42,8 +43,8 @@ def read_scalars(work_dir: Path) -> Curves:
 
 
 def read_metrics(work_dir: Path) -> Curves:
-    """Likewise of validation, empty without; mmengine's step is the epoch there, unless configured
-    otherwise."""
+    """Returns the same for metrics of validation, empty without one. mmengine's step is then the
+    epoch, unless configured otherwise."""
     curves = _read(work_dir, lambda entry: 'loss' not in entry)
     return {
         name: curve for name, curve in curves.items() if name not in ('step', 'time', 'data_time')
@@ -62,8 +63,8 @@ def _read(work_dir: Path, wanted: Callable[[dict], bool]) -> Curves:
 
 
 def _entries(file: Path) -> list[dict]:
-    """The lines of a file. A kill, or a read while it is written, can cut its last line short: then
-    that line is left out, with a warning."""
+    """Returns the lines of a file. The last line may be cut short by a kill, or because the file is
+    still being written. It is then left out, with a warning."""
     lines = file.read_text().splitlines()
     entries = [_entry(line) for line in lines]
     if entries and entries[-1] is None:
@@ -75,7 +76,7 @@ def _entries(file: Path) -> list[dict]:
 
 
 def _entry(line: str) -> Optional[dict]:
-    """A line of a log; None if it is damaged."""
+    """Reads a line of a log; returns None if it is damaged."""
     try:
         return json.loads(line)
     except json.JSONDecodeError:
@@ -83,13 +84,14 @@ def _entry(line: str) -> Optional[dict]:
 
 
 def is_term(name: str) -> bool:
-    """Whether a scalar is the loss or a term of it, by its name: every model calls them so."""
+    """Whether a scalar is the loss or a term of it, by its name, which follows the same rule in all
+    models."""
     return name.startswith(('loss', 'l_'))
 
 
 def plot_curves(work_dir: Path) -> Figure:
-    """The loss and its terms on one panel, and whatever else the model logs, such as what tells of
-    a collapse, on a panel each: indicators have no scale in common."""
+    """Draws the loss and its terms on one panel, and each other number of the model on its own
+    panel, because these have no common scale."""
     scalars = read_scalars(work_dir)
     indicators = [name for name in scalars if not is_term(name) and name not in _MACHINERY]
     panels = [[name for name in scalars if is_term(name)], *([name] for name in indicators)]

@@ -1,4 +1,4 @@
-"""A page in which any point of any image can be asked for its affinities (Section 4.4)."""
+"""Makes a page that shows the affinities of any point of any image (Section 4.4)."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ LEVELS = 101  # of the quantiles of cosines: one per percent
 def cell_features(
     model: BaseModel, images: Iterable[np.ndarray], size: int, told: str = 'features'
 ) -> Tensor:
-    """Last-stage features of images resized to ``size`` x ``size`` pixels.
+    """Computes last-stage features of images resized to ``size`` x ``size`` pixels.
 
-    A bar on stderr, called ``told``, shows how far it is where that takes over three seconds.
+    A bar on stderr with the name ``told`` shows the progress if that takes over three seconds.
 
     Returns:
         Tensor: (images, h, w, C), l2-normalised, so that cosines are dot products.
@@ -48,7 +48,7 @@ def cell_features(
 
 
 def quantise(features: Tensor, dims: int) -> tuple[Tensor, float]:
-    """Codes whose dot products, times scale², are close to those of unit vectors.
+    """Makes codes whose dot products, times scale², are close to those of unit vectors.
 
     The ``dims`` principal directions keep most of every dot product. Rotated at random, all codes
     have about the same range and one scale serves them all.
@@ -68,7 +68,8 @@ def quantise(features: Tensor, dims: int) -> tuple[Tensor, float]:
 
 
 def largest_error(features: Tensor, codes: Tensor, scale: float, anchors: int = 1000) -> float:
-    """Of the cosines by codes, between about ``anchors`` of the n places and all of them."""
+    """Returns the largest error of cosines by codes, between about ``anchors`` of the n places and
+    all of them."""
     step = -(-len(features) // anchors)
     exact = features[::step] @ features.T
     codes = codes.float()  # sums of products of int8 are exact in float32 up to 2^24
@@ -76,8 +77,8 @@ def largest_error(features: Tensor, codes: Tensor, scale: float, anchors: int = 
 
 
 def cosine_levels(features: Tensor, anchors: int = 1000) -> list[float]:
-    """Quantiles, one per percent, of the cosines between cells of one image, about ``anchors`` of
-    them with all cells of theirs; what a map of this network is drawn between.
+    """Returns quantiles, one per percent, of the cosines between about ``anchors`` cells and all
+    cells of the same image. A map of this network is drawn between them.
 
     Args:
         features (Tensor): (images, h, w, C), l2-normalised.
@@ -90,7 +91,7 @@ def cosine_levels(features: Tensor, anchors: int = 1000) -> list[float]:
 
 
 def component_colours(features: Tensor) -> Tensor:
-    """The three main directions (principal components) of all cells as red, green and blue.
+    """Shows the three main directions (principal components) of all cells as red, green and blue.
 
     Args:
         features (Tensor): (images, h, w, C).
@@ -111,18 +112,19 @@ def component_colours(features: Tensor) -> Tensor:
 
 
 def encode(maps: Sequence[Tensor], labels: Sequence[str]) -> list[dict]:
-    """Codes of the features of every network that together fit into a page.
+    """Makes codes of the features of every network, which together fit into a page.
 
     Args:
         maps (Sequence[Tensor]): (images, h, w, C) of each network, l2-normalised.
-        labels (Sequence[str]): of the networks.
+        labels (Sequence[str]): names of the networks.
 
     Returns:
-        list[dict]: per network its codes and what the page needs to read them; ``error`` is the
-        largest of the cosines.
+        list[dict]: for each network its codes and the numbers that the page needs to read them.
+        ``error`` is the largest error of a cosine.
 
     Raises:
-        SettingsError: if codes so short that they fit give cosines off by more than 0.01.
+        SettingsError: if codes that are short enough to fit give cosines that are wrong by more
+            than 0.01.
     """
     encoded = []
     for label, of_images in zip(labels, maps):
@@ -166,12 +168,12 @@ def write_explorer(
         path (Path): the HTML file.
         images (Sequence[tuple[str, np.ndarray]]): names and (H, W, 3) uint8 RGB.
         models (Sequence[BaseModel]): with ``backbone``, ``data_preprocessor`` and ``stride``.
-        labels (Sequence[str]): of the models.
+        labels (Sequence[str]): names of the models.
         size (int, optional): side to which images are resized for the network. Defaults to 14
             strides, 448 pixels for a ResNet-50, or as many of 10 and 7 as leave the cosines true.
 
     Returns:
-        list[dict]: of ``encode``.
+        list[dict]: what :func:`encode` returns.
 
     Raises:
         SettingsError: if the file cannot be written, ``size`` is not positive, or so many cells

@@ -1,4 +1,4 @@
-"""The images of a folder that networks are to be asked about."""
+"""Reads images for pictures: those of a folder, or those of a run."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from plrc_plugin.visualization.affinity import MIN_SIDE
 
 
 def read_images(folder: Union[str, Path], count: int) -> list[tuple[str, np.ndarray]]:
-    """(name, (H, W, 3) uint8 RGB) of a folder's first ``count`` images, at any depth, by name; or
-    of shards, or of an address, see :class:`~plrc_plugin.datasets.ImageFolder`.
+    """Returns (name, (H, W, 3) uint8 RGB) of the first ``count`` images by name in a folder, at any
+    depth, in shards or at an address, see :class:`~plrc_plugin.datasets.ImageFolder`.
 
     Raises:
         SettingsError: if there is none, or one is damaged or smaller than 32 pixels.
@@ -38,8 +38,8 @@ def _records(folder: str, count: int) -> list[dict]:
 
 
 def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
-    """(name, (H, W, 3) uint8 RGB) of ``count`` images that a run trains on, evenly spaced; fewer
-    where some cannot be read as 8-bit RGB, none where all are gone."""
+    """Returns (name, (H, W, 3) uint8 RGB) of ``count`` evenly spaced images that a run trains on.
+    Images that cannot be read as 8-bit RGB are left out."""
     images: list[tuple[str, np.ndarray]] = []
     try:
         data = UnreadImages(cfg.train_dataloader.dataset)
@@ -53,7 +53,7 @@ def training_images(cfg: Config, count: int) -> list[tuple[str, np.ndarray]]:
 
 
 def spaced(items: Sequence, count: int) -> list:
-    """At most ``count`` of them, evenly spaced, first and last included."""
+    """Returns at most ``count`` items, evenly spaced, with the first and the last."""
     keep = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
     return [items[i] for i in keep]
 

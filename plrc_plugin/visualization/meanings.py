@@ -1,11 +1,12 @@
-"""One line about each number of a run."""
+"""Explains each number of a run in one line."""
 
 import inspect
 from collections.abc import Sequence
 
 from plrc_plugin.registry import METRICS
 
-# Of the package's own models, and of every run. Terms of other models are shown under their names.
+# Numbers of the package's own models, and of every run. Terms of other models have only their
+# names.
 MEANINGS = {
     'loss': 'the weighted sum of the terms; it jumps where a term sets in',
     'l_m': 'L_m, contrast of whole images; it rises first, as real keys replace the random queue',
@@ -41,12 +42,12 @@ OF_ENDINGS = {
 
 
 def meaning(name: str, evaluators: Sequence[dict] = ()) -> str:
-    """What a number is, in a line; '' if nothing is known.
+    """Says in a line what a number is; returns '' if nothing is known.
 
     Args:
-        name: of a curve, such as ``l_c`` or ``knn_seg/mIoU``.
-        evaluators: configs of the run's probes. What one of them gives and no list here names is
-            told by the first sentence of its docstring.
+        name: name of a curve, such as ``l_c`` or ``knn_seg/mIoU``.
+        evaluators: configs of the run's probes. A number of theirs that is not listed here is
+            explained by the first sentence of the probe's docstring.
     """
     if name in MEANINGS:
         return MEANINGS[name]

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: pictures inside, nothing fetched."""
+"""Writes self-contained HTML pages, with pictures inside and nothing to fetch."""
 
 import base64
 from io import BytesIO
@@ -35,12 +35,12 @@ def write_page(path: Path, template: str, **values) -> None:
 
 
 def base64_text(content: bytes) -> str:
-    """Bytes as text for a page."""
+    """Encodes bytes as text for a page."""
     return base64.b64encode(content).decode()
 
 
 def jpeg_address(image: np.ndarray, side: int) -> str:
-    """An image (H, W, 3), made no larger than ``side``, as an address for a page."""
+    """Makes an address for a page from an image (H, W, 3), reduced to at most ``side``."""
     picture, buffer = Image.fromarray(image), BytesIO()
     picture.thumbnail((side, side))
     picture.save(buffer, 'JPEG', quality=80)
@@ -48,7 +48,7 @@ def jpeg_address(image: np.ndarray, side: int) -> str:
 
 
 def figure_address(figure: Figure, kind: str) -> str:
-    """A figure as an address for a page; of kind 'svg+xml' or 'png'."""
+    """Makes an address for a page from a figure; kind is 'svg+xml' or 'png'."""
     buffer = BytesIO()
     figure.savefig(buffer, format=kind.split('+')[0], dpi=90)
     return f'data:image/{kind};base64,{base64_text(buffer.getvalue())}'

@@ -1,4 +1,4 @@
-"""One page about a run, or about several beside each other."""
+"""Makes one page about a run, or about several beside each other."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ COUNTERS = ('epoch', 'iter', 'step', 'time', 'memory')  # of the log; no curves
 IMAGES = 4  # of the affinity pictures
 CHECKPOINTS = 7  # of the affinity pictures, beside the start
 PICTURES = 16  # of one name that hooks wrote
-LEAST_SPAN = 0.2  # of an axis, as a share of the greatest value: small changes look small
-# Where and how a run was started, not what it does.
+LEAST_SPAN = 0.2  # least span of an axis, as a share of its greatest value
+# Settings that say where and how a run was started, not what it does.
 NOISE = (
     'work_dir',
     'experiment_name',
@@ -39,14 +39,14 @@ NOISE = (
 
 
 def all_curves(run: Run) -> Curves:
-    """Every curve of a run: losses, metrics, what else was logged, throughput."""
+    """Returns every curve of a run: losses, metrics, other logged numbers, throughput."""
     logged = {name: curve for name, curve in run.scalars.items() if name not in COUNTERS}
     losses = {name: logged[name] for name in logged if is_term(name)}
     return {**losses, **run.metrics, **logged, 'images per second': run.throughput}
 
 
 def curve_panels(runs: Sequence[Run]) -> tuple[list[dict], dict[str, float]]:
-    """What the page draws.
+    """Returns what the page draws.
 
     Returns:
         tuple[list[dict], dict[str, float]]: per curve its name, its meaning, per run its (step,
@@ -77,13 +77,13 @@ def curve_panels(runs: Sequence[Run]) -> tuple[list[dict], dict[str, float]]:
 
 
 def turns_of(run: Run) -> list[TurningPoint]:
-    """Where its quality turned down while its loss fell on."""
+    """Returns where the quality of a run turned down while its loss kept falling."""
     return turning_points(run.metrics, run.scalars['loss'])
 
 
 def ticks(values: Sequence[float]) -> list[float]:
-    """Round values for an axis, the first and the last its ends, at least ``LEAST_SPAN`` of the
-    greatest value apart. Where no value is negative, neither is the axis."""
+    """Returns round values for an axis. The first and the last are its ends, at least
+    ``LEAST_SPAN`` of the greatest value apart. If no value is negative, the axis is not either."""
     finite = [value for value in values if np.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
     missing = LEAST_SPAN * max(abs(low), abs(high)) - (high - low)
@@ -96,7 +96,8 @@ def ticks(values: Sequence[float]) -> list[float]:
 
 
 def summarise(runs: Sequence[Run]) -> list[dict]:
-    """Rows of the table: name of a curve, and per run its last, least and greatest value."""
+    """Returns rows of the table: the name of a curve, and for each run its last, least and greatest
+    value."""
     curves = [all_curves(run) for run in runs]
     rows = []
     for name in dict.fromkeys(name for of_run in curves for name in of_run):
@@ -113,9 +114,10 @@ def summarise(runs: Sequence[Run]) -> list[dict]:
 
 
 def differing_settings(configs: Sequence[Config]) -> dict[str, list]:
-    """Settings that are not the same in all configs, by dotted name; None where there is none.
+    """Returns the settings that differ between configs, by dotted name; None if a config lacks one.
 
-    Where a run was started from is no setting, and None is the same as leaving a setting out.
+    Where a run was started from does not count as a setting. None is the same as leaving a setting
+    out.
     """
     flat = [_flatten({k: v for k, v in c.to_dict().items() if k not in NOISE}) for c in configs]
     names = dict.fromkeys(name for settings in flat for name in settings)
@@ -128,8 +130,8 @@ def differing_settings(configs: Sequence[Config]) -> dict[str, list]:
 
 
 def _flatten(value, prefix: str = '') -> dict[str, object]:
-    """Leaves by name. Items of a list go by their type where each has one of its own, so that one
-    item more does not make all those after it differ."""
+    """Returns the leaves of a config by name. Items of a list are named by their type if all types
+    differ, so that a further item does not change the names of those after it."""
     if not isinstance(value, (dict, list, tuple)) or not value:
         return {prefix: value}
     if isinstance(value, dict):
@@ -146,7 +148,8 @@ def _flatten(value, prefix: str = '') -> dict[str, object]:
 
 
 def affinity_over_time(run: Run, images: Sequence[np.ndarray]) -> list[tuple[str, str]]:
-    """(label, picture) of the images' centres, at the start and by the checkpoints kept.
+    """Returns (label, picture) of the affinities of the images' centres, for the untrained network
+    and the kept checkpoints.
 
     Raises:
         SettingsError: if a checkpoint holds no encoder.
@@ -170,10 +173,9 @@ def write_report(
 
     Args:
         path (Path): the HTML file.
-        work_dirs (Sequence[Path]): of the runs.
-        images (str | Path, optional): folder, shards or address of images for the affinity
-            pictures. Defaults to those that a hook drew during the run, or else to some images that
-            each run trains on, where they still are.
+        work_dirs (Sequence[Path]): work dirs of the runs. images (str | Path, optional): folder,
+        shards or address of images for the affinity pictures. Defaults to those that a hook drew
+        during the run, or else to some images that each run trains on, where they still are.
 
     Raises:
         SettingsError: if a work dir holds no scalars or config, a checkpoint no encoder, an image
@@ -197,7 +199,7 @@ def write_report(
 
 
 def _pictures(run: Run, given: Optional[Sequence[np.ndarray]]) -> tuple[list[dict], str]:
-    """Pictures over time, each with its steps; and why there are no affinities, or ''."""
+    """Returns pictures over time, each with its steps; and why there are no affinities, or ''."""
     unit = 'epoch' if 'epoch' in run.scalars else 'step'
     series = [
         dict(

@@ -1,4 +1,4 @@
-"""What a pre-training run left in its work dir."""
+"""Reads what a pre-training run left in its work dir."""
 
 import json
 import re
@@ -34,25 +34,27 @@ class Run:
     """A run.
 
     Attributes:
-        name: the folder's; of several runs, with as many folders above it as tell them apart.
+        name: name of its folder, with as many folders above it as are needed to tell several runs
+            apart.
         work_dir: the folder.
-        cfg: with which it was last started.
+        cfg: the config with which it was last started.
         config: the same as text.
-        scalars: of training, over iterations; read-outs of the log among them.
-        metrics: of validation, over iterations.
+        scalars: numbers of training over iterations, with those that only the log shows.
+        metrics: those of validation, over iterations.
         throughput: images per second over iterations, all processes together.
-        environment: head of the log.
-        checkpoints: those kept, oldest first.
+        environment: the head of the log.
+        checkpoints: the checkpoints kept, oldest first.
         best: the checkpoint that ``save_best`` kept, if any.
-        pictures: that visualisation hooks wrote, by name, each with its steps and files in order.
+        pictures: those that visualisation hooks wrote, by name, each with its steps and files in
+            order.
         probes: numbers of ``tools/probe.py`` by checkpoint, from ``probes.json`` of the work dir.
-        iterations: how many were done.
-        planned: how many were planned; None if the log does not say.
+        iterations: number of iterations done.
+        planned: number of iterations planned; None if the log does not say.
         finished: whether all of them were done.
-        images: of the data set; None if the log does not say.
-        device: and how many processes, as text.
-        began, ended: first and last line of the logs; None without a log.
-        seconds: that it was at work, over all its starts.
+        images: number of images in the data set; None if the log does not say.
+        device: the device and the number of processes, as text. began, ended: times of the first
+            and last line of the logs; None without a log.
+        seconds: how long it was at work, over all its starts.
     """
 
     name: str
@@ -98,7 +100,7 @@ def read_run(work_dir: Path) -> Run:
     spans = [(stamps[0], stamps[-1]) for stamps in times if stamps]
     said = {name: _last(pattern, logs) for name, pattern in SAID.items()}
     number = {name: int(value) for name, value in said.items() if value and value.isdigit()}
-    # The logger waits for the end of its interval: more was done than it showed.
+    # The logger waits for the end of its interval, so that more was done than it showed.
     done = [scalars['step'][-1][1], number.get('saved', 0), number.get('finished', 0)]
     device = said['device'] or 'not in the log'
     best = sorted(work_dir.glob(f'{BEST}*.pth'), key=lambda path: path.stat().st_mtime)
@@ -129,7 +131,7 @@ def read_run(work_dir: Path) -> Run:
 
 
 def _last(pattern: re.Pattern, logs: Sequence[str]) -> Optional[str]:
-    """What a pattern caught last; of the logs of a run that was resumed, in the latest."""
+    """Returns the last match of a pattern. For a resumed run this is the one in the latest log."""
     found = [match for log in logs for match in pattern.findall(log)]
     return found[-1] if found else None
 
@@ -138,7 +140,7 @@ def _pictures(work_dir: Path) -> dict[str, list[tuple[int, Path]]]:
     pictures: dict[str, dict[int, Path]] = {}
     for path in sorted(work_dir.glob('*/vis_data/vis_image/*.png')):
         name = path.stem.rpartition('_')[0]
-        pictures.setdefault(name, {})[_number(path)] = path  # of a resumed run the latest
+        pictures.setdefault(name, {})[_number(path)] = path  # for a resumed run, the latest
     return {name: sorted(files.items()) for name, files in sorted(pictures.items())}
 
 
@@ -154,7 +156,7 @@ def _probes(file: Path) -> dict[str, dict[str, float]]:
 
 
 def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
-    """Reads several work dirs, whose names then differ.
+    """Reads several work dirs and gives them different names.
 
     Raises:
         SettingsError: as ``read_run``, or if a work dir is given twice.
@@ -170,12 +172,13 @@ def read_runs(work_dirs: Sequence[Path]) -> list[Run]:
 
 
 def _number(path: Path) -> int:
-    """The number at the end of a file's name."""
+    """Returns the number at the end of a file's name."""
     return int(path.stem[len(path.stem.rstrip('0123456789')) :] or 0)
 
 
 def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
-    """Metrics of validation; epochs become the last iteration logged up to their end."""
+    """Returns metrics of validation over iterations. An epoch becomes the last iteration logged up
+    to its end."""
     metrics = read_metrics(work_dir)
     if not cfg.get('default_hooks', {}).get('logger', {}).get('log_metric_by_epoch', True):
         return metrics
@@ -187,7 +190,8 @@ def _over_iterations(cfg: Config, scalars: Curves, work_dir: Path) -> Curves:
 
 
 def _throughput(cfg: Config, scalars: Curves, environment: str) -> list[tuple[int, float]]:
-    """Images per second: mmengine logs the seconds of an iteration, of one process."""
+    """Returns images per second of all processes; mmengine logs the seconds of an iteration of
+    one."""
     processes = re.search(r'GPU number: (\d+)', environment)
     images = cfg.train_dataloader.batch_size * int(processes[1] if processes else 1)
     return [(step, images / seconds) for step, seconds in scalars.get('time', [])]

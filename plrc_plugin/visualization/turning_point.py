@@ -1,12 +1,13 @@
-"""Where the quality of a run turns down while its loss still falls."""
+"""Finds where the quality of a run turns down while its loss still falls."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 Curve = Sequence[tuple[int, float]]
-# A metric that validation may give, in the order in which it is asked: probes read masks, DSE none.
+# Metrics that validation may give, in the order in which they are preferred. Probes read masks; DSE
+# reads none.
 QUALITIES = ('linear_seg/mIoU', 'knn_seg/mIoU', 'dse/score')
-# Validations after the best one that have to be worse: one alone may be noise.
+# How many validations after the best one have to be worse, because a single one may be noise.
 PATIENCE = 2
 
 
@@ -16,8 +17,8 @@ class TurningPoint(NamedTuple):
     Attributes:
         metric: name of the quality.
         step: iteration of the best validation.
-        best, last: quality then, and at the last validation.
-        loss_then, loss_last: loss at these iterations.
+        best, last: quality at that validation, and at the last one. loss_then, loss_last: loss at
+        these iterations.
     """
 
     metric: str
@@ -28,7 +29,7 @@ class TurningPoint(NamedTuple):
     loss_last: float
 
     def sentence(self) -> str:
-        """For people: what happened, and what to take."""
+        """Says what happened, and which checkpoint to take."""
         return (
             f'{self.metric} was best at iteration {self.step} ({self.best:.4g}) and fell to '
             f'{self.last:.4g}, while the loss went on from {self.loss_then:.4g} to '
@@ -40,17 +41,17 @@ class TurningPoint(NamedTuple):
 def turning_point(
     metric: str, quality: Curve, loss: Curve, patience: int = PATIENCE
 ) -> Optional[TurningPoint]:
-    """Where a quality, the more the better, turns down for good while the loss still falls.
+    """Finds where a quality (higher is better) turns down for good while the loss still falls.
 
     Args:
         metric: name of the quality.
-        quality: (iteration, value) of each validation.
-        loss: (iteration, value) of the log.
-        patience: validations that have to follow the best one, all of them worse.
+        quality: (iteration, value) for each validation.
+        loss: (iteration, value) from the log.
+        patience: number of validations that must follow the best one, all of them worse.
 
     Returns:
-        None if the best validation is among the last ``patience``, or the loss does not fall after
-        it: then the two do not part.
+        None if the best validation is among the last ``patience``, or if the loss does not fall
+        after it.
     """
     if len(quality) <= patience or not loss:
         return None
@@ -65,7 +66,7 @@ def turning_point(
 
 
 def turning_points(metrics: Mapping[str, Curve], loss: Curve) -> list[TurningPoint]:
-    """Of each of :data:`QUALITIES` that a run has."""
+    """Returns the turning points of each of :data:`QUALITIES` that a run has."""
     found = [turning_point(name, metrics[name], loss) for name in QUALITIES if name in metrics]
     return [point for point in found if point is not None]
 

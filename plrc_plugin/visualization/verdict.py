@@ -1,4 +1,4 @@
-"""What a run came to, in three sentences: its losses, whether it collapsed, what its probes say."""
+"""Sums up a run in three sentences: its losses, whether it collapsed, and what its probes say."""
 
 from collections.abc import Mapping
 from typing import Optional
@@ -9,19 +9,19 @@ from plrc_plugin.visualization.run import Run
 
 MIN_STD = 0.02  # of CollapseHook
 NAMES = dict(l_m='the image loss L_m', l_c='the point loss L_c', loss='the loss')
-SHARE = 0.01  # of its value by which a number must change to have changed
+SHARE = 0.01  # share of its value by which a number must change to count as changed
 
 
 def verdict(run: Run) -> list[str]:
-    """Three sentences about a run."""
+    """Returns three sentences about a run."""
     return [about_losses(run), about_collapse(run), about_probes(run)]
 
 
 def about_losses(run: Run) -> str:
-    """Whether they fell, between means over the first and the last tenth of what was logged.
+    """Says whether the losses fell, between the means over the first and the last tenth of the log.
 
-    The image loss is followed from its peak, as the queue starts with random vectors. Affinity
-    distillation is left out: its teacher changes, so that its value alone tells nothing.
+    The image loss is followed from its peak, because the queue starts with random vectors. Affinity
+    distillation is left out, because its teacher changes and its value alone tells nothing.
     """
     terms = [name for name in run.scalars if is_term(name) and name not in ('loss', 'l_a')]
     terms = sorted(terms, key=lambda name: name != 'l_c') or ['loss']
@@ -39,7 +39,7 @@ def about_losses(run: Run) -> str:
 
 
 def about_collapse(run: Run) -> str:
-    """Whether the embeddings still differ at the end."""
+    """Says whether the embeddings still differ at the end."""
     if 'std' not in run.scalars:
         return 'The run logged no spread of its embeddings (std): a collapse would not show here.'
     hooks = [hook for hook in run.cfg.get('custom_hooks', []) if 'min_std' in hook]
@@ -54,7 +54,7 @@ def about_collapse(run: Run) -> str:
 
 
 def about_probes(run: Run) -> str:
-    """What the frozen features are worth against the start, and what to do next."""
+    """Compares the frozen features with those of the start, and says what to do next."""
     probed = {name: numbers for name, numbers in run.probes.items() if name != RANDOM}
     if run.probes.get(RANDOM) and probed:
         checkpoint, numbers = list(probed.items())[-1]
@@ -88,7 +88,7 @@ def about_probes(run: Run) -> str:
 
 
 def advice(run: Run, better: bool) -> str:
-    """What to do."""
+    """Says what to do."""
     if not better:
         return 'more training of this kind will not help; look at docs/curves.md'
     if not run.finished:
@@ -98,19 +98,19 @@ def advice(run: Run, better: bool) -> str:
 
 
 def main_metric(run: Run, names: Mapping) -> Optional[str]:
-    """That of ``save_best``, or else the first one; None without any."""
+    """Returns the metric of ``save_best``, or else the first one; None if there is none."""
     wanted = run.cfg.get('default_hooks', {}).get('checkpoint', {}).get('save_best')
     return wanted if wanted in names else next((name for name in names if '/' in name), None)
 
 
 def tenth(values: list[float]) -> float:
-    """Mean of the first tenth."""
+    """Returns the mean of the first tenth."""
     count = max(1, len(values) // 10)
     return sum(values[:count]) / count
 
 
 def change(before: float, after: float) -> str:
-    """'fell from 7 to 6', 'rose from ... to ...', or 'stayed at ...'."""
+    """Returns 'fell from 7 to 6', 'rose from ... to ...', or 'stayed at ...'."""
     if abs(after - before) <= SHARE * max(abs(before), abs(after)):
         return f'stayed at {after:.4g}'
     return f'{"fell" if after < before else "rose"} from {before:.4g} to {after:.4g}'

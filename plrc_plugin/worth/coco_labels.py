@@ -1,4 +1,4 @@
-"""Labels in COCO's json."""
+"""Reads labels in COCO's json."""
 
 from pathlib import Path
 from typing import Optional
@@ -18,7 +18,7 @@ def read_coco_labels(path: Path, images: Optional[Path]) -> LabelledSet:
     """Reads a json of COCO, see :func:`~plrc_plugin.worth.labels.read_labels`.
 
     Raises:
-        SettingsError: if it cannot be read, has no box, or an image is not there.
+        SettingsError: if it cannot be read, has no box, or an image is missing.
     """
     found = read_coco(path, f'labels={str(path)!r}')
     ids = sorted(found.categories, key=lambda key: (isinstance(key, str), key))

@@ -1,4 +1,5 @@
-"""A comparison from beginning to end: what is there, what it costs, the parts, and the page."""
+"""Runs a comparison from beginning to end: reads the data, plans, does the parts, and writes the
+page."""
 
 import hashlib
 import json
@@ -55,7 +56,7 @@ SETTINGS, PLAN = 'settings.json', 'plan.json'
 
 
 class Asked(NamedTuple):
-    """What a person asks for, see ``python -m plrc_plugin worth --help``."""
+    """What a user asks for, see ``python -m plrc_plugin worth --help``."""
 
     photos: Path
     labels: Path
@@ -77,7 +78,7 @@ class Asked(NamedTuple):
 
 
 def compare(asked: Asked) -> Path:
-    """Compares, goes on with what is done already, and returns the page.
+    """Runs or continues a comparison, and returns the page.
 
     Raises:
         SettingsError: if something cannot be used, or the budget is too small.
@@ -180,7 +181,8 @@ def _pretraining(asked: Asked, config: str, out: Path) -> Config:
 
 
 def _check_same(out: Path, asked: Asked, split: Split) -> None:
-    """Refuses to lay one comparison over another; more methods, seeds and hours are welcome."""
+    """Raises SettingsError if the folder holds another comparison. Methods, seeds and hours may be
+    added."""
     settings = dict(
         photos=str(Path(asked.photos).resolve()),
         labels=str(Path(asked.labels).resolve()),
@@ -204,7 +206,7 @@ def _check_same(out: Path, asked: Asked, split: Split) -> None:
 
 
 def _digest(split: Split) -> str:
-    """Of which images train and test, and of their labels."""
+    """Returns a digest of the images that train and test, and of their labels."""
     told = hashlib.sha256()
     for side in (split.train, split.test):
         for image in side:
@@ -215,8 +217,8 @@ def _digest(split: Split) -> str:
 
 
 def _photographs(asked: Asked, split: Split, cfg: Config, out: Path) -> tuple[int, Optional[Path]]:
-    """How many photographs are test images by their content, and a list without them, None where
-    all are used."""
+    """Returns how many photographs are test images by their content, and a list without them, or
+    None if all are used."""
     data = UnreadImages(cfg.train_dataloader.dataset)
     records = [data[i] for i in range(len(data))]
     names, paths = [r['name'] for r in records], [Path(r['img_path']) for r in records]
@@ -287,7 +289,8 @@ def _planned(
     labels: LabelledSet,
     split: Split,
 ) -> Plan:
-    """The plan of an earlier start, extended by what is new; or a new one, after a timing."""
+    """Returns the plan of an earlier start, extended by new parts; or a new plan, after a
+    timing."""
     path = out / PLAN
     before = Plan(**json.loads(path.read_text())) if path.is_file() else None
     known = before.seconds if before else {}
@@ -324,7 +327,7 @@ def _planned(
 def _write_configs(
     out: Path, pretraining: dict[str, Config], head: Optional[Config], plan: Plan
 ) -> dict[str, Path]:
-    """Configs that a person can run by themselves: with ``mim train``."""
+    """Writes configs that a user can also run with ``mim train``."""
     folder = out / 'configs'
     folder.mkdir(exist_ok=True)
     files = {}

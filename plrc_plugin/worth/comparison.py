@@ -1,4 +1,5 @@
-"""What the numbers allow to say: differences paired over seeds, and their intervals."""
+"""Draws the conclusions that the numbers allow, from differences paired over seeds and their
+intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ LEVEL = 0.95
 
 
 class Difference(NamedTuple):
-    """A method minus another one, under the same labels, seed by seed.
+    """The difference of two methods with the same labels, seed by seed.
 
     Attributes:
         method, other: their names.
@@ -38,7 +39,7 @@ class Difference(NamedTuple):
         seed'."""
         if self.interval is None or self.strict is None:
             return 'one seed'
-        if len(set(self.values)) == 1:  # rounded numbers: no spread is not certainty
+        if len(set(self.values)) == 1:  # rounded numbers may have no spread
             return 'not told apart'
         word = 'better' if self.mean > 0 else 'worse'
         if _excludes_zero(self.strict):
@@ -50,7 +51,8 @@ Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # column -> method -> 
 
 
 def differences(values: Values, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
-    """The differences of pairs of methods in every column in which both have a seed in common."""
+    """Returns the differences of pairs of methods in every column in which both have a common
+    seed."""
     found = []
     for column, of_column in values.items():
         for method, other in pairs:
@@ -64,7 +66,7 @@ def differences(values: Values, pairs: Sequence[tuple[str, str]]) -> list[Differ
 
 
 def interval(values: Sequence[float], level: float) -> Optional[tuple[float, float]]:
-    """Student's interval of the mean; None of one value."""
+    """Returns Student's interval of the mean; None for one value."""
     if len(values) < 2:
         return None
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))
@@ -72,7 +74,7 @@ def interval(values: Sequence[float], level: float) -> Optional[tuple[float, flo
 
 
 def paragraph(found: Sequence[Difference], start: str, titles: Mapping[str, str]) -> str:
-    """What the numbers allow to say, in whole sentences."""
+    """Returns the conclusions in whole sentences."""
     against = [d for d in found if d.other == start]
     if not against:
         return 'Nothing can be said yet: no method has been compared with the start.'
@@ -122,7 +124,8 @@ def _of_method(found: Sequence[Difference]) -> str:
 
 
 def _widest(found: Sequence[Difference]) -> str:
-    """How large a gain or loss the intervals leave possible: what "not told apart" means."""
+    """Says how large a gain or loss the intervals leave possible, which is what "not told apart"
+    means."""
     low = min(d.interval[0] for d in found if d.interval)
     high = max(d.interval[1] for d in found if d.interval)
     return f'the 95% intervals leave room from {low:+.1f} to {high:+.1f}'

@@ -1,4 +1,4 @@
-"""What a frozen trunk is worth with 1, 10 and 100% of the labels."""
+"""Measures a frozen trunk with 1, 10 and 100% of the labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,14 +22,14 @@ BATCH = 32
 
 
 class Frozen(NamedTuple):
-    """Numbers by percentage of the labels, and the number of images that were looked at."""
+    """Numbers by percentage of the labels, and the number of images that were used."""
 
     numbers: dict[str, dict[str, float]]
     images: int
 
 
 def probe_cells(kind: str, labels: Path, classes: Sequence[str]) -> ProbeCells:
-    """All labelled images to fit on and to score on, as cells."""
+    """Returns all labelled images, to fit on and to score on, as cells."""
     if kind == BOXES:
         parts = [
             dict(type='plrc_plugin.COCOMasks', annotations=str(labels / f'{part}.json'), images='')
@@ -49,7 +49,7 @@ def probe_cells(kind: str, labels: Path, classes: Sequence[str]) -> ProbeCells:
 
 
 def encoder(backbone: dict, checkpoint: str) -> nn.Module:
-    """A trunk with the weights of a checkpoint, or 'random' ones, to be read."""
+    """Returns a trunk with the weights of a checkpoint, or with 'random' ones."""
     model = dict(
         type='plrc_plugin.MomentumContrast', backbone=backbone, queue_size=16, momentum=0.99
     )
@@ -59,12 +59,12 @@ def encoder(backbone: dict, checkpoint: str) -> nn.Module:
 def frozen_quality(
     model: nn.Module, cells: ProbeCells, parts: Mapping[float, Sequence[int]]
 ) -> Frozen:
-    """Probes of a frozen trunk.
+    """Measures the probes of a frozen trunk.
 
     Args:
-        model: of :func:`encoder`.
-        cells: of :func:`probe_cells`.
-        parts: for each percentage the places, among the images to fit on, of those that it has.
+        model: what :func:`encoder` returned.
+        cells: what :func:`probe_cells` returned.
+        parts: for each percentage, the indices of its images among the images to fit on.
     """
     device = get_device()
     model = model.to(device).eval()

@@ -23,7 +23,7 @@ SIDE, SIDE_CPU = 800, 320
 
 
 class Trunk(NamedTuple):
-    """A trunk for fine-tuning: its config, its last map, and what it expects of images."""
+    """A trunk for fine-tuning: its config, its last map, and the input that it expects."""
 
     config: dict
     channels: int
@@ -32,7 +32,8 @@ class Trunk(NamedTuple):
 
 
 def finetuned_trunk(config: dict) -> Trunk:
-    """The trunk of pre-training as a detector has it: a ResNet's last stage at stride 16."""
+    """Returns the trunk of pre-training for a detector: a ResNet has its last stage at stride
+    16."""
     config = dict(config)
     if str(config['type']).rpartition('.')[2] == 'ResNet':
         config['strides'] = (1, 2, 2, 1)
@@ -55,18 +56,19 @@ def head_config(
     keep_statistics: bool = True,
     options: Optional[dict] = None,
 ) -> Config:
-    """A config of fine-tuning on 100% of the labels.
+    """Returns a config of fine-tuning on 100% of the labels.
 
     Args:
         kind: of the labels.
         labels: their folder, of :func:`~plrc_plugin.worth.writing.write_labels`.
-        classes: without the background.
+        classes: names of the classes, without the background.
         trunk: the trunk.
         side: median of the shorter sides of the labelled images, in pixels.
-        gpu: whether there is one.
-        gpus: processes of a run.
-        keep_statistics: whether batch norm keeps the statistics of the checkpoint; those of
-            training's crops, where a start was random, are renewed on whole images.
+        gpu: whether there is a GPU.
+        gpus: number of processes of a run.
+        keep_statistics: whether batch norm keeps the statistics of the checkpoint. If training
+            started from random weights, its statistics over crops are replaced by those of whole
+            images.
         options: settings that replace those of the config.
 
     Raises:
@@ -97,13 +99,13 @@ def set_length(cfg: Config, iterations: int) -> None:
 
 
 def part_option(kind: str, part: str) -> str:
-    """The ``--cfg-options`` that choose a part of the labels."""
+    """Returns the ``--cfg-options`` that choose a part of the labels."""
     file = f'{part}.json' if kind == BOXES else str(LISTS / f'{part}.txt')
     return f'train_dataloader.dataset.ann_file={file}'
 
 
 def check_installed(kind: str) -> None:
-    """Raises SettingsError if what fine-tunes is missing."""
+    """Raises SettingsError if a library of fine-tuning is missing."""
     package = PACKAGES[kind]
     try:
         import_module('mmcv._ext')

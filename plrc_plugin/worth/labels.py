@@ -1,4 +1,4 @@
-"""A labelled set, whatever its form: COCO's json, a folder of VOC's XML, or a folder of masks."""
+"""Reads a labelled set: COCO's json, a folder of VOC's XML, or a folder of masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.images.decoding import EXTENSIONS
 
 BOXES, MASKS = 'boxes', 'masks'
-# Where images mostly lie, seen from the folder of their labels.
+# Usual folders of images, relative to the folder of their labels.
 _BESIDE = ('../JPEGImages', '../images', 'JPEGImages', 'images', '.', '..')
 
 
@@ -33,8 +33,8 @@ class LabelledImage(NamedTuple):
 class LabelledSet(NamedTuple):
     """Images with one kind of label, :data:`BOXES` or :data:`MASKS`.
 
-    ``classes`` are names without the background. ``values`` are what stands for the background and
-    for each class in the files of masks.
+    ``classes`` are names without the background. ``values`` are the numbers of the background and
+    of each class in the files of masks.
     """
 
     kind: str
@@ -52,7 +52,7 @@ def read_labels(path: Path, images: Optional[Path] = None) -> LabelledSet:
         images: folder of its images. Defaults to one beside the labels.
 
     Raises:
-        SettingsError: if it is none of these, or an image is not there.
+        SettingsError: if it is none of these, or an image is missing.
     """
     from plrc_plugin.worth.coco_labels import read_coco_labels
     from plrc_plugin.worth.mask_labels import read_mask_labels
@@ -86,10 +86,10 @@ class ImageFinder:
     Args:
         labels: folder of the labels.
         images: folder of the images, or None.
-        samples: some of the names; of several folders the first that has one of them is taken.
+        samples: some of the names. The first folder that has one of them is taken.
 
     Raises:
-        SettingsError: if no folder has any.
+        SettingsError: if no folder has any of them.
     """
 
     def __init__(self, labels: Path, images: Optional[Path], samples: Sequence[str]) -> None:
@@ -106,10 +106,10 @@ class ImageFinder:
         )
 
     def __call__(self, name: str) -> Path:
-        """The path of an image.
+        """Returns the path of an image.
 
         Raises:
-            SettingsError: if it is not there.
+            SettingsError: if there is no such image.
         """
         found = self._of(name)
         if found is None:

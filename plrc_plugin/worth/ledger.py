@@ -1,4 +1,5 @@
-"""What of a comparison is done, and the time that it took: files that survive a kill."""
+"""Records which parts of a comparison are done and how long they took, in files that survive a
+kill."""
 
 import json
 import time
@@ -15,7 +16,7 @@ FROZEN, PRETRAIN, FINETUNED = 'frozen', 'pretrain', 'finetuned'
 class Part(NamedTuple):
     """A piece of work: pre-training, the probes of a trunk, or a fine-tuning.
 
-    ``percent`` of the labels is None of parts that have none.
+    ``percent`` is the share of the labels, or None for parts without one.
     """
 
     kind: str
@@ -30,7 +31,7 @@ class Part(NamedTuple):
 
     @property
     def estimate_key(self) -> str:
-        """Under which a plan has its seconds."""
+        """The key of its seconds in a plan."""
         return self.method if self.kind == PRETRAIN else self.kind
 
 
@@ -46,7 +47,7 @@ class Ledger:
     """The folder ``results`` of a comparison.
 
     Args:
-        folder: of the comparison.
+        folder: folder of the comparison.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +58,7 @@ class Ledger:
         self._close_what_was_killed()
 
     def result(self, part: Part) -> Optional[Done]:
-        """A part that is finished."""
+        """Returns the result of a finished part, or None."""
         path = self.folder / f'{part.name}.json'
         if not path.is_file():
             return None
@@ -65,14 +66,15 @@ class Ledger:
         return Done(part, found['numbers'], found['seconds'])
 
     def seconds(self, name: Optional[str] = None) -> float:
-        """Seconds that all parts, or that of a name, took up to now, killed ones among them."""
+        """Returns the seconds that all parts, or the one of a name, took so far, killed ones
+        included."""
         if not self._spent.is_file():
             return 0.0
         entries = [json.loads(line) for line in self._spent.read_text().splitlines()]
         return sum(e['seconds'] for e in entries if name in (None, e['part']))
 
     def write(self, part: Part, numbers: dict) -> Done:
-        """Notes that a part is finished."""
+        """Records that a part is finished."""
         seconds = self.seconds(part.name)
         path = self.folder / f'{part.name}.json'
         content = dict(**part._asdict(), numbers=numbers, seconds=seconds)
@@ -81,8 +83,8 @@ class Ledger:
 
     @contextmanager
     def clock(self, name: str, output: Optional[Path] = None) -> Iterator[None]:
-        """Notes the seconds of what is inside, however it ends; after a kill the last change of
-        ``output`` tells when that was."""
+        """A context that records how long its block takes, however it ends. After a kill, the last
+        change of ``output`` tells its end."""
         running = dict(part=name, begun=time.time(), output=str(output or self._running))
         self._running.write_text(json.dumps(running))
         try:

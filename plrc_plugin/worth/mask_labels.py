@@ -1,4 +1,4 @@
-"""Labels as masks: a PNG for each image, a number for each pixel."""
+"""Reads labels that are masks: a PNG for each image, with a number for each pixel."""
 
 from pathlib import Path
 from typing import Optional
@@ -21,7 +21,7 @@ def read_mask_labels(folder: Path, images: Optional[Path]) -> LabelledSet:
     from 1 on.
 
     Raises:
-        SettingsError: if a mask has several channels, or an image is not there.
+        SettingsError: if a mask has several channels, or an image is missing.
     """
     files = sorted(folder.glob('*.png'))
     find = ImageFinder(folder, images, [file.stem for file in files])
@@ -43,7 +43,7 @@ def read_mask_labels(folder: Path, images: Optional[Path]) -> LabelledSet:
 
 
 def read_mask(file: Path) -> np.ndarray:
-    """A mask (H, W) of integers.
+    """Reads a mask (H, W) of integers.
 
     Raises:
         SettingsError: if it cannot be read, or has several channels.
@@ -61,7 +61,8 @@ def read_mask(file: Path) -> np.ndarray:
 
 
 def numbered(mask: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
-    """A mask (H, W) uint8 with 0, 1, ... in place of ``values``, and 255 for all others."""
+    """Returns a mask (H, W) uint8 with 0, 1, ... in place of ``values``, and 255 for all other
+    numbers."""
     table = {value: number for number, value in enumerate(values)}
     kept = np.full(mask.shape, VOID, np.uint8)
     for value, number in table.items():

@@ -1,4 +1,4 @@
-"""What continues the start: a config of pre-training for each method."""
+"""The methods that continue the start: a config of pre-training for each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ TITLES = {
 
 
 def chosen_methods(entries: Sequence[str]) -> dict[str, str]:
-    """Configs by name of entries that are names of :data:`METHODS` or NAME=CONFIG. The start is
-    compared with in any case and may be named too.
+    """Returns configs by name, for entries that are names of :data:`METHODS` or NAME=CONFIG. The
+    start always takes part and may be named too.
 
     Raises:
-        SettingsError: if there is no such method, no such file, or a name comes twice.
+        SettingsError: if there is no such method, no such file, or a name occurs twice.
     """
     found: dict[str, str] = {}
     for entry in entries:
@@ -45,5 +45,5 @@ def chosen_methods(entries: Sequence[str]) -> dict[str, str]:
 
 
 def title(name: str) -> str:
-    """What a table calls a method."""
+    """Returns the name of a method in tables."""
     return TITLES.get(name, f'continued by {name}')

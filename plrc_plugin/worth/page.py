@@ -1,4 +1,4 @@
-"""The page of a comparison, its table and its numbers."""
+"""Writes the page of a comparison, its table and its numbers."""
 
 import json
 import platform
@@ -23,7 +23,7 @@ from plrc_plugin.worth.tables import number, summarise, write_csv, write_markdow
 
 
 class Facts(NamedTuple):
-    """What the page says beside the numbers: what was asked for, the labels and their split, how
+    """The facts on the page beside the numbers: what was asked for, the labels and their split, how
     many photographs are test images, and the plan."""
 
     asked: Any
@@ -40,12 +40,12 @@ Numbers = Mapping[tuple[str, str], Mapping[int, dict[str, float]]]  # (column, m
 
 
 def column(kind: str, percent: str) -> str:
-    """'frozen, 10%' or 'fine-tuned, 10%'."""
+    """Returns 'frozen, 10%' or 'fine-tuned, 10%'."""
     return f'{"frozen" if kind == FROZEN else "fine-tuned"}, {percent}%'
 
 
 def by_column(done: Sequence[Done], percents: Sequence[float]) -> Numbers:
-    """All numbers, the frozen ones first, percentages rising."""
+    """Returns all numbers, the frozen ones first, by rising percentage."""
     found: dict[tuple[str, str], dict[int, dict]] = {}
     for kind in (FROZEN, FINETUNED):
         for percent in (f'{p:g}' for p in sorted(percents)):
@@ -63,12 +63,14 @@ def by_column(done: Sequence[Done], percents: Sequence[float]) -> Numbers:
     return found
 
 
-# What is compared of a frozen trunk. The two probes may disagree: one alone would hide it.
+# The numbers of a frozen trunk that are compared. The two probes may disagree, which one alone
+# would hide.
 _SUFFIXES = {LINEAR: ', linear', KNN: ', k-NN'}
 
 
 def compared(numbers: Numbers) -> Values:
-    """What is compared: both probes of a frozen trunk, and the first metric of a fine-tuned one."""
+    """Returns the numbers to compare: both probes of a frozen trunk, and the first metric of a
+    fine-tuned one."""
     values: dict[str, dict[str, dict[int, float]]] = {}
     for (name, method), seeds in numbers.items():
         for seed, of_seed in seeds.items():
@@ -80,7 +82,7 @@ def compared(numbers: Numbers) -> Values:
 
 
 def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Each method with the start, and PLRC with each other one."""
+    """Returns the pairs to compare: each method with the start, and PLRC with each other method."""
     others = [m for m in methods if m != 'plrc'] if 'plrc' in methods else []
     return [*((m, START) for m in methods), *(('plrc', m) for m in others)]
 
@@ -146,7 +148,7 @@ def write_results(
 
 
 def _metric(numbers: Numbers, name: str) -> str:
-    """What a column of :func:`compared` holds."""
+    """Returns the metric in a column of :func:`compared`."""
     for metric, suffix in _SUFFIXES.items():
         if name.endswith(suffix):
             return metric
@@ -169,7 +171,7 @@ def _interval(found: Difference) -> tuple[str, str]:
 
 
 def _panel(of_column: Mapping[str, Mapping[int, float]], names: Sequence[str]) -> Figure:
-    """A dot for each seed, lines between the dots of a seed, and a bar at the mean."""
+    """Draws a dot for each seed, lines between the dots of a seed, and a bar at the mean."""
     figure = Figure(figsize=(4.2, 2.9), layout='constrained')
     axes = figure.subplots()
     shown = [name for name in names if of_column.get(name)]
@@ -187,7 +189,8 @@ def _panel(of_column: Mapping[str, Mapping[int, float]], names: Sequence[str]) -
 
 
 def _costs(done: Sequence[Done], names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """For each method the time of its pre-training, its probes and its fine-tunings, a part."""
+    """Returns for each method the time of its pre-training, of its probes and of its fine-tunings,
+    for each part."""
     rows = []
     for name in names:
         cells = []

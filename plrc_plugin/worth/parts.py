@@ -1,4 +1,4 @@
-"""The parts of a comparison, one after the other, as long as the budget pays for them."""
+"""Does the parts of a comparison one after the other, as long as the budget pays for them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,18 +22,18 @@ from plrc_plugin.worth.writing import part_name
 
 
 class Setting(NamedTuple):
-    """What the parts of a comparison share.
+    """The settings that all parts of a comparison share.
 
     Attributes:
-        out: its folder.
-        weights: the start, None for random weights.
+        out: folder of the comparison.
+        weights: the first weights; None for random ones.
         backbone: config of the trunk.
         kind: of the labels.
-        percents: of the labels that are compared.
+        percents: percentages of the labels that are compared.
         configs: files of pre-training by method, and that of fine-tuning under 'finetuned'.
-        cells: for the probes; None where they are not asked for.
+        cells: images for the probes; None if no probes are asked for.
         gpus: processes of a run.
-        hours: budget.
+        hours: the budget in hours.
     """
 
     out: Path
@@ -50,8 +50,8 @@ class Setting(NamedTuple):
 def all_parts(
     methods: Sequence[str], seeds: Sequence[int], percents: Sequence[float], kinds: Sequence[str]
 ) -> list[Part]:
-    """Every part in the order in which they are done: seed by seed, so that methods can be compared
-    at any time."""
+    """Returns all parts in the order in which they are done: seed by seed, so that methods can be
+    compared at any time."""
     parts = []
     for seed in seeds:
         for method in (START, *methods):
@@ -66,7 +66,7 @@ def all_parts(
 
 
 def checkpoint_of(setting: Setting, part: Part) -> Optional[str]:
-    """The trunk that a part looks at; None if it is not there yet."""
+    """Returns the trunk that a part uses; None if it is not there yet."""
     if part.method == START:
         return setting.weights or SCRATCH
     pointer = pretraining_folder(setting.out, part) / POINTER
@@ -74,12 +74,12 @@ def checkpoint_of(setting: Setting, part: Part) -> Optional[str]:
 
 
 def pretraining_folder(out: Path, part: Part) -> Path:
-    """Where a method's run of a seed is."""
+    """Returns the folder of a method's run with a seed."""
     return out / PRETRAIN / part.method / f'seed{part.seed}'
 
 
 def finetuning_folder(out: Path, part: Part) -> Path:
-    """Where a fine-tuning is."""
+    """Returns the folder of a fine-tuning."""
     assert part.percent is not None
     return out / FINETUNED / part.method / f'{part.percent:g}' / f'seed{part.seed}'
 
@@ -92,18 +92,18 @@ def do_parts(
     after: Callable[[list[Done], list[Part]], None],
     say: Callable[[str], None] = print,
 ) -> list[Part]:
-    """Does what is not done yet and fits the budget.
+    """Does the parts that are not done yet and fit the budget.
 
     Args:
-        setting: of the comparison.
-        plan: of the budget.
-        parts: of :func:`all_parts`.
-        ledger: of the comparison.
-        after: called with all that is done and what was left out, after each part.
-        say: takes a line before each part.
+        setting: what the parts share.
+        plan: how the budget is divided.
+        parts: what :func:`all_parts` returned.
+        ledger: the record of finished parts.
+        after: is called after each part with all finished parts and those left out.
+        say: is called with a line before each part.
 
     Returns:
-        Parts that were left out, as the budget does not pay for them.
+        The parts that were left out, because the budget does not pay for them.
     """
     done = [d for part in parts if (d := finished(ledger, part, setting.percents)) is not None]
     left_out: list[Part] = []
@@ -128,7 +128,8 @@ def do_parts(
 
 
 def finished(ledger: Ledger, part: Part, percents: Sequence[float]) -> Optional[Done]:
-    """A part with all that is asked of it; None if something is still to be done."""
+    """Returns the result of a part if it has all that is asked of it; None if something is still to
+    be done."""
     found = ledger.result(part)
     if found is not None and part.kind == FROZEN:
         return found if {f'{p:g}' for p in percents} <= found.numbers.keys() else None
@@ -136,7 +137,7 @@ def finished(ledger: Ledger, part: Part, percents: Sequence[float]) -> Optional[
 
 
 def _pace(done: Sequence[Done], plan: Plan, part: Part) -> float:
-    """How much longer parts of this kind took than was planned."""
+    """Returns how many times longer than planned parts of this kind took."""
     alike = [d for d in done if d.part.estimate_key == part.estimate_key]
     alike = alike or [d for d in done if d.part.kind == part.kind]
     planned = sum(plan.seconds[d.part.estimate_key] for d in alike)
@@ -146,7 +147,7 @@ def _pace(done: Sequence[Done], plan: Plan, part: Part) -> float:
 def _do(setting: Setting, part: Part, ledger: Ledger) -> Done:
     folders = {PRETRAIN: pretraining_folder, FINETUNED: finetuning_folder}
     output = folders[part.kind](setting.out, part) / OUTPUT if part.kind in folders else None
-    if torch.cuda.is_initialized():  # what probes and timings left is for the run
+    if torch.cuda.is_initialized():  # the run gets what probes and timings left
         torch.cuda.empty_cache()
     with ledger.clock(part.name, output):
         numbers = _WORK[part.kind](setting, part)
@@ -187,7 +188,7 @@ def _finetune(setting: Setting, part: Part) -> dict[str, Any]:
         [part_option(setting.kind, name), f'pretrained={path}', f'randomness.seed={part.seed}'],
         setting.gpus,
     )
-    if part.percent < 100:  # detectors of all labels are of use to somebody
+    if part.percent < 100:  # detectors of all labels may be useful, and are kept
         for file in folder.glob('*.pth'):
             file.unlink()
     return numbers

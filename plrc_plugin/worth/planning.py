@@ -1,4 +1,4 @@
-"""The budget, divided over the parts of a comparison before the first of them begins."""
+"""Divides the budget over the parts of a comparison before the first of them begins."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,19 @@ from typing import NamedTuple, Optional
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.worth.ledger import FINETUNED, FROZEN
 
-# The rest is for what the short timing did not see.
+# The rest is a reserve for work that the short timing did not include.
 SHARE = 0.9
 LEAST_ITERATIONS, MOST_EPOCHS = 20, 24
 
 
 class Timing(NamedTuple):
-    """Seconds, as measured.
+    """Measured seconds.
 
     Attributes:
-        startup: of a run, until its first iteration.
-        epoch: of pre-training, by method.
-        probe: of the probes of one trunk; None where they are not asked for.
-        iteration, evaluation: of fine-tuning, None likewise.
+        startup: time of a run until its first iteration.
+        epoch: time of an epoch of pre-training, by method.
+        probe: time of the probes of one trunk; None if no probes are asked for. iteration,
+            evaluation: times of fine-tuning; None if it is not asked for.
     """
 
     startup: float
@@ -30,13 +30,12 @@ class Timing(NamedTuple):
 
 
 class Work(NamedTuple):
-    """How many parts there are, and how long they may be at most.
+    """The number of parts, and their largest lengths.
 
     Attributes:
-        methods: that continue the start.
-        seeds, percents: that are asked for.
-        epochs: of pre-training at most: the recipe's.
-        iterations: of fine-tuning at most.
+        methods: those that continue the start. seeds, percents: those that are asked for.
+        epochs: most epochs of pre-training, from the recipe.
+        iterations: most iterations of fine-tuning.
     """
 
     methods: Sequence[str]
@@ -57,9 +56,9 @@ class Plan(NamedTuple):
 def divide(hours: float, work: Work, timing: Timing) -> Plan:
     """Divides a budget.
 
-    The probes and the starts of the runs come first. Of what is left, pre-training gets half, or
-    all where nothing is fine-tuned, and fine-tuning the rest. All methods get the same number of
-    epochs, all fine-tunings the same number of iterations.
+    The probes and the starts of the runs come first. Pre-training gets half of the remaining time,
+    or all of it if nothing is fine-tuned, and fine-tuning gets the rest. All methods get the same
+    number of epochs, all fine-tunings the same number of iterations.
 
     Raises:
         SettingsError: if it does not pay for one epoch and for the least iterations of each part;
@@ -104,7 +103,7 @@ def divide(hours: float, work: Work, timing: Timing) -> Plan:
 
 
 def plan_table(hours: float, work: Work, plan: Plan) -> str:
-    """For people, before the run: what is done how often, and how long it is thought to take."""
+    """Returns a table for the user: what is done, how often, and how long it will probably take."""
     seeds = len(work.seeds)
     trunks = (len(work.methods) + 1) * seeds
     rows = [
@@ -128,7 +127,7 @@ def plan_table(hours: float, work: Work, plan: Plan) -> str:
 
 
 def duration(seconds: float) -> str:
-    """'42 s', '3.5 min' or '2.5 h'."""
+    """Returns '42 s', '3.5 min' or '2.5 h'."""
     if seconds < 90:
         return f'{seconds:.0f} s'
     return f'{seconds / 60:.1f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'

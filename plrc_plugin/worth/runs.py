@@ -1,4 +1,5 @@
-"""One training by ``tools/train.py``: begun, resumed, or read from its folder if it is finished."""
+"""Starts or resumes one training by ``tools/train.py``, or reads it from its folder if it is
+finished."""
 
 import ctypes
 import json
@@ -14,7 +15,7 @@ from plrc_plugin.errors import SettingsError
 
 SETTINGS, METRICS, OUTPUT = 'settings.json', 'metrics.json', 'output.txt'
 BOOKKEEPING = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory')
-# What the papers report, in percent: metric -> (column, factor). The first found is drawn.
+# Metrics that papers report, in percent: metric -> (column, factor). The first one found is drawn.
 COLUMNS = {
     'voc/AP': ('VOC AP', 1),
     'voc/AP50': ('VOC AP50', 1),
@@ -30,10 +31,10 @@ COLUMNS = {
 
 
 def check_settings(folder: Path, settings: dict) -> None:
-    """Notes with which settings the run in a folder was begun.
+    """Records the settings with which the run in a folder was begun.
 
     Raises:
-        SettingsError: if it was begun with others.
+        SettingsError: if it was begun with other settings.
     """
     record = folder / SETTINGS
     if record.is_file() and json.loads(record.read_text()) != settings:
@@ -47,7 +48,7 @@ def check_settings(folder: Path, settings: dict) -> None:
 def train_command(
     train: Path, config: str, folder: Path, options: Sequence[str], gpus: int
 ) -> list:
-    """The command of a run on ``gpus`` processes that goes on with what is in its folder."""
+    """Returns the command of a run on ``gpus`` processes, which continues what is in its folder."""
     start = [sys.executable]
     if gpus > 1:
         start += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
@@ -62,9 +63,9 @@ def run_command(command: Sequence[str], folder: Path, one_thread: bool = False) 
 
     Args:
         command: the command.
-        folder: of the output.
-        one_thread: where several runs share the cores. Threads that wait for each other were
-            measured to make them 5 times slower.
+        folder: folder of the output.
+        one_thread: whether to use one thread, if several runs share the cores. Otherwise threads
+            wait for each other, which was measured to be 5 times slower.
 
     Raises:
         SettingsError: if it fails, with the end of its output.
@@ -72,7 +73,7 @@ def run_command(command: Sequence[str], folder: Path, one_thread: bool = False) 
     env = {**({'OMP_NUM_THREADS': '1'} if one_thread else {}), **os.environ}
     with open(folder / OUTPUT, 'a') as output:
         print('+', ' '.join(map(str, command)), file=output, flush=True)
-        # Linux ties a child to the thread that started it; with one_thread that is one of a pool.
+        # Linux ties a child to the thread that started it, which is one of a pool with one_thread.
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -92,18 +93,18 @@ def run_command(command: Sequence[str], folder: Path, one_thread: bool = False) 
 
 
 def _end_with_parent() -> None:
-    """Linux ends the child with SIGTERM when its parent is gone, however that ended."""
+    """Makes Linux end the child with SIGTERM when its parent is gone, however that ended."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def is_metric(name: str, value: Any) -> bool:
-    """mmengine's counters are none, and neither are mmdet's lines of text."""
+    """Whether an entry of a log is a metric. Counters of mmengine and texts of mmdet are not."""
     return name not in BOOKKEEPING and isinstance(value, (int, float))
 
 
 def last_metrics(folder: Path) -> dict[str, float]:
-    """The metrics of the last evaluation that a run logged: those of :data:`COLUMNS`, or where a
-    config's evaluator gives none of them, all that it gives, by their own names.
+    """Returns the metrics of the last evaluation that a run logged: those of :data:`COLUMNS`, or,
+    if the evaluator gives none of them, all that it gives, under their own names.
 
     Raises:
         SettingsError: if it logged none.
@@ -136,14 +137,14 @@ def last_metrics(folder: Path) -> dict[str, float]:
 
 
 def _found_no_object(folder: Path) -> bool:
-    """Whether a detector's last word was that it has no box in any image, for which mmdet gives no
-    number."""
+    """Whether the last log line says that the detector found no box in any image, for which mmdet
+    gives no number."""
     logs = sorted(folder.glob('*/*.log'))
     return bool(logs) and 'testing results of the whole dataset is empty' in logs[-1].read_text()
 
 
 def _entry(line: str) -> Optional[dict]:
-    """A line of a log; None if a kill cut it short."""
+    """Reads a line of a log; returns None if a kill cut it short."""
     try:
         return json.loads(line)
     except json.JSONDecodeError:
@@ -160,16 +161,17 @@ def trained(
     one_thread: bool = False,
     shown: bool = False,
 ) -> dict[str, float]:
-    """Metrics of one fine-tuning: of an earlier call, or trained now, resuming what is there.
+    """Returns the metrics of one fine-tuning, from an earlier call, or from training or resuming it
+    now.
 
     Args:
         train: ``tools/train.py``.
         config: the config.
         folder: the work dir.
-        settings: what must not have changed since the run was begun.
-        options: of ``--cfg-options``.
-        gpus, one_thread: of :func:`train_command` and :func:`run_command`.
-        shown: whether the command is printed.
+        settings: settings that must not have changed since the run was begun.
+        options: what ``--cfg-options`` takes. gpus, one_thread: as for :func:`train_command` and
+            :func:`run_command`.
+        shown: whether to print the command.
 
     Raises:
         SettingsError: if the folder holds another run, or the run fails.

@@ -1,4 +1,5 @@
-"""Which labelled images train and which test; and which of the training ones make 1% of them."""
+"""Divides labelled images into training and test, and chooses those that make 1% of the training
+images."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -13,7 +14,7 @@ TEST_SHARE = 0.25
 
 
 class Split(NamedTuple):
-    """Labelled images to train on and to test on, and the rule by which they were told apart."""
+    """Labelled images to train on and to test on, and the rule that separated them."""
 
     train: list[LabelledImage]
     test: list[LabelledImage]
@@ -21,7 +22,7 @@ class Split(NamedTuple):
 
 
 def content_key(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Returns the SHA-256 of a file's bytes."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -31,13 +32,13 @@ def split_labels(
     """Splits a labelled set by image.
 
     Without a split of the user's own, images are ordered by the SHA-256 of their content, and the
-    first quarter of them tests. It depends on no name and no order of files, and copies of an image
-    are never on both sides.
+    first quarter is for the test. The split does not depend on names or order of files, and copies
+    of an image are never on both sides.
 
     Args:
         labels: the set.
-        test: the user's own split: a text file that lists test images, by name, a line each; or
-            another labelled set, which tests while all of ``labels`` trains.
+        test: the user's own split: a text file with the name of a test image in each line; or
+            another labelled set for the test, while all of ``labels`` trains.
         images: folder of the images of that set.
 
     Raises:
@@ -49,7 +50,7 @@ def split_labels(
         split = _by_set(labels, Path(test), images)
     else:
         split = _by_content(labels)
-    # An image without objects teaches a detector nothing when it is the only one.
+    # A detector learns nothing from images without objects alone.
     train = [image for image in split.train if image.objects or image.mask is not None]
     usable = [image for image in split.test if image.objects or image.mask is not None]
     for side, kept in (('train', train), ('test', usable)):
@@ -104,15 +105,16 @@ def _by_set(labels: LabelledSet, path: Path, images: Optional[Path]) -> Split:
 
 
 def drawn(count: int, percent: float, seed: int) -> list[int]:
-    """Places of the training images that make ``percent`` of ``count``, at least one, in rising
-    order. Those of a smaller percentage are among those of a larger one of the same seed."""
+    """Returns the indices of the training images that make ``percent`` of ``count``, at least one,
+    in rising order. The images of a smaller percentage are among those of a larger one with the
+    same seed."""
     order = stream(SampleKey(seed, 0, 0), 'labelled images').permutation(count)
     return sorted(order[: max(1, round(count * percent / 100))].tolist())
 
 
 def same_content(images: Collection[Path], others: Sequence[Path]) -> set[Path]:
-    """Those of ``others`` that are, byte by byte, one of ``images``. Of files that have no size in
-    common with these nothing is read."""
+    """Returns those of ``others`` that equal one of ``images`` byte by byte. Files of other sizes
+    are not read."""
     sizes = {path.stat().st_size for path in images}
     alike = [path for path in others if _size(path) in sizes]
     keys = {content_key(path) for path in images} if alike else set()

@@ -1,4 +1,4 @@
-"""Results over seeds as rows, and rows as Markdown, CSV and bars."""
+"""Turns results over seeds into rows, and rows into Markdown, CSV and bars."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from plrc_plugin.worth.runs import COLUMNS
 
 
 class Row(NamedTuple):
-    """A metric of a checkpoint in a setting: its mean over seeds, their sample standard deviation,
-    None of one seed, and their values."""
+    """A metric of a checkpoint in a setting: its mean over seeds, the sample standard deviation
+    (None for one seed), and the values."""
 
     config: str
     checkpoint: str
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 
 def summarise(results: Mapping[tuple[str, str], Sequence[dict]]) -> list[Row]:
-    """``{(config, checkpoint): [metrics per seed]}`` as rows."""
+    """Turns ``{(config, checkpoint): [metrics per seed]}`` into rows."""
     return [
         Row(
             config,
@@ -39,14 +39,15 @@ def summarise(results: Mapping[tuple[str, str], Sequence[dict]]) -> list[Row]:
 
 
 def number(value: float, spread: Optional[float]) -> str:
-    """'12.34 ± 0.56'."""
+    """Returns '12.34 ± 0.56'."""
     return f'{value:.2f}' + (f' ± {spread:.2f}' if spread is not None else '')
 
 
 def write_markdown(
     rows: Sequence[Row], path: Path, pictures: Sequence[tuple[str, Path]] = ()
 ) -> None:
-    """One table per config, the checkpoints below each other; then pictures of the runs."""
+    """Writes one table per config, with a row for each checkpoint, and then pictures of the
+    runs."""
     lines = []
     for config in dict.fromkeys(row.config for row in rows):
         mine = [row for row in rows if row.config == config]
@@ -74,7 +75,7 @@ def write_markdown(
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """All rows, with the value of each seed."""
+    """Writes all rows, with the value of each seed."""
     with open(path, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['config', 'checkpoint', 'metric', 'mean', 'std', 'values'])
@@ -85,7 +86,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_bars(rows: Sequence[Row], path: Path) -> None:
-    """One panel per config: its first metric, a bar per checkpoint."""
+    """Draws one panel per config: its first metric, with a bar for each checkpoint."""
     from matplotlib.figure import Figure
 
     configs = list(dict.fromkeys(row.config for row in rows))

@@ -1,4 +1,4 @@
-"""A short timing of each kind of part, from which a plan is made."""
+"""Times each kind of part for a short while, so that a plan can be made."""
 
 import copy
 import gc
@@ -23,18 +23,19 @@ from plrc_plugin.recipe import resolve, rules, trial
 from plrc_plugin.worth.frozen import frozen_quality
 
 ENOUGH = 6.0  # seconds of one timing
-CELLS_FITTED = 50_000  # by the linear probe, at most
+CELLS_FITTED = 50_000  # most iterations of the linear probe
 
 
 def startup_seconds(module: str) -> float:
-    """Of a process that imports what a run needs, and builds its network as long again."""
+    """Returns the start of a run in seconds: twice the time of a process that imports what a run
+    needs."""
     begun = time.monotonic()
     subprocess.run([sys.executable, '-c', f'import plrc_plugin.engine, {module}'], check=True)
     return 1.5 * (time.monotonic() - begun)
 
 
 def epoch_seconds(cfg: Config, processes: int) -> tuple[float, int]:
-    """Seconds of an epoch of pre-training, and the number of epochs that the recipe would take.
+    """Returns the seconds of an epoch of pre-training, and the number of epochs in the recipe.
 
     Raises:
         SettingsError: if the photographs or the settings cannot be used.
@@ -49,7 +50,7 @@ def epoch_seconds(cfg: Config, processes: int) -> tuple[float, int]:
 
 
 def probe_seconds(model: nn.Module, cells: ProbeCells, parts: dict[float, list[int]]) -> float:
-    """Of the probes of one trunk, from those of some images."""
+    """Returns the seconds of the probes of one trunk, estimated from some images."""
     some = copy.copy(cells)
     fit, score = (min(len(part), 12) for part in cells.parts)
     some.parts = [_First(part, count) for part, count in zip(cells.parts, (fit, score))]
@@ -65,7 +66,7 @@ def probe_seconds(model: nn.Module, cells: ProbeCells, parts: dict[float, list[i
 
 
 class _First:
-    """The first images of a data set."""
+    """Takes the first images of a data set."""
 
     def __init__(self, data: Any, count: int) -> None:
         self.data, self.count, self.classes = data, count, data.classes
@@ -78,13 +79,14 @@ class _First:
 
 
 def finetuning_seconds(cfg: Config, folder: Path) -> tuple[float, float]:
-    """Seconds of an iteration of fine-tuning and of one evaluation, by some of each."""
+    """Returns the seconds of an iteration of fine-tuning and of one evaluation, measured on some
+    batches."""
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = str(folder)
     cfg.experiment_name = 'worth_timing'
     cfg.custom_hooks = []
     cfg.log_level = 'ERROR'
-    with redirect_stdout(StringIO()):  # what pycocotools prints
+    with redirect_stdout(StringIO()):  # silences pycocotools
         return _timed_finetuning(cfg)
 
 
@@ -111,7 +113,7 @@ def _timed_finetuning(cfg: Config) -> tuple[float, float]:
 
 
 def _each(loader: Any, do: Any) -> float:
-    """Seconds of one batch; the first does not count."""
+    """Returns the seconds of one batch, without the first."""
     begun, count = time.monotonic(), -1
     while True:
         for batch in loader:

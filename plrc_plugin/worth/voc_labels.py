@@ -1,4 +1,4 @@
-"""Labels in VOC's XML, a file an image."""
+"""Reads labels in VOC's XML, with a file for each image."""
 
 from pathlib import Path
 from typing import Optional
@@ -20,7 +20,7 @@ def read_voc_labels(folder: Path, images: Optional[Path]) -> LabelledSet:
     Difficult objects are left out of training and test. Classes are sorted by name.
 
     Raises:
-        SettingsError: if a file cannot be read, or an image is not there.
+        SettingsError: if a file cannot be read, or an image is missing.
     """
     files = sorted(folder.glob('*.xml'))
     find = ImageFinder(folder, images, [file.stem for file in files])
@@ -44,13 +44,13 @@ def read_voc_labels(folder: Path, images: Optional[Path]) -> LabelledSet:
 
 
 def _objects(file: Path) -> list[tuple[str, list, bool]]:
-    """(class, box, whether it is difficult) of each object."""
+    """Yields (class, box, whether it is difficult) for each object."""
     found = []
     try:
         for each in ElementTree.parse(file).getroot().iter('object'):
             corners = [float(each.find('bndbox').findtext(c)) for c in _CORNERS]
             left, top, right, bottom = corners
-            box = [left - 1, top - 1, right - left + 1, bottom - top + 1]  # pixels count from 1
+            box = [left - 1, top - 1, right - left + 1, bottom - top + 1]  # VOC counts from 1
             if min(box[2:]) > 0:
                 difficult = each.findtext('difficult', '0').strip() == '1'
                 found.append((each.findtext('name').strip(), box, difficult))

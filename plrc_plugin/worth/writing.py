@@ -1,4 +1,4 @@
-"""A labelled set, written as mmdet, mmseg and the probes read it."""
+"""Writes a labelled set in the form that mmdet, mmseg and the probes read."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ LISTS = Path('ImageSets', 'Segmentation')
 
 
 def part_name(percent: float, seed: int) -> str:
-    """Of the list of labelled images that one training sees."""
+    """Returns the name of the list of labelled images that one training sees."""
     return f'train_{percent:g}' if percent == 100 else f'train_{percent:g}_seed{seed}'
 
 
@@ -26,9 +26,9 @@ def write_labels(
 ) -> None:
     """Writes ``test``, ``train_100`` and each smaller part of each seed.
 
-    Boxes become jsons of COCO whose images have absolute paths; an object without an outline gets
-    its box as outline, for the probes. Masks become a folder in VOC's layout, with links to the
-    images. Files that are there are left.
+    Boxes become COCO jsons with absolute paths of images. An object without an outline gets its box
+    as outline, for the probes. Masks become a folder in VOC's layout, with links to the images.
+    Existing files are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = {'test': split.test, 'train_100': split.train}
@@ -85,7 +85,7 @@ def _write_mask(folder: Path, name: str, image: LabelledImage, values: tuple[int
         each.mkdir(exist_ok=True)
     assert image.mask is not None
     Image.fromarray(numbered(read_mask(image.mask), values)).save(masks / f'{name}.png')
-    link = pictures / f'{name}.jpg'  # readers of images go by the content
+    link = pictures / f'{name}.jpg'  # image readers look at the content
     link.unlink(missing_ok=True)
     try:
         link.symlink_to(image.path.resolve())
