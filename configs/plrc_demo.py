@@ -33,6 +33,7 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(max_epochs=12, val_interval=3)
+auto_scale_lr = dict(base_batch_size=32)  # the rate of .03 was tried with this batch
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(save_best='knn_seg/mIoU'))
 log_processor = dict(window_size=30)
 

@@ -5,6 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 import plrc_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +29,9 @@ myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 4
 html_theme = 'furo'
 html_title = 'plrc_plugin'
+html_static_path = ['_static']
+html_css_files = ['pages.css']
+html_math_renderer = 'mathml'
 exclude_patterns = ['_build']
 
 autodoc_default_options = dict(members=True, member_order='bysource')
@@ -80,8 +86,18 @@ def stars(app, what, name, item, options, lines: list) -> None:
         lines[i] = line.replace('*args, **kwargs', r'\*args, \**kwargs')
 
 
+def formula(writer, node) -> None:
+    """Formulas as MathML, which browsers draw themselves: MathJax would ask the network."""
+    display = not isinstance(node, nodes.math)
+    mathml = convert(node.astext(), display='block' if display else 'inline')
+    mathml = mathml.replace('<mi mathvariant="script">L</mi>', '<mi>\u2112</mi>')  # as browsers ask
+    writer.body.append(f'<div class="math-display">{mathml}</div>' if display else mathml)
+    raise nodes.SkipNode
+
+
 def setup(app) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer('mathml', (formula, None), (formula, None))
     app.connect('autodoc-process-docstring', stars, priority=100)  # before napoleon reads it
     app.connect('source-read', repository_pages)
     app.connect('build-finished', pictures_of_html)

@@ -25,10 +25,10 @@ try:
     )
     from plrc_plugin.commands.pretrain import pretrain
 except ImportError as error:
-    # While `python -m plrc_plugin` looks for its command, the doctor is to say what is missing.
+    # `python -m plrc_plugin` goes on without mmengine, so that the doctor can say what is missing.
     if sys.argv[0] != '-m' and error.name == 'mmengine':
         raise ImportError(
-            'plrc_plugin needs mmengine, which comes in two distributions of which only one may be '
+            'plrc_plugin needs mmengine, which comes in two distributions; only one of them may be '
             "installed: pip install 'plrc_plugin[onedl]' for the maintained one, or "
             "'plrc_plugin[openmmlab]' for OpenMMLab's own"
         ) from error

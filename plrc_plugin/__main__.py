@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a command and returns its exit code: 2 without the name of one."""
+    """Runs a command and returns its exit code, or 2 if the first argument names no command."""
     folder = Path(__file__).parent / 'commands'
     names = sorted(module.name for module in pkgutil.iter_modules([str(folder)]))
     if not arguments or arguments[0] not in names:

@@ -79,9 +79,9 @@ def refuse_unresolved(model_settings: dict) -> None:
         frame = frame.f_back
     if paths:
         raise SettingsError(
-            f"{paths[0]}='auto' is computed by runner_type='plrc_plugin.PretrainRunner', and it "
-            'does not run this: set that runner, or a value; the *_resolved.py in the work dir of '
-            'a run has the values of that run'
+            f"{paths[0]}='auto' is computed by runner_type='plrc_plugin.PretrainRunner', but "
+            'another runner is at work: set that runner, or a value; *_resolved.py in the work '
+            'dir of a run holds the values of that run'
         )
 
 

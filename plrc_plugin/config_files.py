@@ -1,7 +1,9 @@
-"""Configs and the modules that they name, read for the tools: a mistake there is one line."""
+"""Reads configs, and imports the modules that they name. A mistake in one of them becomes an error
+of one line."""
 
 import ast
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,15 +14,20 @@ from mmengine.utils import import_modules_from_strings
 
 from plrc_plugin.errors import SettingsError
 
+# Names of settings that hold paths, in mmengine's projects and here.
+_OF_PATHS = re.compile(
+    r'^(pretrained|checkpoint|root|img|path|filename|folder|load_from)$|_(root|dir|file|path|prefix)$'
+)
+
 
 def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Config:
-    """A config, by its file or by the work dir of a run that was started with it.
+    """Reads a config, given its file or the work dir of a run that was started with it.
 
     The modules of its ``custom_imports`` are imported, so that what they register can be used.
 
     Args:
-        path: the file or the work dir. Of several runs in one work dir the latest counts.
-        options: settings that replace those of the config, as of ``--cfg-options``.
+        path: the file or the work dir. If a work dir had several runs, the latest counts.
+        options: settings that replace those of the config, as ``--cfg-options`` gives them.
 
     Raises:
         SettingsError: if there is no config, it cannot be read, or one of its modules cannot be
@@ -34,8 +41,8 @@ def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Confi
         if options:
             cfg.merge_from_dict(options)
     except SettingsError:
-        raise  # it names the file and the line
-    except Exception as error:  # a config is a program: it may raise whatever it likes
+        raise  # the message already names the file and the line
+    except Exception as error:  # a config is a program, which may raise anything
         raise SettingsError(
             f'{file} cannot be read as a config: {type(error).__name__}: '
             f'{" ".join(str(error).split())[:400]}'
@@ -51,17 +58,18 @@ def config_from_file(file: Union[str, Path], **kwargs) -> Config:
     a backslash would begin an escape.
 
     Raises:
-        SettingsError: if it, or a config that it is based on, is no Python; the file is named.
+        SettingsError: if the config, or one that it is based on, is no valid Python; the message
+            names that file.
     """
     try:
         with _variables_for_a_text():
             return Config.fromfile(file, **kwargs)
-    except SyntaxError as error:  # mmengine's names no file
+    except SyntaxError as error:  # mmengine's message names no file
         raise SettingsError(f'{_broken_config(Path(file)) or file}: {error.msg}') from error
 
 
 def _broken_config(file: Path) -> Optional[str]:
-    """The file and line of the first that is no Python: the config, or one in ``_base_`` of it."""
+    """The file and line of the first syntax error, in the config or in one of its ``_base_``."""
     try:
         tree = ast.parse(file.read_text(encoding='utf-8'))
     except SyntaxError as error:
@@ -80,9 +88,10 @@ def _broken_config(file: Path) -> Optional[str]:
 def parse_options(texts: Optional[Sequence[str]]) -> dict:
     """The settings of ``--cfg-options``, each KEY=VALUE.
 
-    Values are read as mmengine reads them, but for paths and quoted strings, which it would split
-    at commas and rob of their spaces: a text in quotes or brackets that Python can read is what
-    Python reads, and a path that exists, or whose folder exists, is one string.
+    Values are read as mmengine reads them, with exceptions, as mmengine splits text at commas and
+    removes its spaces. A text in quotes or brackets is read as Python reads it, if it can. A path
+    that exists, or whose folder exists, is one string. In a setting whose name is one for paths, a
+    folder called ``2012`` or ``[1,2]`` that exists is one string too.
 
     Raises:
         SettingsError: if one is not KEY=VALUE, or its brackets do not match.
@@ -93,13 +102,16 @@ def parse_options(texts: Optional[Sequence[str]]) -> dict:
         if not key or not equals:
             raise SettingsError(f'--cfg-options takes KEY=VALUE, got {text!r}')
         try:
-            options[key] = _parse(value)
-        except AssertionError as error:  # mmengine's way to say it
+            options[key] = _parse(value, key.rpartition('.')[2])
+        except AssertionError as error:  # mmengine's own error for it
             raise SettingsError(f'--cfg-options {text}: {error}') from error
     return options
 
 
-def _parse(value: str) -> Any:
+def _parse(value: str, name: str) -> Any:
+    holds_path = _OF_PATHS.search(name) is not None
+    if holds_path and value.lower() not in ('none', 'true', 'false') and os.path.lexists(value):
+        return value
     if value[:1] in ('"', "'", '[', '(', '{'):
         try:
             return ast.literal_eval(value)
@@ -107,19 +119,25 @@ def _parse(value: str) -> Any:
             return DictAction._parse_iterable(value)  # brackets around names without quotes
     if _is_a_path(value) or (' ' in value and ',' not in value):
         return value
-    return DictAction._parse_iterable(value)
+    if ',' in value:
+        try:
+            return DictAction._parse_iterable(value)
+        except RecursionError:  # a name before the brackets
+            return value
+    read = DictAction._parse_int_float_bool(value)
+    return value if holds_path and type(read) in (int, float) else read
 
 
 def _is_a_path(value: str) -> bool:
     if not set(value) & {' ', ',', "'", '"'}:
-        return False  # it is read as one string anyway
+        return False  # mmengine reads it as one string anyway
     folder = os.path.dirname(value)
     return os.path.exists(value) or (bool(folder) and os.path.isdir(folder))
 
 
 def shipped(*names: str) -> Path:
-    """A file or folder of ``configs`` or ``tools``: in the package of a wheel, or beside it in a
-    checkout."""
+    """The path of a file or folder in ``configs`` or ``tools``. A wheel has them in the package, a
+    checkout beside it."""
     package = Path(__file__).resolve().parent
     places = [package / '.mim' / Path(*names), package.parent / Path(*names)]
     return next((place for place in places if place.exists()), places[0])
@@ -127,16 +145,23 @@ def shipped(*names: str) -> Path:
 
 @contextmanager
 def _variables_for_a_text() -> Iterator[None]:
-    """Escapes what would not stand for itself, twice: mmengine's values are re.sub's templates."""
-    kept = {name: value for name, value in os.environ.items() if set(value) & set('\\\'"')}
-    for name, value in kept.items():
-        for character in '\\\'"':
-            value = value.replace(character, '\\' + character)
-        os.environ[name] = value.replace('\\', '\\\\')
+    """Environment variables with their special characters escaped, twice, because mmengine uses the
+    values as templates of re.sub."""
+    written = {name: ''.join(map(_in_a_text, value)) for name, value in os.environ.items()}
+    kept = {name: os.environ[name] for name, text in written.items() if text != os.environ[name]}
+    for name in kept:
+        os.environ[name] = written[name].replace('\\', '\\\\')
     try:
         yield
     finally:
         os.environ.update(kept)
+
+
+def _in_a_text(character: str) -> str:
+    """A character as it is written between quotes, also where it is a byte that is no UTF-8."""
+    if character in '\\\'"':
+        return '\\' + character
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 def import_modules(
@@ -151,7 +176,7 @@ def import_modules(
     try:
         import_modules_from_strings(names, allow_failed_imports)
     except ImportError as error:
-        cause = error.__context__ or error  # mmengine's own says only which module it was
+        cause = error.__context__ or error  # mmengine's own message says only which module it was
         raise SettingsError(
             f'{error}: {cause}. For a module in the folder that you start from, put PYTHONPATH=. '
             'before the command'
@@ -159,7 +184,7 @@ def import_modules(
 
 
 def config_of_work_dir(work_dir: Union[str, Path]) -> Path:
-    """The config that a run left in its work dir, where tools/train.py or mmengine put it.
+    """The path of the config that tools/train.py or mmengine left in the work dir of a run.
 
     Raises:
         SettingsError: if there is none.

@@ -4,15 +4,15 @@ from numbers import Real
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work: the message, one line, names it and says what to do."""
+    """A setting cannot work. The message, one line, names the setting and says what to do."""
 
     def __init__(self, message: str):
-        # Of an error in a loader's worker, torch makes one whose message is the whole traceback.
+        # torch turns an error in a loader's worker into one whose message is the whole traceback.
         super().__init__(message.rpartition(f'{__name__}.SettingsError: ')[2].rstrip())
 
 
 class InputError(Exception):
-    """A file that cannot be used: the message, one line, names it and says why."""
+    """A file cannot be used. The message, one line, names the file and says why."""
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -29,21 +29,22 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def check_shares(owner: str, **settings: float) -> None:
-    """Raises SettingsError, naming owner and setting, for the first that is no number in [0, 1]."""
+    """Raises SettingsError, naming owner and setting, for the first value that is no number in [0,
+    1]."""
     for name, value in settings.items():
         if not isinstance(value, Real) or not 0 <= value <= 1:
             raise SettingsError(f'{owner}: {name} must lie in [0, 1], got {value!r}')
 
 
 def check_positive(owner: str, **settings: float) -> None:
-    """Likewise for the first that is no number above 0."""
+    """Raises SettingsError likewise for the first value that is no number above 0."""
     for name, value in settings.items():
         if not isinstance(value, Real) or not value > 0:
             raise SettingsError(f'{owner}: {name} must be positive, got {value!r}')
 
 
 def check_positive_integers(owner: str, **settings: int) -> None:
-    """Likewise for the first that is no integer above 0."""
+    """Raises SettingsError likewise for the first value that is no integer above 0."""
     for name, value in settings.items():
         if not isinstance(value, int) or value < 1:
             raise SettingsError(f'{owner}: {name} must be a positive integer, got {value!r}')

@@ -1,4 +1,4 @@
-"""Files that tools write: never over what somebody else made."""
+"""Writes the files of tools, and never over a file that somebody else made."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Union
 
 from plrc_plugin.errors import SettingsError
 
-# What a tool's own files hold near their beginning or end.
+# Bytes that a tool's own files hold near their beginning or end.
 PAGE = b'<meta name="generator" content="plrc_plugin">'
 PICTURE = b'Matplotlib'
 PROBES = b'"settings"'
@@ -18,14 +18,15 @@ def check_output(
     """Checks, before the work begins, that a tool may write a file.
 
     Args:
-        path: of the file.
+        path: the file to write.
         made_by_us: bytes near the beginning or end of the files that this tool makes. Such a file
             is written anew. Without them no file is written over.
-        overwrite: whether it may be, whatever it is.
-        setting: as which the path was given.
+        overwrite: whether an existing file may be replaced, whoever made it.
+        setting: the option that gave the path, for messages.
 
     Raises:
-        SettingsError: if the file is there and was not made by this tool, or its folder is not.
+        SettingsError: if the file exists and was not made by this tool, or its folder does not
+            exist.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -50,7 +51,7 @@ def check_output(
 
 
 def publish(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all: a kill leaves the earlier one."""
+    """Writes a text file whole or not at all. If the process is killed, the earlier file stays."""
     beside = path.with_name(f'{path.name}.part')
-    beside.write_text(text, encoding='utf-8')
+    beside.write_text(text, encoding='utf-8', errors='backslashreplace')
     os.replace(beside, path)

@@ -34,7 +34,7 @@ HOOKS = _child(MMENGINE_HOOKS)
 LOOPS = _child(MMENGINE_LOOPS)
 METRICS = _child(MMENGINE_METRICS)
 
-# These have no counterpart in mmengine: their registries are roots of their own.
+# mmengine has no counterpart of these registries: each is a root of its own.
 REGIONS = Registry('region source', scope=SCOPE)
 AUGMENTATIONS = Registry('augmentation step', scope=SCOPE)  # see views/photometric.py
 STRATEGIES = Registry('distillation strategy', scope=SCOPE)  # functions, see models/distillation.py

@@ -1,4 +1,4 @@
-"""What people see of a tool: long messages shortened, and its error as the last thing."""
+"""What people see of a tool: long messages are shortened, and its error comes last."""
 
 import importlib.util
 import logging
@@ -16,7 +16,7 @@ from plrc_plugin.errors import InputError, SettingsError
 
 LINES = 5
 
-# Which extra brings a package. Their two distributions share import names.
+# The extra that brings each package. Packages of both distributions have the same import names.
 _EXTRAS = {
     'mmdet': ("'plrc_plugin[onedl-det]'", "'plrc_plugin[openmmlab-det]'"),
     'mmseg': ("'plrc_plugin[onedl-seg]'", "'plrc_plugin[openmmlab-seg]'"),
@@ -24,7 +24,8 @@ _EXTRAS = {
 }
 _NAMES = dict(mmdetection='mmdet', mmsegmentation='mmseg')
 
-# Waits for the end of the process that started a tool, and says its error once more.
+# A program that waits for the end of the process that started a tool, and prints the tool's error
+# once more.
 _AGAIN = """
 import os, sys, time
 parent, message = int(sys.argv[1]), sys.argv[2]
@@ -42,7 +43,7 @@ print(message, file=sys.stderr, flush=True)
 
 
 class ShortMessages(logging.Formatter):
-    """Formats as another formatter does, and shows the first lines of what is longer.
+    """Formats messages as another formatter does, and shows only the first lines of long ones.
 
     Errors stay whole. Log files, which have formatters of their own, hold everything.
     """
@@ -65,8 +66,10 @@ class ShortMessages(logging.Formatter):
 
 
 def shorten(logger: logging.Logger, log_file: Optional[str]) -> None:
-    """Shortens what a logger shows on the screen."""
+    """Shortens what a logger shows on the screen; its files take any name of a file."""
     for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and hasattr(handler.stream, 'reconfigure'):
+            handler.stream.reconfigure(errors='backslashreplace')
         on_screen = isinstance(handler, logging.StreamHandler) and not isinstance(
             handler, logging.FileHandler
         )
@@ -76,7 +79,7 @@ def shorten(logger: logging.Logger, log_file: Optional[str]) -> None:
 
 @contextmanager
 def only_in_files(logger: logging.Logger):
-    """What is logged inside goes to log files alone."""
+    """Within this context, messages go to log files alone."""
     shown = [h for h in logger.handlers if not isinstance(h, logging.FileHandler)]
     levels = [handler.level for handler in shown]
     for handler in shown:
@@ -94,16 +97,18 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def one_line_errors(what_remains=lambda: ''):
-    """Ends the program with one line for what users can mend, and says it last.
+    """Ends the program with one line for errors that users can mend, and prints that line last.
 
-    - SettingsError and what an operating system refuses: ``error: ...``, exit code 2.
+    - SettingsError and errors of the operating system: ``error: ...``, exit code 2.
     - Ctrl-C and SIGTERM: one line with ``what_remains()``, exit codes 130 and 143.
     - Anything else: its traceback, then the line, exit code 1.
 
-    Under ``mim`` the line is said once more after mim's own traceback, and under torchrun it
-    stands in the report with which that ends.
+    Under ``mim`` the line is printed once more after mim's own traceback. Under torchrun it stands
+    in the report at the end.
     """
     before = None
+    if hasattr(sys.stdout, 'reconfigure'):  # names of files may hold bytes that are no text
+        sys.stdout.reconfigure(errors='backslashreplace')
     with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -136,7 +141,7 @@ def one_line_errors(what_remains=lambda: ''):
 
 
 def end(message: str, code: int, error: Optional[BaseException] = None) -> None:
-    """Says why, last, and exits."""
+    """Prints the message as the last thing, and exits."""
     sys.stdout.flush()
     print(message, file=sys.stderr, flush=True)
     if error is not None:
@@ -156,7 +161,7 @@ def _say_after_mim(message: str) -> None:
 
 
 def explain_missing(error: BaseException) -> Optional[str]:
-    """The command that installs what an error says is not there; None for other errors."""
+    """The command that installs the package that an error misses, or None for other errors."""
     seen = error
     while seen is not None:
         text = str(seen)
@@ -176,7 +181,7 @@ def explain_missing(error: BaseException) -> Optional[str]:
         name = found and next(filter(None, found.groups()))
         name = _NAMES.get(name, name)
         if found and found[3] and importlib.util.find_spec(name) is not None:
-            name = None  # it is there, and has no such part
+            name = None  # it is installed, but has no such part
         if name in _EXTRAS:
             ours, theirs = _EXTRAS[name]
             return (
@@ -206,7 +211,7 @@ def _end_interrupted(interruption: KeyboardInterrupt, what_remains: str) -> None
 
 
 def _keep(error: BaseException) -> None:
-    """For whoever wants to know where: PLRC_TRACEBACK=1 shows the traceback of such errors too."""
+    """Prints the traceback of an error of one line if PLRC_TRACEBACK=1 asks for it."""
     if os.environ.get('PLRC_TRACEBACK'):
         traceback.print_exception(type(error), error, error.__traceback__)
 
@@ -216,7 +221,8 @@ def _terminate(signum, frame) -> None:
 
 
 def name_the_user() -> None:
-    """Containers run under user ids that have no name, for which torch and others ask."""
+    """Gives the user a name. Containers run under user ids without a name, and torch and other
+    libraries ask for it."""
     names = ('LOGNAME', 'USER', 'LNAME', 'USERNAME')
     if any(os.environ.get(name) for name in names) or not hasattr(os, 'getuid'):
         return

@@ -1,4 +1,4 @@
-"""Models inside the wrappers of distributed training."""
+"""Finds models inside the wrappers of distributed training."""
 
 from typing import cast
 
@@ -7,5 +7,5 @@ from torch import nn
 
 
 def bare_model(model: nn.Module) -> nn.Module:
-    """The model itself, of one that DistributedDataParallel or the like may wrap."""
+    """Returns the model itself, which DistributedDataParallel or another wrapper may hold."""
     return cast(nn.Module, model.module) if is_model_wrapper(model) else model

@@ -18,6 +18,15 @@ ODD = [
     'ends with \\',
     'a\\g<0>b\\1',
     'brackets (2) [x]',
+    'a=b 100% #1 {x} $HOME *?',
+    '-leads with a dash',
+    '~',
+    'ends with spaces  ',
+    'two\nlines',
+    os.fsdecode(b'caf\xe9'),  # as older systems write it: no UTF-8
+    'x' * 200,
+    '[1,2]',
+    '"',
 ]
 
 
@@ -60,6 +69,8 @@ def test_a_path_that_is_there_is_one_string(name, tmp_path):
         ('"my, photographs"', 'my, photographs'),
         ('no such folder', 'no such folder'),
         ('/no/x.pth,/no/y.pth', ['/no/x.pth', '/no/y.pth']),
+        ('/no/such/[1,2]', '/no/such/[1,2]'),
+        ("/no/such/'x'", "/no/such/'x'"),
         ('a=b', 'a=b'),
         ('', ''),
     ],
@@ -67,6 +78,17 @@ def test_a_path_that_is_there_is_one_string(name, tmp_path):
 def test_values(text, value):
     assert parse_options([f'key={text}']) == dict(key=value)
     assert type(parse_options([f'key={text}'])['key']) is type(value)
+
+
+@pytest.mark.parametrize('name', ['2012', '1e3', '[1,2]', "'x'"])
+def test_in_a_setting_of_paths_what_is_there_is_a_path(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse_options([f'dataset.data_root={name}']) == {'dataset.data_root': name}
+    assert parse_options([f'optimizer.lr={name}']) != {'optimizer.lr': name}
+    assert parse_options(['load_from=None', 'data_root=2013']) == dict(
+        load_from=None, data_root='2013'
+    )
 
 
 @pytest.mark.parametrize('text, said', [('lr', 'KEY=VALUE'), ('=3', 'KEY'), ('a=(1,2', 'brackets')])

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
-    for name in ('sphinx', 'myst_parser', 'furo', 'sphinx_copybutton'):
+    for name in ('sphinx', 'myst_parser', 'furo', 'sphinx_copybutton', 'latex2mathml'):
         pytest.importorskip(name, reason='make docs installs it')
     done = subprocess.run(
         [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', ROOT / 'docs', tmp_path],

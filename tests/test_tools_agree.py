@@ -49,6 +49,7 @@ def test_help_tells_what_each_argument_is_and_its_default(tool, monkeypatch, cap
 
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_known_args', remember)
     text = ' '.join(help_of(tool, monkeypatch, capsys).split())
+    assert 'default: None' not in text and 'default: False' not in text
     for action in seen[0]._actions:
         assert action.help, f'{tool}: {action.dest} has no help'
         default = action.default

@@ -1,4 +1,4 @@
-"""Draw affinity maps of points, for one or more checkpoints side by side (Fig. 3 and 4).
+"""Draws affinity maps of points, for one or more checkpoints side by side (Fig. 3 and 4).
 
     tools/affinity_maps.py CONFIG photo.jpg folder --points .3,.5 \\
         --checkpoints random moco.pth plrc.pth --out affinity.png affinity.pdf
@@ -20,7 +20,6 @@ def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description='Draw affinity maps of points',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         'config',
@@ -34,7 +33,7 @@ def parse_args():
         type=point,
         default=[(0.5, 0.5)],
         metavar='X,Y',
-        help='of the images, fractions of width and height: one each, or one for all',
+        help='of the images, fractions of width and height: one each, or one for all (the middle)',
     )
     parser.add_argument(
         '--data',
@@ -42,8 +41,15 @@ def parse_args():
         "config's modules register), with points in the middle of "
         'their largest objects',
     )
-    parser.add_argument('--root', type=Path, default=Path('data/scenes'), help='folder of --data')
-    parser.add_argument('--split', choices=['train', 'val'], default='val', help='of --data')
+    parser.add_argument(
+        '--root',
+        type=Path,
+        default=Path('data/scenes'),
+        help='folder of --data (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--split', choices=['train', 'val'], default='val', help='of --data (default: %(default)s)'
+    )
     parser.add_argument(
         '--checkpoints',
         nargs='+',
@@ -53,15 +59,24 @@ def parse_args():
     )
     parser.add_argument('--labels', nargs='+', help='headings of the checkpoints (their names)')
     parser.add_argument('--momentum', action='store_true', help='of the momentum encoders')
-    parser.add_argument('--count', type=int, default=8, help='number of images, the first ones')
-    parser.add_argument('--per-row', type=int, default=2, help='images in a row')
-    parser.add_argument('--size', type=int, default=896, help='side of the network input')
+    parser.add_argument(
+        '--count',
+        type=int,
+        default=8,
+        help='number of images, the first ones (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--per-row', type=int, default=2, help='images in a row (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--size', type=int, default=896, help='side of the network input (default: %(default)s)'
+    )
     parser.add_argument(
         '--out',
         type=Path,
         nargs='+',
         default=[Path('affinity.png')],
-        help='pictures to write, .png or .pdf',
+        help='pictures to write, .png or .pdf (affinity.png)',
     )
     parser.add_argument(
         '--cfg-options',

@@ -1,4 +1,4 @@
-"""Write one HTML page in which any point of any image shows its affinities to all others.
+"""Writes one HTML page in which any point of any image shows its affinities to all others.
 
 tools/explorer.py work_dirs/x
 tools/explorer.py CONFIG photos --checkpoints random work_dirs/x/epoch_12.pth work_dirs/y
@@ -12,7 +12,6 @@ def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description='Write a page to explore affinities of points',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('config', help='config of the pre-training run, or its work dir')
     parser.add_argument(
@@ -28,14 +27,21 @@ def parse_args():
         "('random', and the newest of the work dir that is given as config)",
     )
     parser.add_argument('--labels', nargs='+', help='headings of the checkpoints (their names)')
-    parser.add_argument('--count', type=int, default=40, help='number of images')
+    parser.add_argument(
+        '--count', type=int, default=40, help='number of images (default: %(default)s)'
+    )
     parser.add_argument(
         '--size',
         type=int,
         help="side of the network input (14 of the network's strides, or 10 or "
         '7 where features of many channels need it)',
     )
-    parser.add_argument('--out', type=Path, default=Path('explorer.html'), help='page to write')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('explorer.html'),
+        help='page to write (default: %(default)s)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -29,7 +29,6 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='Export the trunk of a checkpoint: of PLRC, of any OpenMMLab model, MoCo, '
         "DenseCL, PixPro, the authors' PLRC, torchvision or timm; .pth, .pth.tar or .safetensors.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('checkpoint', help='file, or the work dir of a run for its newest')
     parser.add_argument('output', help='file to write; .pkl for detectron2')
@@ -57,7 +56,12 @@ def parse_args():
     parser.add_argument(
         '--float32', action='store_true', help='accept weights that are rounded to half precision'
     )
-    parser.add_argument('--size', type=int, default=224, help='with --to onnx: side of the images')
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=224,
+        help='with --to onnx: side of the images (default: %(default)s)',
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace OUTPUT where it exists')
     parser.add_argument(
         '--prefix', help='where the trunk lives, e.g. momentum_backbone. (found by itself)'
@@ -72,7 +76,7 @@ def parse_args():
         '--statistics-size',
         type=int,
         default=224,
-        help='side in pixels to which they are resized',
+        help='side in pixels to which they are resized (default: %(default)s)',
     )
     parser.add_argument(
         '--photographs',

@@ -1,4 +1,4 @@
-"""Draw the curves of a pre-training run: tools/plot_losses.py WORK_DIR [--out FILE]."""
+"""Draws the curves of a pre-training run: tools/plot_losses.py WORK_DIR [--out FILE]."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(
         description='Draw the curves of a pre-training run',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('work_dir', type=Path, help='of the run')
     parser.add_argument('--out', type=Path, help='picture to write (WORK_DIR/losses.png)')

@@ -24,7 +24,6 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='Probes of frozen features: linear and k-NN segmentation, affinity quality, '
         "classification, and others of the config's val_evaluator",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('config', help='config of the pre-training run, or its work dir')
     parser.add_argument(
@@ -56,7 +55,7 @@ def parse_args():
         '--features',
         choices=['trunk', 'projected'],
         default='trunk',
-        help="the trunk's last map, or what the projector makes of it",
+        help="the trunk's last map, or what the projector makes of it (default: %(default)s)",
     )
     parser.add_argument('--momentum', action='store_true', help='of the momentum encoder')
     parser.add_argument(
@@ -66,7 +65,10 @@ def parse_args():
         help='estimate batch-norm statistics anew on N whole photographs (those of the checkpoint)',
     )
     parser.add_argument(
-        '--statistics-size', type=int, default=224, help='side to which they are resized'
+        '--statistics-size',
+        type=int,
+        default=224,
+        help='side to which they are resized (default: %(default)s)',
     )
     parser.add_argument(
         '--photographs',
@@ -75,7 +77,9 @@ def parse_args():
     )
     parser.add_argument('--size', type=int, help='side of the network input (224)')
     parser.add_argument('--cells', type=int, help='per side, of features and masks (14)')
-    parser.add_argument('--batch-size', type=int, default=32, help='images at a time')
+    parser.add_argument(
+        '--batch-size', type=int, default=32, help='images at a time (default: %(default)s)'
+    )
     parser.add_argument(
         '--seeds',
         type=int,

@@ -1,4 +1,4 @@
-"""Write one HTML page about a run, or about several beside each other.
+"""Writes one HTML page about a run, or about several beside each other.
 
 mim run plrc_plugin report WORK_DIR [WORK_DIR ...]
 """
@@ -11,7 +11,6 @@ def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description='Write one HTML page about a run, or several',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='of a run')
     parser.add_argument(

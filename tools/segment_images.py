@@ -21,10 +21,11 @@ def parse_args():
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         description='Segment all images ahead of training',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('config', help='config of the pre-training run, or its work dir')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
+    parser.add_argument(
+        '--workers', type=int, default=os.cpu_count(), help='processes (default: %(default)s)'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -9,7 +9,6 @@ def parse_args():
     """Reads the command line; mim's launchers pass the local rank in either spelling."""
     parser = argparse.ArgumentParser(
         description='Train what a config describes',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         'config', help='config file, or the work dir of a run that is to go on with --resume'
@@ -42,10 +41,14 @@ def parse_args():
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what starts the processes',
+        help='what starts the processes (default: %(default)s)',
     )
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='of this process, by launchers'
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='of this process, by launchers (default: %(default)s)',
     )
     args = parser.parse_args()
     if not osp.exists(args.config):

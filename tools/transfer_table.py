@@ -16,12 +16,10 @@ from pathlib import Path
 TRAIN = Path(__file__).with_name('train.py')
 
 
-class WithDefaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description, and adds defaults to the options."""
-
-
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=WithDefaults)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         '--checkpoints',
         nargs='+',
@@ -31,10 +29,19 @@ def parse_args():
         'it needs a name; nothing is downloaded',
     )
     parser.add_argument('--configs', nargs='+', required=True, help='of mmdet or mmseg')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='a run for each')
-    parser.add_argument('--work-dir', default='work_dirs/transfer', help='of all runs')
-    parser.add_argument('--gpus', type=int, default=1, help='processes of one run, by torchrun')
-    parser.add_argument('--jobs', type=int, default=1, help='runs at a time, for CPUs')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='a run for each (0)')
+    parser.add_argument(
+        '--work-dir', default='work_dirs/transfer', help='of all runs (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        default=1,
+        help='processes of one run, by torchrun (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='runs at a time, for CPUs (default: %(default)s)'
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for every run'
     )

@@ -19,10 +19,10 @@ def adapt_channels(
     equal colours gave, exactly so with 'mean'.
 
     Args:
-        path: of the file, for messages.
-        trunk: to be filled.
-        tensors: of its names.
-        way: 'mean', 'repeat', or None where nobody said.
+        path: the file's path, for messages.
+        trunk: the module to fill.
+        tensors: the weights of the file under the names of the trunk.
+        way: 'mean', 'repeat', or None if nobody chose one.
 
     Returns:
         One line that says what was done, or none where the channels are those of the file.
@@ -42,7 +42,7 @@ def adapt_channels(
     channels = first.in_channels
     same = (given.shape[0], *given.shape[2:]) == (first.out_channels, *first.kernel_size)
     if given.shape[1] != 3 or not same or first.groups != 1:
-        return []  # another network, or other channels: the comparison of shapes says so
+        return []  # another network or other channels; the later comparison of shapes reports it
     if way is None:
         raise SettingsError(
             f'{path} has weights for 3 channels, and the trunk takes {channels}: set '

@@ -28,18 +28,18 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = '.lock'
-# A job that was requeued may start while the kernel, or a file server, still ends the one before.
+# A requeued job may start while the kernel, or a file server, is still ending the previous one.
 PATIENCE = 20.0
 
-_held: dict[str, int] = {}  # folder -> descriptor, of this process
+_held: dict[str, int] = {}  # folder -> descriptor of the lock that this process holds
 _OURS = re.compile(r'(epoch|iter)_\d+\.pth|' + re.escape(BEST) + r'.+\.pth')
 
 
 def checkpoints_in(folder: str, beside: Sequence[str] = ()) -> list[str]:
     """Names of the checkpoints that a run has left in a folder, newest first.
 
-    They are called as mmengine calls them, or like the one that ``last_checkpoint`` of the folder,
-    or of a folder ``beside`` it, names: ``filename_tmpl`` may have been another.
+    Their names follow mmengine's pattern, or the name that ``last_checkpoint`` of the folder, or of
+    a folder in ``beside``, holds: the run may have set another ``filename_tmpl``.
     """
     patterns = [_OURS.pattern]
     for work_dir in (folder, *beside):
@@ -69,7 +69,8 @@ def check_unused(folders: Sequence[str]) -> None:
 
 
 def remove_checkpoints(folders: Sequence[str]) -> list[str]:
-    """Removes what :func:`checkpoints_in` finds, and ``last_checkpoint``; their paths."""
+    """Removes what :func:`checkpoints_in` finds, and ``last_checkpoint``. Returns the paths
+    removed."""
     paths = [
         osp.join(folder, name) for folder in folders for name in checkpoints_in(folder, folders)
     ]
@@ -81,9 +82,10 @@ def remove_checkpoints(folders: Sequence[str]) -> list[str]:
 def claim(folder: str, patience: float = 0.0, logger=None) -> None:
     """Makes this process the only one that runs in ``folder``, until :func:`release` or its end.
 
-    The lock is the kernel's (a POSIX record lock): it goes with the process that holds it, however
-    that ends, on network file systems too; what stands in the lock file is for people to read. It
-    is not handed on to loader workers. Where there are no such locks the run goes on, and says so.
+    The lock is the kernel's (a POSIX record lock). It ends with the process that holds it, however
+    that process ends, on network file systems too. The text in the lock file is for people to read.
+    Loader workers do not inherit the lock. On a file system without such locks the run goes on and
+    logs a warning.
 
     Raises:
         SettingsError: if another process holds it after ``patience`` seconds.
@@ -122,7 +124,7 @@ def claim(folder: str, patience: float = 0.0, logger=None) -> None:
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(note).encode())
-    except OSError:  # a full disk: the lock holds nevertheless
+    except OSError:  # the disk may be full; the lock holds without the text
         pass
     _held[folder] = descriptor
 
@@ -152,7 +154,8 @@ def claim_folders(folders: Sequence[str], resume: bool, overwrite: bool, logger=
 
 
 def release(folder: str) -> None:
-    """Lets other processes run in ``folder``; the lock file stays, as removing it could race."""
+    """Lets other processes run in ``folder``. The lock file stays, because removing it could race
+    with another process that takes the lock."""
     descriptor = _held.pop(osp.realpath(folder), None)
     if descriptor is not None:
         os.close(descriptor)
@@ -168,7 +171,7 @@ def _described(content: bytes) -> str:
         note = json.loads(content)
         return f'process {note["pid"]} on {note["host"]}, since {note["since"]}'
     except (ValueError, KeyError, TypeError):
-        return 'it has not said which'
+        return 'it left no note of itself'
 
 
 def _say_unlocked(logger, folder: str, error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""The encoder of a checkpoint, to look at: whatever trained it, and whatever config built it."""
+"""Loads the encoder of a checkpoint for probes and pictures, whichever method trained it."""
 
 import torch
 from mmengine.config import Config
@@ -13,11 +13,12 @@ from plrc_plugin.registry import MODELS
 def load_encoder(
     cfg: Config, checkpoint: str, momentum: bool = False, projector: bool = False
 ) -> nn.Module:
-    """The model of a pre-training config, in evaluation mode, with a checkpoint's trunk in
-    ``backbone`` and, if asked for, its projector in ``projector``. The rest stays untrained.
+    """Returns the model of a pre-training config in evaluation mode. Its ``backbone`` has the trunk
+    of a checkpoint, and its ``projector`` has the checkpoint's projector if that is asked for. The
+    other parts stay untrained.
 
     Args:
-        cfg: any pre-training config with the checkpoint's architecture; methods may differ.
+        cfg: any pre-training config with the checkpoint's architecture; its method may be another.
         checkpoint: what :func:`read_trunk` reads, or 'random' for the weights that training with
             this config starts from.
         momentum: take the momentum encoder's weights.
@@ -40,7 +41,7 @@ def load_encoder(
     if not trunk.keys() & like.keys():
         raise SettingsError(
             f'{checkpoint} holds no encoder for {cfg.filename}: its tensors, such '
-            f'as {next(iter(trunk))!r}, are none of the backbone'
+            f'as {next(iter(trunk))!r}, are not those of the backbone'
         )
     load_trunk(model, trunk)
     if projector:

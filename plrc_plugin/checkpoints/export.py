@@ -14,18 +14,19 @@ from plrc_plugin.checkpoints.trunk import read_file
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import EXPORTS
 
-# Names of the registered targets; the view shows those that other modules add later, too.
+# Names of the registered targets. This is a live view: it also shows targets that other modules
+# register later.
 TARGETS = EXPORTS.module_dict.keys()
 
 
 def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str = '') -> list[str]:
-    """Write ``trunk`` (see :func:`plrc_plugin.checkpoints.read_trunk`) for one of ``TARGETS``.
+    """Writes ``trunk`` (see :func:`plrc_plugin.checkpoints.read_trunk`) for one of ``TARGETS``.
 
-    ResNets go everywhere. Plain vision transformers of timm go to timm, torchvision, mmpretrain and
-    mmseg; trunks of torchvision and of timm to their own library. mmdet, plrc and safetensors take
-    any trunk under its own names. A further target is one function in the form of
-    :mod:`~plrc_plugin.checkpoints.writers`, registered in
-    :data:`~plrc_plugin.registry.EXPORTS`.
+    Every target takes ResNets. Plain vision transformers of timm can be written for timm,
+    torchvision, mmpretrain and mmseg. Other trunks of torchvision or timm can be written for their
+    own library. The targets mmdet, plrc and safetensors take any trunk under its own names. A
+    further target is one function in the form of :mod:`~plrc_plugin.checkpoints.writers`,
+    registered in :data:`~plrc_plugin.registry.EXPORTS`.
 
     Args:
         trunk: tensors by name. A ResNet is completed with the BN step counters that it lacks.
@@ -37,8 +38,8 @@ def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str =
         The names written.
 
     Raises:
-        SettingsError: if there is no such target or folder; with the list, if names or shapes do
-            not fit the target.
+        SettingsError: if there is no such target or folder, or if names or shapes do not fit the
+            target; then the message lists them.
     """
     if target not in TARGETS:
         raise SettingsError(f'target must be one of {", ".join(TARGETS)}, got {target!r}')
@@ -51,8 +52,8 @@ def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str =
 
 
 def export_parts(path: str, source: str, parts: Sequence[str]) -> list[str]:
-    """Writes the trunk of a checkpoint of this package with further parts of its model, for those
-    who continue the pre-training.
+    """Writes the trunk of a checkpoint of this package together with further parts of its model, so
+    that somebody else can continue the pre-training.
 
     Args:
         path: the file to write.
@@ -84,7 +85,7 @@ def export_parts(path: str, source: str, parts: Sequence[str]) -> list[str]:
 
 
 def _check_names(trunk: dict[str, Tensor]) -> None:
-    """Raises SettingsError for names that no module of a trunk has at its top."""
+    """Raises SettingsError if the names show that the tensors are more than a trunk."""
     strange = [
         key
         for key in trunk

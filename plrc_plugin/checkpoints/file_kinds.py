@@ -1,4 +1,4 @@
-"""What is no file of weights, said by name; and weights that are spread over several files."""
+"""Recognises files that hold no weights, and joins weights that are spread over several files."""
 
 import json
 import os
@@ -13,21 +13,22 @@ from plrc_plugin.checkpoints.safe_reading import load_tensors
 from plrc_plugin.errors import SettingsError
 
 _PIECE = re.compile(r'-?\d{5}-of-\d{5}')
-# How files begin that are kept or downloaded in the place of weights, and what to do then.
+# The first bytes of files that people download in place of weights, and what to do then.
 _BEGINNINGS = (
     (
         rb'version https://git-lfs',
         'is a pointer of git-lfs, not the weights: fetch them by `git lfs pull`',
     ),
     (
-        rb'\s*<(!doctype|html|\?xml|head|body|error)',
+        rb'(\xef\xbb\xbf)?\s*<(!--|!doctype|html|\?xml|head|body|error)',
         'is a web page, not weights: the download led to a page; download the file itself',
     ),
-    (rb'\s*[{\[]\s*"', 'is a text of JSON, not weights: give the file of weights beside it'),
+    (rb'\s*[{\[]\s*"', 'is a JSON text, not weights: give the file of weights beside it'),
     (rb'\x89HDF', 'is a file of Keras or TensorFlow: take the PyTorch weights of the same model'),
     (rb'GGUF', 'is in GGUF, quantised weights: training needs the float32 file'),
     (rb'\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf', 'is compressed: unpack it, and give the file in it'),
 )
+_SHORT = 512  # bytes that are looked at
 _OTHERS = {
     '.onnx': 'is an ONNX graph',
     '.msgpack': 'is a file of Flax',
@@ -38,8 +39,8 @@ _OTHERS = {
 
 
 def check_kind_of_file(path: str) -> None:
-    """Raises SettingsError, in one line, for what its name or its first bytes show to be no file of
-    weights."""
+    """Raises SettingsError, in one line, if the name or the first bytes of a file show that it
+    holds no weights."""
     name = os.path.basename(path)
     if os.path.isdir(path):
         inside = _weights_in(os.listdir(path))
@@ -58,30 +59,40 @@ def check_kind_of_file(path: str) -> None:
     if not os.path.getsize(path):
         raise SettingsError(f'{path} is empty: copy or download it again')
     with open(path, 'rb') as file:
-        start = file.read(200)
+        start = file.read(_SHORT)
     for pattern, message in _BEGINNINGS:
         if re.match(pattern, start, re.I):
             raise SettingsError(f'{path} {message}')
+    if len(start) < _SHORT and re.fullmatch(rb'[\x20-\x7e\s]+', start):
+        said = ' '.join(start.decode().split())[:60]
+        raise SettingsError(f'{path} is a text ("{said}"), no checkpoint: download the file itself')
     other = _OTHERS.get(os.path.splitext(name)[1].lower())
     if other:
         raise SettingsError(
             f'{path} {other}, no checkpoint of PyTorch: take the PyTorch weights of the same model'
         )
+    if start[257:262] == b'ustar':
+        raise SettingsError(f'{path} is a tar archive: unpack it, and give the file in it')
     if start[:2] == b'PK':
         _check_archive(path)
 
 
 def _check_archive(path: str) -> None:
-    """A checkpoint of torch is a zip with a ``data.pkl``; that of TorchScript has code too."""
+    """Raises SettingsError for a zip file that is no checkpoint of torch. A checkpoint has a
+    ``data.pkl``; a TorchScript program has code as well."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return  # who reads it says that it is damaged
+        return  # a damaged archive; the reader reports it later
     if not any(name.endswith('data.pkl') for name in names):
         raise SettingsError(
             f'{path} is a zip of other things ({", ".join(names[:3]) or "nothing"}), no checkpoint'
-            + (': unpack it, and give the file of weights in it' if _weights_in(names) else '')
+            + (
+                ': unpack it, and give the file of weights in it'
+                if _weights_in(names) or any(name.endswith('.zip') for name in names)
+                else ''
+            )
         )
     if any(re.search(r'(^|/)code/', name) for name in names):
         raise SettingsError(
@@ -91,7 +102,7 @@ def _check_archive(path: str) -> None:
 
 
 def is_index(path: str) -> bool:
-    """Whether a file lists the pieces of a model that is spread over several."""
+    """Whether a file is the index of a model that is spread over several files."""
     return path.endswith('.index.json')
 
 
@@ -112,6 +123,8 @@ def joined_pieces(path: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in names:
         piece = os.path.join(os.path.dirname(path), os.path.basename(str(name)))
+        if not os.path.isfile(piece):
+            raise SettingsError(f'no checkpoint at {piece}, which {path} lists: download it too')
         tensors.update(load_tensors(piece))
     missing = [key for key in places if key not in tensors]
     if missing:

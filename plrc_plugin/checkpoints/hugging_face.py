@@ -53,10 +53,11 @@ def convnext_name(key: str) -> str:
 
 
 def vit_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """ViT, DeiT, DINOv2 and DINOv3 under timm's names, or, of those with registers, DINOv2's.
+    """Returns tensors of ViT, DeiT, DINOv2 and DINOv3 under timm's names. Models with registers get
+    DINOv2's own names.
 
-    Query, key and value become one tensor. Without a bias of the key, as DINOv3 has it, those of
-    query and value stay apart, as timm has them.
+    Query, key and value become one tensor. DINOv3 has no bias for the key; there the biases of
+    query and value stay separate, as timm has them.
     """
     named = {_renamed(key, _VIT): value for key, value in tensors.items()}
     named.pop('mask_token', None)
@@ -73,7 +74,7 @@ def vit_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 found[f'{parts[1]}qkv.{parts[3]}'] = torch.cat(three)
             elif three[2] is not None:
                 found[f'{parts[1]}q_bias'], found[f'{parts[1]}v_bias'] = three[0], three[2]
-    if is_third:  # rotary: timm's Eva, whose scales and registers are called otherwise
+    if is_third:  # rotary embeddings: timm's Eva has other names for scales and registers
         found = {
             re.sub(r'\.layer_scale(\d)\.lambda1$', r'.gamma_\1', key): value
             for key, value in found.items()

@@ -1,4 +1,4 @@
-"""What weights expect of images: normalisation, the order of channels, the stride's place."""
+"""What weights expect of images: normalisation, order of channels, and place of the stride."""
 
 import json
 import os
@@ -17,10 +17,10 @@ class InputStyle(NamedTuple):
     """The input that a trunk was trained with.
 
     Attributes:
-        mean: of the three channels, pixels in [0, 255], in their order.
-        std: likewise.
+        mean: mean of each of the three channels, for pixels in [0, 255].
+        std: standard deviation of each channel, likewise.
         order: 'RGB' or 'BGR'.
-        stride_on: '3x3' or '1x1', the convolution of a bottleneck that has its stride.
+        stride_on: '3x3' or '1x1', the convolution of a bottleneck that has the stride.
     """
 
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
@@ -40,15 +40,15 @@ STYLES = dict(
     half=InputStyle((127.5,) * 3, (127.5,) * 3),
     caffe=InputStyle((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), 'BGR', '1x1'),
 )
-# Where a checkpoint keeps it, beside what else mmengine writes under ``meta``.
+# The key of a checkpoint's ``meta`` under which the style is kept.
 META_KEY = 'input_style'
 
 
 def as_style(owner: str, given: Union[str, Mapping, InputStyle]) -> InputStyle:
-    """A style of its name in :data:`STYLES` or of its fields.
+    """Returns the style that a name in :data:`STYLES`, or a mapping of its fields, stands for.
 
     Raises:
-        SettingsError: naming ``owner``, if it is none.
+        SettingsError: if it is neither; the message names ``owner``.
     """
     if isinstance(given, InputStyle):
         return given
@@ -68,17 +68,16 @@ def as_style(owner: str, given: Union[str, Mapping, InputStyle]) -> InputStyle:
 
 
 def style_told(path: str, checkpoint: Mapping[str, Any], style_name: str) -> Optional[InputStyle]:
-    """The style that a file tells: by what this package wrote in it, by the pixel statistics of
-    detectron2's models, by the config of timm or Hugging Face beside it, by its layout or by its
-    name.
+    """Returns the style that a file tells: what this package wrote in it, the pixel statistics of
+    detectron2's models, the config of timm or Hugging Face beside it, its layout, or its name.
 
     Args:
         path: the file.
         checkpoint: its content.
-        style_name: of its layout, or ''.
+        style_name: the style of its layout, or ''.
 
     Returns:
-        None if the file does not tell.
+        The style, or None if the file does not tell.
     """
     told = _meta(path, checkpoint).get(META_KEY)
     if told is not None:
@@ -112,7 +111,7 @@ def _meta(path: str, checkpoint: Mapping[str, Any]) -> Mapping:
 
 
 def _config_beside(path: str) -> Optional[InputStyle]:
-    """Of the folders that timm and Hugging Face download: the weights have a config beside them."""
+    """The style in the config that timm and Hugging Face download beside the weights, or None."""
     for name, keys in (
         ('config.json', ('pretrained_cfg', 'mean', 'std')),
         ('preprocessor_config.json', (None, 'image_mean', 'image_std')),
@@ -129,12 +128,12 @@ def _config_beside(path: str) -> Optional[InputStyle]:
 
 
 def style_of_model(model: nn.Module) -> Optional[InputStyle]:
-    """What a model gives to its backbone, as its ``data_preprocessor`` and its strides say; None if
-    they cannot be read."""
+    """Returns what a model gives to its backbone, read from its ``data_preprocessor`` and its
+    strides, or None if they cannot be read."""
     preprocessor = getattr(model, 'data_preprocessor', None)
     mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
     order = getattr(preprocessor, 'order', None)
-    if order is None:  # mmengine's, which gets BGR from OpenMMLab's readers of images
+    if order is None:  # mmengine's preprocessor; OpenMMLab's image readers give it BGR
         converts = ('_channel_conversion', 'channel_conversion')
         found = [getattr(preprocessor, n) for n in converts if hasattr(preprocessor, n)]
         if not found:
@@ -145,7 +144,7 @@ def style_of_model(model: nn.Module) -> Optional[InputStyle]:
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
         return None
     if mean.numel() > 3:
-        order = 'RGB'  # bands keep their order
+        order = 'RGB'  # bands keep the order of the file
     return InputStyle(
         tuple(mean.flatten().tolist()),
         tuple(std.flatten().tolist()),
@@ -155,8 +154,8 @@ def style_of_model(model: nn.Module) -> Optional[InputStyle]:
 
 
 def stride_place(model: nn.Module) -> Optional[str]:
-    """'1x1' or '3x3', the convolution that has the stride of a ResNet's bottlenecks; None without
-    such a bottleneck."""
+    """Which convolution of a ResNet's bottlenecks has the stride, '1x1' or '3x3'. None if there is
+    no such bottleneck."""
     for module in model.modules():
         convs = [getattr(module, f'conv{i}', None) for i in (1, 2, 3)]
         strides = [getattr(conv, 'stride', None) for conv in convs]
@@ -175,9 +174,9 @@ def check_style(
 
     Args:
         path: the file of the weights.
-        told: what it tells of itself, or None.
-        assumed: what its weights expect if it tells nothing.
-        model: with ``data_preprocessor``.
+        told: the style that the file tells, or None.
+        assumed: the style to assume if the file tells none.
+        model: the model to fill, with its ``data_preprocessor``.
 
     Returns:
         A line that says what the weights expect, and how that is known.
@@ -188,9 +187,9 @@ def check_style(
     expected, given = told or assumed, style_of_model(model)
     count = len(expected.mean)
     if given is not None and len(given.mean) == 1 and expected.mean == expected.mean[:1] * count:
-        # One value for every channel, on both sides.
+        # Both sides have one value for every channel.
         given = given._replace(mean=given.mean * count, std=given.std * count)
-    known = 'the file says, or its layout' if told else 'assumed, as the file does not say'
+    known = 'the file says, or its layout' if told else 'assumed, because the file does not say'
     if given is None:
         return f'input of the weights: {expected} ({known}); not compared with data_preprocessor'
     if len(expected.mean) != len(given.mean):
@@ -223,7 +222,7 @@ def check_style(
 
 
 def _alike(a: InputStyle, b: InputStyle) -> bool:
-    """Whether the order is the same and no value differs by more than 1 of 255."""
+    """Whether the order is the same and no mean or std differs by more than 1 level of 255."""
     return a.order == b.order and all(
         abs(x - y) < 1 for x, y in zip((*a.mean, *a.std), (*b.mean, *b.std))
     )

@@ -24,16 +24,17 @@ class Layout(NamedTuple):
     """One way in which programs write a trunk.
 
     Attributes:
-        name: whose files are so.
-        place: pattern of what stands before the names of the trunk.
-        is_mark: of a name below the place, whether it tells this layout; one such name is enough.
-        rename: from a name below the place to the trunk's own.
-        convert: from the tensors below the place, after ``rename``, to the trunk's own, where new
-            names are not enough.
-        beside: pattern that some name of the file must have, wherever it is.
-        in_order: the names have nothing in common with the trunk's, and the tensors come in its
-            order.
-        behind: with ``in_order``, pattern of parts behind the last stage, which a trunk may lack.
+        name: whose files have this layout.
+        place: pattern of the prefix before the names of the trunk.
+        is_mark: tells whether a name below the prefix is typical of this layout; one is enough.
+        rename: from a name below the prefix to the trunk's own name.
+        convert: from the tensors below the prefix, after ``rename``, to the trunk's own, for
+            layouts in which new names are not enough.
+        beside: pattern that some name anywhere in the file must match.
+        in_order: whether the names have nothing in common with the trunk's, so that the tensors are
+            matched by their order.
+        behind: with ``in_order``, pattern of the parts behind the last stage; a trunk may lack
+            them.
         style: the input that trunks of these files expect, by its name in
             :data:`~plrc_plugin.checkpoints.input_style.STYLES`; '' if the layout does not tell.
     """
@@ -65,14 +66,14 @@ def register_layout(layout: Layout) -> None:
     LAYOUTS.append(layout)
 
 
-# The modules that stand beside or behind a trunk under the same prefix, in any layout: classifiers,
-# projectors and what else only pre-training or only classification uses.
+# Modules that stand beside or behind a trunk under the same prefix, in any layout: classifiers,
+# projectors and other parts that only pre-training or only classification uses.
 HEADS = re.compile(
     r'(fcs?|fcs_2|fc_norm|heads?|head_\w+|norm_head|classifier|_fc|last_linear|logits|aux\w*|AuxLogits|projection_head'
-    r'|projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|decoder\w*|dino_head|ibot_head)(\.|$)'
+    r'|\w*projector|predictor|prototypes|mlp_head|mask_token|pooler|neck|queue\w*|decoder\w*|dino_head|ibot_head)(\.|$)'
 )
-# What training scripts put around a model's tensors, and what distribution and compilation add to
-# their names. All of it is left out of a name.
+# Containers that training scripts put around a model's tensors, and prefixes that distributed
+# training and compilation add to their names. All of them are left out of a name.
 CONTAINERS = (
     'state_dict',
     'model',
@@ -115,13 +116,13 @@ def flat_state(checkpoint: Mapping) -> dict[str, Tensor]:
 def candidates(
     state: Mapping[str, Tensor], like: Collection[str] = (), prefix: Optional[str] = None
 ) -> Iterator[Candidate]:
-    """Every trunk that ``state`` may hold, without its heads, the most likely one first.
+    """Yields every trunk that ``state`` may hold, without its heads, the most likely one first.
 
     Args:
-        state: as of :func:`flat_state`.
-        like: names of the module to fill. If given, every place where most of them stand is tried
-            too, whatever it is called.
-        prefix: the only place to look at.
+        state: tensors by name, as :func:`flat_state` gives them.
+        like: names of the module to fill. If given, every prefix under which most of them stand is
+            tried too.
+        prefix: the only prefix to look under.
     """
     seen = set()
     for layout in LAYOUTS:
@@ -133,7 +134,7 @@ def candidates(
             if kind in seen or not any(map(layout.is_mark, below)):
                 continue
             seen.add(kind)
-            # Heads that the module itself has, as far as names tell, are no heads.
+            # A head whose names the module itself has is part of the trunk.
             roots = {name.partition('.')[0] for name in like}
             kept = {
                 layout.rename(key): value

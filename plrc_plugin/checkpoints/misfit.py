@@ -1,4 +1,4 @@
-"""Whether tensors fit a module, and a short answer where they do not."""
+"""Checks whether tensors fit a module, and says in a few lines where they do not."""
 
 import re
 from collections.abc import Mapping
@@ -8,23 +8,25 @@ from torch import Tensor
 from plrc_plugin.checkpoints.nearest import nearest_trunk
 from plrc_plugin.errors import SettingsError
 
-SHOWN = 5  # lines of a list
+SHOWN = 5  # lines of a list in a message
 
 
 def is_counter(key: str) -> bool:
-    """A step counter of batch normalisation: old checkpoints lack it, nothing computes with it."""
+    """Whether the name is that of a step counter of batch normalisation. Old checkpoints lack it,
+    and nothing computes with it."""
     return key.endswith('num_batches_tracked')
 
 
 def check_values(path: str, state: Mapping[str, Tensor]) -> None:
-    """Raises SettingsError for tensors that are no numbers of full precision.
+    """Raises SettingsError for weights that are quantised or in half precision.
 
     Args:
         path: the file.
         state: its tensors.
     """
     for key, value in state.items():
-        if value.is_quantized or (not value.is_floating_point() and value.dim() > 1):
+        few_bits = value.is_floating_point() and value.element_size() < 2
+        if value.is_quantized or few_bits or (not value.is_floating_point() and value.dim() > 1):
             if re.search(r'(index|coords|mask|queue\w*|ids)$', key):
                 continue
             raise SettingsError(
@@ -42,14 +44,14 @@ def check_values(path: str, state: Mapping[str, Tensor]) -> None:
 def check_fit(
     path: str, places: Mapping[str, Mapping[str, Tensor]], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Raises SettingsError unless ``tensors`` fill every place, and each finds one.
+    """Raises SettingsError unless the tensors and the places match one to one, in name and shape.
 
     Args:
-        path: where the tensors are from.
+        path: the file of the tensors, for messages.
         places: state dicts of the modules to fill, by their name in the model.
         tensors: under the names of the modules.
 
-    Parts that only the model has may stay new, see :func:`new_parts`.
+    Parts that only the model has may stay new; see :func:`new_parts`.
     """
     problems, used = [], set()
     for name, state in places.items():
@@ -62,7 +64,7 @@ def check_fit(
             for key in sorted(matched)
             if tensors[key].shape != state[key].shape
         ]
-        # Res5 of a C4 detector is the trunk's; only the norm after it is new.
+        # The last stage of a C4 detector comes from the trunk; only the norm after it is new.
         new = new_parts(wanted - matched, tensors) if name == 'backbone' else set()
         problems += [
             f'{name}.{key}: not in the checkpoint'
@@ -81,7 +83,7 @@ def check_fit(
             f'{path} does not fit the model ({len(problems)} of its tensors):\n  '
             + '\n  '.join(shown)
             + (f'\n  and {more} more' if more else '')
-            + f'\n{nearest_trunk(tensors)}'
+            + f'\n{nearest_trunk(tensors, places.get("backbone", {}))}'
         )
 
 
@@ -90,8 +92,8 @@ def new_parts(missing: set[str], tensors: Mapping[str, Tensor]) -> set[str]:
 
     Such a part is a module inside a block whose name no tensor of the checkpoint has anywhere (an
     offset of a deformable convolution, a context block), or a norm of its own at the end of a
-    stage (Swin's ``norm0``). A block of a deeper network is none, as blocks are numbered, and
-    neither is a module that other blocks of the checkpoint have.
+    stage (Swin's ``norm0``). The further blocks of a deeper network do not count, as blocks are
+    numbered, and neither does a module that other blocks of the checkpoint have.
     """
     roots = {key.partition('.')[0] for key in tensors}
     known = {part for key in tensors for part in key.split('.')}
@@ -109,7 +111,8 @@ def new_parts(missing: set[str], tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def listed(names: list[str]) -> str:
-    """Names of tensors; of many, the modules, with ``*`` for numbers, as far as a line goes."""
+    """The names of tensors in one line. Many of them are shortened to their modules, with ``*`` for
+    numbers."""
     if len(names) > SHOWN:
         modules = (re.sub(r'\.\d+(?=\.|$)', '.*', name.rpartition('.')[0]) for name in names)
         names = list(dict.fromkeys(modules))

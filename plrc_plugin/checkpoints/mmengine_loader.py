@@ -1,4 +1,4 @@
-"""mmengine's reader of checkpoints, replaced by one that never runs what is in them."""
+"""Replaces mmengine's reader of checkpoints by one that never runs what is in them."""
 
 import os
 
@@ -11,8 +11,9 @@ _ADDRESSES = ('http://', 'https://', 'pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petr
 
 
 def read_without_running() -> None:
-    """From now on, every file that this process opens by mmengine (``load_from``, ``resume``,
-    ``init_cfg``, ``pretrained``) gives tensors, numbers and text, and addresses are refused.
+    """From now on, every checkpoint that this process opens through mmengine (``load_from``,
+    ``resume``, ``init_cfg``, ``pretrained``) gives tensors, numbers and text alone. Addresses are
+    refused.
 
     mmengine's own reader falls back to unpickling anything. The model zoos
     (``torchvision://``, ``open-mmlab://``, ``mmcls://``) stay as they are.
@@ -22,7 +23,7 @@ def read_without_running() -> None:
 
 
 def load_from_file(filename: str, map_location=None) -> dict:
-    """A checkpoint to resume from or, of any other file, the tensors; on the CPU.
+    """Returns a checkpoint to resume from or, for any other file, its tensors, on the CPU.
 
     Raises:
         SettingsError: as :func:`~plrc_plugin.checkpoints.safe_reading.load_tensors`.
@@ -30,9 +31,9 @@ def load_from_file(filename: str, map_location=None) -> dict:
     path = os.path.expanduser(filename)
     try:
         return read_checkpoint(path, map_location or 'cpu')
-    except Exception:  # load_tensors says what is wrong, if anything is
+    except Exception:  # load_tensors says what is wrong
         checkpoint = load_tensors(path)
-        checkpoint.pop('meta', None)  # resuming would execute a config in it
+        checkpoint.pop('meta', None)  # mmengine would execute this config when it resumes
         return checkpoint
 
 

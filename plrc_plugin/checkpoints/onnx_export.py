@@ -20,11 +20,11 @@ class _LastMap(nn.Module):
 
 
 def export_onnx(trunk: nn.Module, path: str, size: int, channels: int = 3) -> None:
-    """Writes a trunk as an ONNX graph from ``images`` (B, C, size, size), normalised, to ``map``,
-    its last map (B, D, h, w). B is free.
+    """Writes a trunk as an ONNX graph. Its input ``images`` (B, C, size, size) is normalised, its
+    output ``map`` is the last map (B, D, h, w), and B is free.
 
     Raises:
-        SettingsError: if the libraries are missing, or the trunk has something that ONNX has not.
+        SettingsError: if the libraries are missing, or the trunk has an operation that ONNX lacks.
     """
     try:
         import onnx  # noqa: F401
@@ -43,7 +43,7 @@ def export_onnx(trunk: nn.Module, path: str, size: int, channels: int = 3) -> No
             dynamic_shapes=dict(images={0: batch}),
             verbose=False,
         )
-    except Exception as error:  # whatever the exporter makes of what it does not know
+    except Exception as error:  # the exporter raises many kinds for what it does not know
         raise SettingsError(
             f'torch {torch.__version__} cannot write this trunk as ONNX: '
             f'{" ".join(str(error).split())[:300]}'

@@ -1,4 +1,4 @@
-"""Position embeddings of another number of patches."""
+"""Fits position embeddings to another number of patches."""
 
 from collections.abc import Mapping
 from typing import Optional
@@ -13,15 +13,16 @@ NAME = 'pos_embed'
 def fit_positions(trunk: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     """Resamples the position embeddings among ``tensors``, in place, to the patches of a trunk.
 
-    They are read as a square map of patches behind the tokens that are no patches, and resampled
-    bicubically with antialiasing, as timm does it.
+    The embeddings are those of class and register tokens, then those of a square map of patches.
+    The map is resampled bicubically with antialiasing, as timm does it.
 
     Args:
         trunk: a vision transformer of timm, mmpretrain or mmseg, or any other module.
-        tensors: under its names.
+        tensors: the weights of the file under the names of the trunk.
 
     Returns:
-        One line that says what was done, or none where nothing was to do, or nothing could be.
+        One line that says what was done. No line if nothing had to be done, or if the embeddings
+        cannot be resampled.
     """
     given, wanted = tensors.get(NAME), dict(trunk.named_parameters()).get(NAME)
     if not may_be_resampled(given, wanted):
@@ -42,14 +43,15 @@ def fit_positions(trunk: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
 
 
 def may_be_resampled(given: Optional[Tensor], wanted: Optional[Tensor]) -> bool:
-    """Whether both are embeddings (1, tokens, C) of the same C and of different numbers."""
+    """Whether both are embeddings (1, tokens, C) with the same C and different numbers of
+    tokens."""
     if given is None or wanted is None or given.dim() != 3 or wanted.dim() != 3:
         return False
     return given.shape != wanted.shape and given.shape[::2] == wanted.shape[::2]
 
 
 def fits(key: str, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor has the shape of its namesake in ``like``, or can be given it."""
+    """Whether a tensor has the shape of its namesake in ``like``, or can be resampled to it."""
     given, wanted = tensors[key], like[key]
     return given.shape == wanted.shape or (key == NAME and may_be_resampled(given, wanted))
 

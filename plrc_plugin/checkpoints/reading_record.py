@@ -1,4 +1,4 @@
-"""How the images of a run were read, kept with the run and with what is exported from it."""
+"""The record of how the images of a run were read, kept with the run and with its exports."""
 
 import json
 import os
@@ -14,20 +14,21 @@ META_KEY = 'reading'
 
 
 def record_of(reading: Reading, how: str = '') -> dict:
-    """The reading as JSON has it, and in words how it was found."""
+    """Returns the record for JSON: the reading, and in words how it was found."""
     window = [list(pair) for pair in reading.windows or ()]
     return dict(channels=reading.channels, window=window, how=how)
 
 
 def write_record(path: Union[str, Path], record: dict) -> None:
-    """Writes a record: into the work dir, or beside an exported file, see :func:`find_record`."""
+    """Writes a record into the work dir or beside an exported file; :func:`find_record` finds
+    it."""
     path = Path(path)
     path = path / RECORD if path.is_dir() else Path(f'{path}.{RECORD}')
     path.write_text(json.dumps(record, indent=1) + '\n')
 
 
 def find_record(path: Union[str, Path]) -> Optional[dict]:
-    """The record of a work dir, of a checkpoint or of an exported file; None where there is none.
+    """Returns the record of a work dir, a checkpoint or an exported file, or None if it has none.
 
     Raises:
         SettingsError: if it is damaged.

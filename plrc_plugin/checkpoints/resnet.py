@@ -1,4 +1,4 @@
-"""ResNet trunks: their names, whether they are whole and of usual widths; detectron2's names."""
+"""Checks the names and shapes of ResNet trunks, and gives them detectron2's names."""
 
 import re
 
@@ -11,9 +11,9 @@ from plrc_plugin.errors import SettingsError
 
 
 def is_resnet(trunk: dict[str, Tensor]) -> bool:
-    """Whether any name is a ResNet's; a part of one is to be listed as such. Those of another stem
-    or with further modules in their blocks, as timm and mmdet have them, are none here, nor are
-    EfficientNets, which have a ``bn1`` too."""
+    """Whether any name is a ResNet's. An incomplete ResNet counts, so that its missing parts are
+    listed later. ResNets of another stem or with further modules in their blocks, as timm and mmdet
+    have them, do not count, and neither do EfficientNets, which have a ``bn1`` too."""
     variant = r'conv1\.\d|stem\.|layer1\.\d+\.(se|bn2|conv2)\.\w+\.|layer\d\.0\.downsample\.[2-9]'
     if any(re.match(variant, key) for key in trunk):
         return False
@@ -21,7 +21,7 @@ def is_resnet(trunk: dict[str, Tensor]) -> bool:
 
 
 def require_resnet(trunk: dict[str, Tensor], target: str) -> None:
-    """Raises SettingsError, in the name of ``target``, for another kind of trunk."""
+    """Raises SettingsError, naming ``target``, if the trunk is not a ResNet."""
     if not is_resnet(trunk):
         raise SettingsError(
             f"{target} takes only ResNets with torchvision's stem; this trunk starts with "
@@ -30,7 +30,7 @@ def require_resnet(trunk: dict[str, Tensor], target: str) -> None:
 
 
 def complete_resnet(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The trunk with exactly the names of a torchvision ResNet of its depth, of any width.
+    """Returns the trunk with exactly the names of a torchvision ResNet of its depth, of any width.
 
     BN step counters, which old checkpoints lack, are filled with 0.
 
@@ -49,10 +49,11 @@ def complete_resnet(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_torchvision_shapes(trunk: dict[str, Tensor]) -> None:
-    """Raises SettingsError, with the list, unless torchvision (and so timm) builds these shapes."""
+    """Raises SettingsError, with a list, unless torchvision and timm build ResNets of these
+    shapes."""
     block, counts = _blocks(trunk)
     width, groups = 64, 1
-    if block is Bottleneck:  # those of ResNeXt have groups, wide ones more channels
+    if block is Bottleneck:  # ResNeXt has groups here, and wide ResNets have more channels
         width = trunk['layer1.0.conv1.weight'].shape[0]
         groups = width // trunk['layer1.0.conv2.weight'].shape[1]
     with torch.device('meta'):
@@ -60,7 +61,7 @@ def check_torchvision_shapes(trunk: dict[str, Tensor]) -> None:
             block, counts, groups=groups, width_per_group=width // groups
         )
     problems = [
-        f'{key}: {tuple(trunk[key].shape)}, there {tuple(value.shape)}'
+        f'{key}: {tuple(trunk[key].shape)} here, {tuple(value.shape)} there'
         for key, value in model.state_dict().items()
         if key in trunk and trunk[key].shape != value.shape
     ]
@@ -81,12 +82,12 @@ def detectron2_name(key: str) -> str:
 
 
 def listed(problems: list[str]) -> str:
-    """One problem a line, after the message."""
+    """The problems, one to a line, to follow a message."""
     return '\n  '.join(['', *problems])
 
 
 def _blocks(trunk: dict[str, Tensor]) -> tuple:
-    """Block type and blocks per stage, read off the names."""
+    """The block type and the number of blocks per stage, read from the names."""
     names = {'.'.join(key.split('.')[:2]) for key in trunk if key.startswith('layer')}
     counts = [sum(name.startswith(f'layer{stage}.') for name in names) for stage in range(1, 5)]
     return Bottleneck if 'layer1.0.conv3.weight' in trunk else BasicBlock, counts

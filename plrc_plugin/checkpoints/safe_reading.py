@@ -8,22 +8,28 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from plrc_plugin.checkpoints.unpickling import RefusedError, is_archive, open_archive, unpickle
+from plrc_plugin.checkpoints.unpickling import (
+    QuantisedError,
+    RefusedError,
+    is_archive,
+    open_archive,
+    unpickle,
+)
 from plrc_plugin.errors import SettingsError
 
 
 def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
-    """A checkpoint to resume from, whose scalars are ``HistoryBuffer`` again, without the config
-    of its run.
+    """Reads a checkpoint to resume from. Its scalars become ``HistoryBuffer`` again, and the config
+    of its run is left out.
 
     Args:
         path: the file.
-        map_location: 'meta' leaves the numbers of tensors unread. Otherwise tensors come on the
-            CPU: whoever loads them copies them to where they belong.
+        map_location: 'meta' leaves the numbers of tensors unread. Any other value gives tensors on
+            the CPU: the caller copies them to where they belong.
 
     Raises:
-        RefusedError: if it holds anything else than tensors, numbers, text and such scalars.
-        Exception: whatever the bytes of a damaged file lead to.
+        RefusedError: if it holds anything but tensors, numbers, text and such scalars.
+        Exception: of any type, if the file is damaged.
     """
     checkpoint, unbuilt = unpickle(path, read_numbers=str(map_location) != 'meta')
     if unbuilt:
@@ -40,7 +46,8 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
 
 
 def plain_scalars(message_hub: dict) -> None:
-    """Makes a message hub's state, in place, what can be read without building any object."""
+    """Turns the state of a message hub, in place, into data that can be read without building any
+    object."""
     message_hub['log_scalars'] = OrderedDict(
         (
             name,
@@ -65,7 +72,7 @@ def _history(saved) -> HistoryBuffer:
 
 
 def damage_of(path: str) -> Optional[str]:
-    """Why a checkpoint cannot be resumed from, in one line; None if it can.
+    """Says in one line why a checkpoint cannot be resumed from, or returns None if it can.
 
     Every byte is read and compared with the checksums that torch keeps.
     """
@@ -92,16 +99,20 @@ def damage_of(path: str) -> Optional[str]:
 
 
 def load_tensors(path: str) -> dict:
-    """Open a checkpoint (.pth, .pth.tar, .pkl, .safetensors) on the CPU, building data alone.
+    """Opens a checkpoint (.pth, .pth.tar, .pkl, .safetensors) on the CPU, building nothing but
+    data.
 
-    Arrays of numbers, as detectron2 writes them, become tensors. Whatever is no data, such as
-    training options, is left out.
+    Arrays of numbers, as detectron2 writes them, become tensors. Objects that are no data, such as
+    training options, are left out.
 
     Raises:
-        SettingsError: if there is no such file, or it is no checkpoint, or damaged.
+        SettingsError: if there is no such file, or it is damaged or no checkpoint.
     """
     if not os.path.isfile(path):
-        raise SettingsError(f'no checkpoint at {path}')
+        raise SettingsError(
+            f'no checkpoint at {path}'
+            + (': download it, and give the file' if '://' in str(path) else '')
+        )
     if is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -112,6 +123,10 @@ def load_tensors(path: str) -> dict:
             raise SettingsError(f'{path} is damaged or no checkpoint: {_line(error)}') from error
     try:
         checkpoint, unbuilt = unpickle(path)
+    except QuantisedError as error:
+        raise SettingsError(
+            f'{path} is quantised: training needs the float32 weights that it was made from'
+        ) from error
     except Exception as error:  # whatever the bytes lead to
         raise SettingsError(f'{path} is damaged or no checkpoint: {_line(error)}') from error
     if not isinstance(checkpoint, dict):
@@ -151,4 +166,6 @@ def _arrays_become_tensors(checkpoint: dict) -> None:
 
 
 def _line(error: Exception) -> str:
+    if isinstance(error, (KeyError, IndexError)):  # of what is no pickle at all
+        return 'its first bytes are not those of weights'
     return ' '.join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What the two encoders of a model of pre-training start from."""
+"""Gives the two encoders of a pre-training model the weights that they start from."""
 
 import ast
 import re
@@ -14,12 +14,12 @@ from plrc_plugin.checkpoints.trunk import TRUNK, fill_model, refuse_non_finite
 from plrc_plugin.errors import SettingsError
 
 SCRATCH = 'scratch'
-# Settings beside pretrained, pretrained_<name>, in the order of start_encoders.
+# The settings pretrained_<name> beside pretrained, in the order of start_encoders' arguments.
 FURTHER = ('parts', 'input', 'channels')
 
 
 def is_encoder_pair(model: nn.Module) -> bool:
-    """Whether a model is one of pre-training: its backbone has a momentum twin."""
+    """Whether a model is a pre-training model: its backbone has a momentum twin."""
     return hasattr(model, f'momentum_{TRUNK}')
 
 
@@ -30,15 +30,15 @@ def start_encoders(
     stated: Union[str, dict, None] = None,
     channels: Optional[str] = None,
 ) -> None:
-    """Fills a model of pre-training from the setting ``pretrained`` and says so in the log.
+    """Fills a pre-training model from the setting ``pretrained`` and logs what it did.
 
     Args:
-        model: with encoders in pairs.
+        model: a model with pairs of encoders.
         pretrained: a checkpoint; None or 'scratch' leaves the initial weights.
-        parts: of :func:`~plrc_plugin.checkpoints.trunk.fill_model`; the trunk if None.
-        stated: what the weights expect of images, for files that do not tell: a name or the fields
-            of :class:`~plrc_plugin.checkpoints.input_style.InputStyle`.
-        channels: of :func:`~plrc_plugin.checkpoints.trunk.fill_model`.
+        parts: those of :func:`~plrc_plugin.checkpoints.trunk.fill_model`; None for the trunk alone.
+        stated: what the weights expect of images, for files that do not tell: the name or the
+            fields of an :class:`~plrc_plugin.checkpoints.input_style.InputStyle`.
+        channels: that of :func:`~plrc_plugin.checkpoints.trunk.fill_model`.
     """
     if pretrained in (None, SCRATCH):
         if parts:
@@ -47,7 +47,7 @@ def start_encoders(
             )
         if getattr(getattr(model, 'keep', None), 'needs_start', False):
             raise SettingsError(
-                'model.keep keeps the weights of a start, and there is none: set '
+                'model.keep keeps the model near its first weights, and there are none: set '
                 'pretrained=<file>, or leave model.keep out'
             )
         print_log('pretrained: scratch, the encoders start from random weights', 'current')
@@ -59,10 +59,11 @@ def start_encoders(
 
 
 def ensure_start(model: nn.Module) -> None:
-    """Makes the first training pass of ``model`` read ``pretrained`` where no hook has done so.
+    """Makes the first training pass of ``model`` read ``pretrained`` if no hook has done so.
 
-    ``LoadTrunk`` does it before the training, and ``PretrainRunner`` always has that hook. Under
-    mmengine's own ``Runner`` with a config that lists other hooks, the setting would be ignored.
+    The hook ``LoadTrunk`` does it before the training, and ``PretrainRunner`` always has that hook.
+    Under mmengine's own ``Runner`` with a config that lists other hooks, the setting would be
+    ignored.
     """
 
     def start(module: nn.Module, *_) -> None:
@@ -79,14 +80,14 @@ def ensure_start(model: nn.Module) -> None:
 
 
 def _setting(config_text: str, name: str) -> Any:
-    """A top-level setting of a config, of which mmengine hands models nothing but the text."""
+    """A top-level setting of a config. mmengine gives models only the text of the config."""
     found = re.search(rf'^{name} = (.+(?:\n .*|\n\].*)*)', config_text, re.M)
     return ast.literal_eval(found[1]) if found else None
 
 
 def check_whole(model: nn.Module, checkpoint: dict, path: Optional[str]) -> None:
-    """Raises SettingsError unless ``load_from`` fills the whole model: mmengine would leave the
-    rest as it is, such as the momentum encoder."""
+    """Raises SettingsError unless ``load_from`` fills the whole model. mmengine would leave the
+    rest, such as the momentum encoder, as it is."""
     state, wanted = checkpoint.get('state_dict', checkpoint), model.state_dict()
     filled = [
         key
@@ -104,8 +105,9 @@ def check_whole(model: nn.Module, checkpoint: dict, path: Optional[str]) -> None
 
 
 def refuse_init_cfg(init_cfg: Any, backbone: Any) -> None:
-    """Raises SettingsError for checkpoints in ``init_cfg``, of which mmengine loads what happens to
-    fit. Addresses of model zoos, which only mmengine reads, are left to it."""
+    """Raises SettingsError for checkpoints in ``init_cfg``, because mmengine would load only the
+    tensors that happen to fit. Addresses of model zoos are left to mmengine, which alone reads
+    them."""
     for where, cfg in (
         ('model.init_cfg', init_cfg),
         ('model.backbone.init_cfg', backbone.get('init_cfg') if hasattr(backbone, 'get') else None),

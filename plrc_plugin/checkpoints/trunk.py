@@ -1,4 +1,4 @@
-"""The trunk of a checkpoint of any framework, and the models that it fills."""
+"""Finds the trunk in a checkpoint of any framework, and fills models with it."""
 
 import os
 import re
@@ -19,8 +19,8 @@ from plrc_plugin.checkpoints.vit_names import translations
 from plrc_plugin.errors import SettingsError
 
 TRUNK = 'backbone'
-ANCHOR = 'anchor_backbone'  # the trunk of the start, in a model that keeps near it
-# Every place of a detector or segmenter that continues the trunk.
+ANCHOR = 'anchor_backbone'  # the trunk that the run started from, in a model that keeps near it
+# The parts of a detector or segmenter that hold the trunk.
 PLACES = (TRUNK, 'roi_head.shared_head')
 
 
@@ -28,9 +28,9 @@ class WeightsFile(NamedTuple):
     """A file of weights.
 
     Attributes:
-        path: of the file.
+        path: the file's path.
         state: all its tensors, see :func:`~plrc_plugin.checkpoints.layouts.flat_state`.
-        content: what it holds, tensors and text and numbers, as it is nested in the file.
+        content: its tensors, text and numbers, nested as in the file.
     """
 
     path: str
@@ -42,12 +42,13 @@ def read_file(path: str, half: bool = False) -> WeightsFile:
     """Opens a checkpoint of any framework.
 
     Args:
-        path: of a ``.pth``, ``.pth.tar``, ``.ckpt``, ``.pkl`` or ``.safetensors`` file, or of the
+        path: a ``.pth``, ``.pth.tar``, ``.ckpt``, ``.pkl`` or ``.safetensors`` file, or the
             ``.index.json`` of a model that is spread over several files.
-        half: take weights in half precision too, as float32.
+        half: whether to take weights in half precision too, as float32.
 
     Raises:
-        SettingsError: if it holds no tensors, a piece of a model, or weights that are rounded.
+        SettingsError: if it holds no tensors, only a piece of a model, or weights of reduced
+            precision.
     """
     path = os.path.expanduser(str(path))
     check_kind_of_file(path)
@@ -60,8 +61,8 @@ def read_file(path: str, half: bool = False) -> WeightsFile:
 
 
 class FoundTrunk(NamedTuple):
-    """The trunk that a file holds: tensors under the names of the module that it was looked for,
-    the prefix in the file, whose layout it is, and what the file tells of the trunk's input."""
+    """The trunk that a file holds: its tensors under the names of the module to fill, its prefix in
+    the file, the name of its layout, and what the file tells of its input."""
 
     tensors: dict[str, Tensor]
     prefix: str
@@ -75,13 +76,14 @@ def find_trunk(
     prefix: Optional[str] = None,
     module: Optional[nn.Module] = None,
 ) -> FoundTrunk:
-    """The trunk among the tensors of a file.
+    """Finds the trunk among the tensors of a file.
 
     Args:
-        file: of :func:`read_file`.
-        like: the state dict of the module to fill. Without it, the first layout that is recognised.
-        prefix: where the trunk lives; found by itself when None.
-        module: the module to fill itself, which may know further names, see :class:`TimmTrunk`.
+        file: what :func:`read_file` returned.
+        like: the state dict of the module to fill. Without it, the first layout that is recognised
+            is taken.
+        prefix: the prefix of the trunk's names; None to find it.
+        module: the module to fill. It may know further names; see :class:`TimmTrunk`.
 
     Raises:
         SettingsError: if there is no tensor at all.
@@ -114,14 +116,15 @@ def find_trunk(
 
 
 def _matches(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> float:
-    """How many tensors fit; a name of another shape counts little, and decides where none fits."""
+    """Scores how many tensors fit. A name with another shape counts little: it decides only where
+    nothing fits."""
     common = [key for key in tensors if key in like]
     fitting = sum(fits(key, tensors, like) for key in common)
     return fitting + len(common) / (len(like) + 1) / 2
 
 
 def _translated(candidate: Candidate, module: Optional[nn.Module]) -> Iterator[Candidate]:
-    """The trunk under the names that it has in other libraries."""
+    """Yields the trunk under the names that it has in other libraries."""
     for name, tensors in translations(candidate.tensors):
         layout = candidate.layout._replace(name=f'{candidate.layout.name}; names {name}')
         yield candidate._replace(tensors=tensors, layout=layout)
@@ -153,11 +156,12 @@ def _ordered(candidate: Candidate, like: Mapping[str, Tensor]) -> Candidate:
 def read_trunk(
     path: str, prefix: Optional[str] = None, like: Optional[Mapping[str, Tensor]] = None
 ) -> tuple[dict[str, Tensor], str]:
-    """The trunk of a checkpoint of any layout that :mod:`~plrc_plugin.checkpoints.layouts` knows.
+    """Reads the trunk of a checkpoint of any layout that :mod:`~plrc_plugin.checkpoints.layouts`
+    knows.
 
     Args:
         path: a ``.pth``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` file.
-        prefix: where the trunk lives, such as ``momentum_backbone.``; found by itself when None.
+        prefix: the prefix of the trunk's names, such as ``momentum_backbone.``; None to find it.
         like: the state dict of the module to fill, which tells layouts apart.
 
     Returns:
@@ -172,7 +176,7 @@ def read_trunk(
 
 def refuse_non_finite(path: Optional[str], tensors: dict) -> None:
     """Raises SettingsError if weights are infinite or NaN: the run that made them had gone wrong,
-    and the one that starts from them would be blamed."""
+    and otherwise the run that starts from them would be blamed."""
     spoilt = [
         key
         for key, value in tensors.items()
@@ -193,22 +197,22 @@ def fill_model(
     style: Optional[InputStyle] = None,
     channels: Optional[str] = None,
 ) -> list[str]:
-    """Fills a model of pre-training from a checkpoint: nothing is filled unless all of it fits.
+    """Fills a pre-training model from a checkpoint. Nothing is filled unless all of it fits.
 
-    Every part that has a momentum twin, ``momentum_<part>``, fills that too, and the trunk fills
-    the anchor of a model that keeps one.
+    The momentum twin of a part, ``momentum_<part>``, is filled with it. The trunk also fills the
+    anchor of a model that has one.
 
     Args:
-        model: with a ``backbone``.
+        model: a model with a ``backbone``.
         path: what :func:`read_trunk` reads.
         parts: names of the model's modules to fill. All but ``backbone`` are looked for under the
             same names, as checkpoints of PLRC have them; 'all' stands for every one of them.
-        style: what the weights expect of images, of a file that does not tell.
+        style: what the weights expect of images, for a file that does not tell.
         channels: 'mean' or 'repeat', how weights of RGB become those of a trunk of other channels,
-            see :func:`~plrc_plugin.checkpoints.channels.adapt`.
+            see :func:`~plrc_plugin.checkpoints.channels.adapt_channels`.
 
     Returns:
-        Where the trunk was found, then one line per module: how many tensors it got; and what the
+        Lines for the log: where the trunk was found, how many tensors each module got, and what the
         weights expect of images.
 
     Raises:
@@ -234,7 +238,7 @@ def fill_model(
             lines.append(f'{path} ({found.layout}; under {found.prefix!r}):')
             tensors, behind = _without_heads(modules[name], found.tensors)
             if behind:
-                lines[0] += f' left out, as the trunk has not: {", ".join(behind)}'
+                lines[0] += f' left out, because the trunk has no such parts: {", ".join(behind)}'
             lines += adapt_channels(path, modules[name], tensors, channels)
             lines += fit_positions(modules[name], tensors)
             own = getattr(modules[name], 'input_style', InputStyle())
@@ -266,22 +270,22 @@ def fill_model(
 
 @torch.no_grad()
 def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
-    """Copy a trunk into ``model.backbone`` and, of a C4 detector, ``model.roi_head.shared_head``.
+    """Copies a trunk into ``model.backbone`` and, in a C4 detector, ``model.roi_head.shared_head``.
 
     Args:
-        model: detector or segmenter.
-        trunk: tensors as from :func:`plrc_plugin.transfer.read_trunk`.
+        model: a detector or segmenter.
+        trunk: tensors by name, as :func:`read_trunk` returns them.
 
     Returns:
-        One line per place: how many tensors matched, and which ones of the place stay new.
+        One line per part of the model: how many tensors matched, and which ones stay new.
 
     Raises:
-        SettingsError: with a short list, if a tensor of the trunk finds no place or another shape,
-            or one of the model's trunk stays without.
+        SettingsError: with a short list, if the model has no tensor of the same name and shape for
+            one of the trunk, or if the trunk does not fill one of the model's.
     """
     modules = dict(model.named_modules())
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}
-    # BN step counters are of no use to these models, and old checkpoints lack them.
+    # These models do not use BN step counters, and old checkpoints lack them.
     trunk = {key: value for key, value in trunk.items() if not is_counter(key)}
     trunk, _ = _without_heads(modules[TRUNK], trunk)
     lines = fit_positions(modules[TRUNK], trunk)
@@ -293,14 +297,15 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
 def _without_heads(
     module: nn.Module, tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors without those of parts which a trunk says that it has not, and these parts."""
+    """Returns the tensors without the parts that a trunk says it left out, and the names of these
+    parts."""
     parts = [f'{part}.' for part in getattr(module, 'left_out', ())]
     kept = {k: v for k, v in tensors.items() if not k.startswith(tuple(parts))}
     return kept, [part[:-1] for part in parts if any(k.startswith(part) for k in tensors)]
 
 
 def _copy(name: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """Copies what ``state`` has of ``tensors``, and says how much that is."""
+    """Copies the tensors that ``state`` has too, and returns a line that counts them."""
     for key in state.keys() & tensors.keys():
         state[key].copy_(tensors[key])
     wanted = [key for key in state if not is_counter(key)]

@@ -1,10 +1,10 @@
 """A pickle machine that can build data and can call nothing.
 
-``torch.load(weights_only=True)`` refuses what mmengine writes before torch 2.6, and changed with
-every release since. This reader does not depend on torch's: it gives the same on every version.
+Before torch 2.6, ``torch.load(weights_only=True)`` refuses what mmengine writes, and it has changed
+with every release since. This reader does not use torch's, and gives the same on every version.
 
-- A name in a file is never imported. It is looked up in :data:`BUILDERS`, which lists all that a
-  file can have made: tensors, arrays of numbers, plain containers and mmengine's scalars.
+- A name in a file is never imported. It is looked up in :data:`BUILDERS`, which lists everything
+  that a file can make: tensors, arrays of numbers, plain containers and mmengine's scalars.
 - Every other object of the file becomes a :class:`Nothing`, and its name is reported.
 - A file cannot set an attribute, fill anything but a plain container, or have more memory reserved
   than the file is long.
@@ -46,28 +46,33 @@ _STORAGES = {
     'BoolStorage': torch.bool,
     'ComplexDoubleStorage': torch.complex128,
     'ComplexFloatStorage': torch.complex64,
-    'UntypedStorage': torch.uint8,  # the type comes with the tensor
+    'UntypedStorage': torch.uint8,  # the type is given with the tensor
 }
 
 
 class RefusedError(pickle.UnpicklingError):
-    """A file asks for what no checkpoint needs."""
+    """A file asks for something that no checkpoint needs."""
+
+
+class QuantisedError(RefusedError):
+    """Its tensors are integers with scales."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name that a file gives. It stands for itself: nothing is imported."""
+    """A name of a class or function in a file. It is kept as a name; nothing is imported."""
 
     text: str
 
 
 class Nothing:
-    """Stands for an object of a file that is no data."""
+    """Stands in place of an object that is no data."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The numbers that tensors share: bytes (None where they are not read), type and count."""
+    """The numbers behind one or more tensors: their bytes (None if they are not read), type and
+    count."""
 
     numbers: Optional[Tensor]
     dtype: torch.dtype
@@ -83,11 +88,11 @@ def unpickle(path: str, read_numbers: bool = True) -> tuple[Any, list[str]]:
 
     Returns:
         What the file holds, with plain tensors on the CPU that need no gradient; and one line for
-        each thing in it that was not built.
+        each object in it that was not built.
 
     Raises:
-        RefusedError: if the file asks for what no checkpoint needs.
-        Exception: whatever the bytes of a damaged file lead to.
+        RefusedError: if the file asks for something that no checkpoint needs.
+        Exception: of any type, if the file is damaged.
     """
     if is_archive(path):
         with open_archive(path) as archive:
@@ -97,7 +102,7 @@ def unpickle(path: str, read_numbers: bool = True) -> tuple[Any, list[str]]:
 
 
 def is_archive(path: str) -> bool:
-    """Whether the file starts as one in torch's zip format does."""
+    """Whether the file starts like one in torch's zip format."""
     with open(path, 'rb') as file:
         return file.read(4) == b'PK\x03\x04'
 
@@ -172,7 +177,7 @@ def _read_stream(file: BinaryIO, length: int) -> tuple[Any, list[str]]:
     if set(keys) != set(machine.storages):
         raise RefusedError('it asks for numbers that it does not hold')
     for key in keys:
-        file.read(8)  # how many numbers follow, which is known
+        file.read(8)  # how many numbers follow; the storage has told it already
         _filled(machine.storages[key].numbers, file)
     return found, machine.unbuilt
 
@@ -192,23 +197,23 @@ def _filled(numbers: Tensor, source: BinaryIO) -> Tensor:
 
 
 class _Machine(pickle._Unpickler):
-    """The pickle machine of the standard library, with every step replaced that could import,
-    call, or set an attribute.
+    """The pickle machine of the standard library. Every step that could import, call, or set an
+    attribute is replaced.
 
-    It is the machine in Python: the one in C lets no step be replaced, and it reserves memory for
-    whatever index a file names.
+    It is the machine that is written in Python. The one in C lets no step be replaced, and it
+    reserves memory for any index that a file names.
 
     Args:
-        file: at the start of a pickle.
+        file: an open file, at the start of a pickle.
         storage: gives the numbers of a storage by key, type and count. None if there are none.
     """
 
     dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
-    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):  # what libraries register
+    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):  # other libraries register functions here
         del dispatch[_code[0]]
 
     def __init__(self, file: BinaryIO, storage: Optional[Callable[..., Storage]] = None):
-        super().__init__(file, encoding='latin1')  # as NumPy wrote arrays under Python 2
+        super().__init__(file, encoding='latin1')  # NumPy wrote arrays so under Python 2
         self._storage = storage
         self.storages: dict[str, Storage] = {}
         self.unbuilt: list[str] = []
@@ -220,9 +225,9 @@ class _Machine(pickle._Unpickler):
         return Nothing()
 
     def make(self, name: Any, arguments: Any) -> Any:
-        """What a file has in place of a call of ``name``."""
+        """Returns what stands in place of a call of ``name`` in the file."""
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
-            raise RefusedError('it calls what is no name')
+            raise RefusedError('it calls something that is not a name')
         build = BUILDERS.get(name.text)
         return self.leave_out(name.text) if build is None else build(self, *arguments)
 
@@ -238,11 +243,11 @@ class _Machine(pickle._Unpickler):
     def persistent_load(self, saved: Any) -> Any:
         if self._storage is None or not isinstance(saved, tuple):
             raise RefusedError('it asks for an object outside the file')
-        if saved[0] == 'module':  # a class with its source, of a model saved whole
+        if saved[0] == 'module':  # a class with its source, from a model that was saved whole
             return saved[1]
         kind, storage, key, _, size, *view = saved
         if 'QInt' in str(storage) or 'QUInt' in str(storage):
-            raise RefusedError('its tensors are quantised: save them as floating-point numbers')
+            raise QuantisedError('its tensors are quantised: save them as floating-point numbers')
         dtype = _storage_dtype(storage)
         if kind != 'storage' or dtype is None or not isinstance(key, str) or any(view):
             raise RefusedError(f'it asks for a storage of an unknown kind, {saved!r:.200}')
@@ -261,7 +266,7 @@ class _Machine(pickle._Unpickler):
         self.stack[-1] = self.make(self.stack[-1], arguments)
 
     def _call_with_keywords(self) -> None:
-        self.stack.pop()  # only foreign objects have any
+        self.stack.pop()  # only objects of other classes have attributes
         self._call()
 
     def _fill(self, items: list) -> None:
@@ -288,12 +293,12 @@ class _Machine(pickle._Unpickler):
     def _build(self) -> None:
         state = self.stack.pop()
         owner = self.stack[-1]
-        if isinstance(owner, OrderedDict):  # a state dict has the versions of its layers
+        if isinstance(owner, OrderedDict):  # a state dict carries the versions of its layers
             if isinstance(state, dict) and isinstance(state.get('_metadata'), dict):
                 owner._metadata = state['_metadata']
         elif isinstance(owner, np.ndarray):
             _set_array(owner, *state)
-        elif isinstance(owner, np.dtype):  # all but the byte order is in its code
+        elif isinstance(owner, np.dtype):  # the code holds everything but the byte order
             if state[1] == '>':
                 raise RefusedError("it asks for an array of the byte order '>'")
         elif isinstance(owner, HistoryBuffer):
@@ -386,7 +391,7 @@ def _scalar(machine, dtype, data=b'') -> Any:
 
 
 def _as_bytes(data: Any) -> bytes:
-    """Bytes, which Python 2 wrote as text."""
+    """Returns the bytes that Python 2 wrote as text."""
     return data.encode('latin1') if isinstance(data, str) else data
 
 
@@ -397,7 +402,7 @@ def _encode(machine, text, encoding='latin1') -> bytes:
 
 
 def _attribute(machine, owner, name) -> Any:
-    """``getattr``, for the few attributes of :data:`ATTRIBUTES`."""
+    """Stands for ``getattr``, for the few attributes in :data:`ATTRIBUTES`."""
     found = ATTRIBUTES.get(getattr(owner, 'text', ''), {}).get(name)
     return machine.leave_out(f'the attribute {name!r:.50}') if found is None else found
 
@@ -411,8 +416,8 @@ _PYTHON_2 = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}
 _HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 _ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 
-# What mmengine's files read off its classes: a history its four statistics, which it has anyhow,
-# and the schedule of one cycle its curve.
+# Attributes that mmengine's files read from its classes: the four statistics of a history, which
+# our own has too, and the curve of the one-cycle schedule.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     _HISTORY: {name: Name(f'{_HISTORY}.{name}') for name in ('min', 'max', 'current', 'mean')},
     _ONE_CYCLE: {
@@ -421,8 +426,8 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     },
 }
 
-# What stands for a call of each name, given the machine and the arguments. None: the name may
-# occur, but not be called.
+# What stands in place of a call of each name, as a function of the machine and the arguments. None:
+# the name may occur but must not be called.
 BUILDERS: dict[str, Optional[Callable]] = {
     'torch._utils._rebuild_tensor': _tensor,
     'torch._utils._rebuild_tensor_v2': _tensor,
@@ -444,8 +449,8 @@ BUILDERS: dict[str, Optional[Callable]] = {
     'builtins.frozenset': lambda machine, items=(): frozenset(items),
     'builtins.complex': lambda machine, *parts: complex(*parts),
     'builtins.bytearray': lambda machine, data=b'', *_: bytearray(_as_bytes(data)),
-    'builtins.bytes': lambda machine, *_: b'',  # protocol 0 writes others by their text
-    'builtins.list': None,  # of a defaultdict
+    'builtins.bytes': lambda machine, *_: b'',  # protocol 0 writes other values as text
+    'builtins.list': None,  # the factory of a defaultdict
     'builtins.dict': None,
     'builtins.int': None,
     'builtins.getattr': _attribute,

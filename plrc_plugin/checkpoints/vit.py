@@ -1,4 +1,4 @@
-"""Plain vision transformers of timm for other libraries."""
+"""Writes timm's plain vision transformers under the names of other libraries."""
 
 from torch import Tensor
 
@@ -8,10 +8,10 @@ from plrc_plugin.errors import SettingsError
 
 
 def vit_for(trunk: dict[str, Tensor], target: str) -> dict[str, Tensor]:
-    """A vision transformer under the names of 'torchvision', 'mmpretrain' or 'mmseg'.
+    """Returns a vision transformer under the names of 'torchvision', 'mmpretrain' or 'mmseg'.
 
     Raises:
-        SettingsError: with a list, if it has parts that the target's transformer has not, such as
+        SettingsError: with a list, if it has parts that the target's transformer lacks, such as
             registers, scales of layers or rotary embeddings.
     """
     renamed, strange = {}, []

@@ -1,4 +1,4 @@
-"""Plain vision transformers: timm's names, and those of torchvision, mmpretrain, mmseg, DINOv2."""
+"""Translates names of plain vision transformers between timm and other libraries."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,8 +6,8 @@ from typing import Optional
 
 from torch import Tensor
 
-# Patterns of timm's names, and what stands for them elsewhere. Norms of layers share an epsilon of
-# 1e-6, which is the default of torchvision and mmpretrain, and norm_cfg's of mmseg.
+# Patterns of timm's names, and the names in other libraries. Their layer norms share an epsilon of
+# 1e-6: it is the default in torchvision and mmpretrain, and norm_cfg sets it in mmseg.
 _SHARED = (
     (r'patch_embed\.proj\.', {'torchvision': 'conv_proj.', 'mm': 'patch_embed.projection.'}),
     (r'cls_token$', {'torchvision': 'class_token', 'mm': 'cls_token'}),
@@ -47,13 +47,14 @@ def is_vit(trunk: dict[str, Tensor]) -> bool:
 
 
 def translations(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """What a vision transformer of one library is called in the others.
+    """Renames a vision transformer from the names of one library to those of the others.
 
     Args:
-        tensors: of any trunk.
+        tensors: those of any trunk, by name.
 
     Yields:
-        Whose names they were, or are now, and the renamed tensors; nothing for another trunk.
+        The library that the names belonged to, or belong to now, and the renamed tensors. Nothing
+        for another kind of trunk.
     """
     ours, source = dict(tensors), ''
     for library in _BLOCK:
@@ -64,7 +65,7 @@ def translations(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str,
     if source:
         yield f'of {source}', ours
     if any(key.endswith('.attn.q_bias') and not value.any() for key, value in ours.items()):
-        # timm's DINOv3 has no biases of attention where they have stayed 0
+        # timm's DINOv3 leaves out attention biases that have stayed 0
         yield 'of DINOv3', {k: v for k, v in ours.items() if not re.search(r'\.[qv]_bias$', k)}
     if is_vit(ours):
         for library in ('mmpretrain', 'mmseg'):
@@ -73,7 +74,7 @@ def translations(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str,
                 yield f'for {library}', {names[key]: value for key, value in ours.items()}
 
 
-# One name that only the transformers of a library have.
+# A name that only the transformers of this library have.
 _MARKS = {
     'torchvision': 'encoder.layers.encoder_layer_0.ln_1.weight',
     'mmpretrain': 'layers.0.attn.qkv.weight',
@@ -98,8 +99,8 @@ def _to_timm(tensors: Mapping[str, Tensor], library: str) -> dict[str, Tensor]:
 
 
 def _from_dinov2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's own files: blocks in chunks, gated layers of its names, and registers, with which
-    timm adds the position of the class token to the token itself."""
+    """Translates DINOv2's own files. They have blocks in chunks, other names for gated layers, and
+    registers; with registers, timm has the position of the class token added to the token."""
     renamed = {}
     for key, value in tensors.items():
         key = re.sub(r'^blocks\.\d+\.(\d+)\.', r'blocks.\1.', key)
@@ -113,8 +114,8 @@ def _from_dinov2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def name_in(key: str, target: str) -> Optional[str]:
-    """What a tensor of timm's name is called in 'torchvision', 'mmpretrain' or 'mmseg'; None if
-    their plain transformers have no such part."""
+    """The name in 'torchvision', 'mmpretrain' or 'mmseg' of a tensor that has a name of timm's.
+    None if their plain transformers have no such part."""
     family = 'torchvision' if target == 'torchvision' else 'mm'
     for pattern, names in _SHARED:
         found = re.match(pattern, key)

@@ -1,4 +1,5 @@
-"""The checkpoints of a work dir: published whole, found newest first, told apart by name."""
+"""The checkpoints of a work dir: writes them whole, finds the newest, and gives them short
+names."""
 
 import errno
 import os
@@ -14,11 +15,11 @@ from plrc_plugin.errors import SettingsError
 
 POINTER = 'last_checkpoint'
 WRITING = '.being_written'
-BEST = 'best_'  # weights alone: nothing to resume from
-RANDOM = 'random'  # in place of a checkpoint: the untrained network
+BEST = 'best_'  # holds weights alone, nothing to resume from
+RANDOM = 'random'  # stands for the untrained network in place of a checkpoint
 
-# What file systems answer that cannot force something to the disk: Windows on folders, vboxsf,
-# CIFS, FUSE. Errors of a disk (EIO, ENOSPC) are none of them.
+# Errors of file systems that cannot force something to the disk: Windows for folders, vboxsf, CIFS,
+# FUSE. Errors of the disk itself (EIO, ENOSPC) are not among them.
 _CANNOT_SYNC = {
     getattr(errno, name)
     for name in [
@@ -37,10 +38,10 @@ _CANNOT_SYNC = {
 
 
 def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
-    """The checkpoint to resume from, or None if there is no intact one.
+    """Returns the checkpoint to resume from, or None if there is no intact one.
 
-    It is the one that ``last_checkpoint`` names. Where that one is damaged or gone, it is the
-    newest intact one beside it.
+    It is the one that ``last_checkpoint`` names. If that one is damaged or gone, it is the newest
+    intact one beside it.
     """
     for path in newest_first(work_dir):
         damage = damage_of(path)
@@ -52,7 +53,8 @@ def newest_intact_checkpoint(work_dir: str, logger=None) -> Optional[str]:
 
 
 def checkpoint_of(path: str) -> str:
-    """The checkpoint that ``path`` means: a file means itself, a work dir its newest intact one.
+    """Returns the checkpoint that ``path`` stands for: the file itself, or the newest intact one of
+    a work dir.
 
     Raises:
         SettingsError: if there is no such file, or the work dir holds none.
@@ -64,28 +66,29 @@ def checkpoint_of(path: str) -> str:
 
 
 def checkpoints_of(source: str, given: Optional[Sequence[str]] = None) -> list[str]:
-    """The checkpoints that a tool is to look at.
+    """Returns the checkpoints that a tool is to look at.
 
     Args:
         source: the config that the tool was given, or the work dir of a run.
-        given: files, work dirs for their newest, or 'random' for the untrained network. Defaults to
-            'random' and, where ``source`` is a work dir, its newest checkpoint.
+        given: files, work dirs (for their newest checkpoint), or 'random' for the untrained
+            network. Defaults to 'random' and, where ``source`` is a work dir, its newest
+            checkpoint.
 
     Raises:
-        SettingsError: if one is not there.
+        SettingsError: if one of them does not exist.
     """
     given = given or [RANDOM, *[source] * osp.isdir(source)]
     return [path if path == RANDOM else checkpoint_of(path) for path in given]
 
 
 def headings(checkpoints: Sequence[str]) -> list[str]:
-    """Short names of checkpoints that tell them apart, such as 'epoch_12'."""
+    """Short names that tell checkpoints apart, such as 'epoch_12'."""
     return [name.removesuffix('.pth') for name in told_apart(checkpoints)]
 
 
 def told_apart(paths: Sequence[str]) -> list[str]:
-    """Names of files or folders: the last part of each path, and as many parts before it as tell
-    different ones apart."""
+    """Short names of files or folders: the last part of each path, with as many parts before it as
+    are needed to tell them apart."""
     parts = [Path(path).resolve().parts for path in paths]
     lengths = range(1, max(map(len, parts)) + 1)
     length = next(n for n in lengths if len({p[-n:] for p in parts}) == len(set(parts)))
@@ -93,9 +96,10 @@ def told_apart(paths: Sequence[str]) -> list[str]:
 
 
 def alike(name: str) -> re.Pattern:
-    """What matches the names of the checkpoints of one run: they differ in their last number.
+    """A pattern that matches the names of the checkpoints of one run, which differ in their last
+    number.
 
-    ``filename_tmpl`` of the hook may be any, and the pointer names a checkpoint that it made.
+    The hook's ``filename_tmpl`` may be anything, so the pattern is made from a checkpoint's name.
     """
     numbers = list(re.finditer(r'\d+', name))
     if not numbers:
@@ -105,7 +109,7 @@ def alike(name: str) -> re.Pattern:
 
 
 def pointed_at(work_dir: str) -> Optional[str]:
-    """The path in ``last_checkpoint`` of a work dir, None if there is none."""
+    """The path in ``last_checkpoint`` of a work dir, or None if there is no such file."""
     try:
         with open(osp.join(work_dir, POINTER)) as file:
             return file.read().strip() or None
@@ -119,7 +123,7 @@ def newest_first(work_dir: str) -> Iterator[str]:
     numbered = re.compile(r'.*_\d+\.pth')
     if first is not None:
         numbered = re.compile(f'{numbered.pattern}|{alike(osp.basename(first)).pattern}')
-        # A work dir that was moved or copied goes on from its own files.
+        # A work dir that was moved or copied is resumed from its own files.
         here = osp.join(work_dir, osp.basename(first))
         if osp.exists(here) or not osp.isdir(osp.dirname(first)):
             first = here
@@ -135,8 +139,8 @@ def newest_first(work_dir: str) -> Iterator[str]:
 
 
 def publish(path: str) -> None:
-    """Gives ``path`` what was written beside it, in one step that survives a loss of power, where
-    the file system can promise that."""
+    """Renames a file that was written beside ``path`` to ``path``, in one step. The step survives a
+    loss of power if the file system can promise that."""
     _force_to_disk(path + WRITING, os.O_RDWR)
     os.replace(path + WRITING, path)
     _force_to_disk(osp.dirname(path) or '.', os.O_RDONLY)
@@ -159,15 +163,26 @@ def _force_to_disk(path: str, flags: int) -> None:
 
 
 def check_folder(folder: str, setting: str) -> None:
-    """Makes a folder, and writes, publishes and removes a file there: what every checkpoint needs.
+    """Makes a folder, and tries there what every checkpoint needs: it writes, renames and removes a
+    file.
 
     Raises:
-        SettingsError: before any work is lost, naming ``setting``.
+        SettingsError: if that fails, before any work is lost; the message names ``setting``.
     """
     if '://' in str(folder):
         raise SettingsError(
             f'{setting}={folder}: runs write to folders, and an object store is none. Give a '
             'folder, local or mounted, and copy it afterwards'
+        )
+    if not _is_unicode(str(folder)):
+        raise SettingsError(
+            f'{setting}={ascii(str(folder))[1:-1]}: its name holds bytes that are no UTF-8, which '
+            'logs and TensorBoard cannot write. Choose another --work-dir'
+        )
+    if str(folder).startswith('~') and not osp.isdir(str(folder).split(os.sep)[0]):
+        raise SettingsError(
+            f'{setting}={folder}: shells replace ~ by the home folder, and here none has: write '
+            f'{osp.expanduser(folder)}'
         )
     probe = osp.join(folder, f'.can_be_written_{os.getpid()}')
     try:
@@ -184,6 +199,14 @@ def check_folder(folder: str, setting: str) -> None:
             f'{setting}={folder} cannot be written: {error.strerror or error}. Choose another '
             '--work-dir, or mend its permissions'
         ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def remove_if_there(path: str) -> None:

@@ -62,23 +62,23 @@ def pretrain(
     return pointer.read_text().strip() if pointer.exists() else ''
 
 
-class WithDefaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description, and adds defaults to the options."""
-
-
 def main(arguments: list[str]) -> int:
     """Runs the command."""
     parser = argparse.ArgumentParser(
         prog='python -m plrc_plugin pretrain',
         description=__doc__,
-        formatter_class=WithDefaults,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('photos', help='folder of photographs, flat or nested, or shards')
-    parser.add_argument('--backbone', default='resnet50', help='resnet50, or a name of timm')
+    parser.add_argument(
+        '--backbone',
+        default='resnet50',
+        help='resnet18 to resnet152, or a name of timm or torchvision (default: %(default)s)',
+    )
     parser.add_argument('--weights', help='checkpoint to start from (docs/weights.md)')
     parser.add_argument('--out', required=True, help='folder for config, log and checkpoints')
     parser.add_argument('--hours', type=float, help='budget of training')
-    parser.add_argument('--epochs', type=int, help='or its length')
+    parser.add_argument('--epochs', type=int, help='length in place of a budget (computed)')
     parser.add_argument('--resume', action='store_true', help='go on with the run in --out')
     parser.add_argument(
         '--cfg-options',

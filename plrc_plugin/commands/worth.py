@@ -39,7 +39,11 @@ def main(arguments: list[str]) -> int:
         help='your own split: a .txt with the names of the test images, or a second labelled set '
         '(a quarter of the labelled images, by their content)',
     )
-    parser.add_argument('--backbone', default='resnet50', help='resnet50, or a name of timm')
+    parser.add_argument(
+        '--backbone',
+        default='resnet50',
+        help='resnet18 to resnet152, or a name of timm or torchvision (resnet50)',
+    )
     parser.add_argument('--weights', type=Path, help='the start (docs/weights.md); else random')
     parser.add_argument('--hours', type=float, required=True, help='budget of everything')
     parser.add_argument('--out', type=Path, required=True, help='folder of all that is made')
@@ -65,7 +69,7 @@ def main(arguments: list[str]) -> int:
         action='store_true',
         help='pre-train on test images too, if they are among the photographs',
     )
-    parser.add_argument('--gpus', type=int, default=1, help='processes of each run')
+    parser.add_argument('--gpus', type=int, default=1, help='processes of each run (1)')
     parser.add_argument('--plan', action='store_true', help='show the plan and end')
     parser.add_argument(
         '--cfg-options', nargs='+', metavar='KEY=VALUE', help='settings of every pre-training'

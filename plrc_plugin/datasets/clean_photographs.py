@@ -1,4 +1,4 @@
-"""Some of the images that a run trains on, whole and without augmentation."""
+"""Some of the images that a run trains on, as whole images and without augmentation."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,10 @@ from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATASETS
 
-# Images at a time. The split is the same whatever batches the caller's own loaders have.
+# Images in a group. It is a constant, so that groups do not depend on the batches of the caller's
+# loaders.
 _GROUP = 32
-# Settings of a pipeline step that say how an image is read.
+# Settings of a pipeline step that say how to read an image.
 READ_BY = ('window', 'channels', 'max_pixels')
 
 
@@ -24,13 +25,13 @@ class CleanPhotographs:
 
     Args:
         dataset (dict): config of an ``ImageFolder``, or of data sets around it, such as
-            ``train_dataloader.dataset``. Its pipeline plays no part but for ``window``,
-            ``channels`` and ``max_pixels`` of ``TwoViews``.
-        count (int): 2 or more.
+            ``train_dataloader.dataset``. Of its pipeline, only ``window``, ``channels`` and
+            ``max_pixels`` of ``TwoViews`` are used.
+        count (int): number of images, 2 or more.
         size (int): side in pixels. Defaults to 224.
 
     Attributes:
-        replaced (int): images that could not be decoded, so far; others took their places.
+        replaced (int): number of images so far that could not be decoded; others took their places.
 
     Raises:
         SettingsError: if there are fewer images, or a setting cannot work.
@@ -50,21 +51,21 @@ class CleanPhotographs:
         self.count, self.size, self.replaced = count, size, 0
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The pixels (size, size, 3) uint8 RGB of one, or (size, size, C) float32."""
+        """Returns the pixels of one image, (size, size, 3) uint8 RGB or (size, size, C) float32."""
         place = index * len(self.dataset) // self.count
         sample = self.dataset[SampleKey(0, 0, place)]
         self.replaced += len(sample.get('skipped', ()))
         return sample['pixels']
 
     def groups(self) -> Iterator[Tensor]:
-        """(B, size, size, C) likewise, in groups of nearly equal numbers."""
+        """Yields all images in groups (B, size, size, C) of nearly equal numbers."""
         for part in torch.arange(self.count).tensor_split(-(-self.count // _GROUP)):
             yield torch.stack([torch.from_numpy(self[int(index)]) for index in part])
 
 
 def with_whole_images(config: Any, size: int) -> Any:
-    """A copy of a config in which every data set gives its images whole, read as its pipeline reads
-    them."""
+    """Returns a copy of a config in which every data set gives whole images, read as its pipeline
+    reads them."""
 
     def whole(pipeline: list) -> list:
         read = next((step for step in pipeline if step.get('window') is not None), {})

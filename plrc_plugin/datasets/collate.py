@@ -1,4 +1,4 @@
-"""From samples to a batch."""
+"""Makes a batch of samples."""
 
 import os
 from hashlib import blake2b
@@ -18,8 +18,8 @@ def collate_views(samples: list[dict]) -> dict:
     Returns:
         dict: ``query`` and ``key``, the two views as :class:`~plrc_plugin.models.ViewBatch`;
         ``paths``, the B files; ``skipped``, (path, reason) of the files that could not be read and
-        were replaced; ``regions_missing``, those of the B files that the region source knows
-        nothing of; and ``epoch``, the latest of the samples' keys, where they have one.
+        were replaced; ``regions_missing``, those of the B files for which the region source has no
+        regions; and ``epoch``, the latest epoch of the samples' keys, if they have one.
     """
     batch = dict(
         query=_stacked(samples, 0),
@@ -35,7 +35,7 @@ def collate_views(samples: list[dict]) -> dict:
 
 
 def _stacked(samples: list[dict], v: int) -> ViewBatch:
-    """View v of every sample."""
+    """Stacks view v of every sample."""
     views = [sample['views'][v] for sample in samples]
     batch = ViewBatch(
         pixels=torch.from_numpy(np.stack([view.pixels for view in views])),
@@ -57,8 +57,8 @@ def _stacked(samples: list[dict], v: int) -> ViewBatch:
 
 
 def _image_id(sample: dict) -> int:
-    """63 bits of a hash: the same for an image, or a part of a large one, in every epoch, worker
-    and data set."""
+    """A hash of 63 bits. It is the same for an image, or for a part of a large image, in every
+    epoch, worker and data set."""
     name = os.fsencode(sample['img_path'])
     if 'part' in sample:
         name += b'\0%d' % sample['part']

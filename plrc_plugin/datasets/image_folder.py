@@ -1,4 +1,4 @@
-"""Unlabelled photographs: every image below a folder, in shards or at an address, or of a list."""
+"""Unlabelled photographs: all images below a folder, in shards, at an address, or in a list."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,55 +21,55 @@ _REMEDY = (
     'Set it with --cfg-options train_dataloader.dataset.data_root=<folder> or, in the '
     'configs shipped here, with the environment variable that their head names.'
 )
-_CHECKED = 1000  # names of a list that are looked for before the run
-_WRITTEN = (str, lambda name: name.replace('\\', '/'))  # as it is, or under Windows
+_CHECKED = 1000  # how many names of a list are checked before the run
+_WRITTEN = (str, lambda name: name.replace('\\', '/'))  # the separator as it is, or that of Windows
 
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
-    """All images below ``data_root``, flat or nested (ImageNet's layout, COCO's, one's own), or
-    those that ``ann_file`` lists. Where the images are makes no difference: docs/data.md.
+    """All images below ``data_root``, or those that ``ann_file`` lists. The folder may be flat or
+    nested, as ImageNet's, COCO's or your own. Images may also be in shards or at an address, see
+    docs/data.md.
 
-    Images are ordered by their path relative to the folder, listed ones as in their list. An image
-    that cannot be decoded is replaced by another, drawn as a function of the sample's key, and
-    reported in ``results['skipped']``, a list of (path, reason). A record holds the ``data_root``,
-    the image's ``name``, its path relative to it, and ``img_path``, both joined. Of an image that
-    is no file of its own, ``stored`` gives the content, and ``img_path`` is what its path would be
-    in the folder that its shards stand for: that of ``photos.tar`` is ``photos``.
+    Images are ordered by their path relative to the folder. Listed images keep the order of their
+    list. An image that cannot be decoded is replaced by another, drawn as a function of the
+    sample's key, and reported in ``results['skipped']``, a list of (path, reason). The record of an
+    image holds ``data_root``, ``name``, the path relative to it, and ``img_path``, which joins
+    both. If the image is in a shard or at an address, ``stored`` gives its content. ``img_path`` is
+    then its path in the folder that the shards stand for, such as ``photos`` for ``photos.tar``.
 
     Args:
-        data_root (str): the folder; links are followed. Or shards, ``photos.tar``, ``.zip``,
-            ``.parquet`` or ``.arrow``, a pattern such as ``shards/*.tar``, or an address of fsspec,
-            ``s3://bucket/photos``: see :mod:`plrc_plugin.images.sources`.
-        ann_file (str): list of the images to take, a path relative to ``data_root``: see
+        data_root (str): the folder; links are followed. It may also be shards, ``photos.tar``,
+            ``.zip``, ``.parquet`` or ``.arrow``, a pattern such as ``shards/*.tar``, or an address
+            of fsspec, ``s3://bucket/photos``: see :mod:`plrc_plugin.images.sources`.
+        ann_file (str): list of the images to take, a path relative to ``data_root``, see
             :func:`~plrc_plugin.images.file_list.listed_images`. Names in it are relative to the
-            folder of ``data_prefix`` or else to ``data_root``. An image that is listed twice is
-            read twice. Of shards and addresses it is a path of its own, on this machine. Defaults
-            to '', all images.
-        ann_column (str, optional): column or key of the list that names the images. Defaults to
-            the first that is called so.
-        data_prefix (str | dict[str, str]): folder of the images, relative to ``data_root``, as such
-            or as ``dict(img_path=...)``. Defaults to ''.
-        exclude (str | Sequence[str], optional): patterns of file names that are no images to train
-            on, such as ``'*_regions.png'`` for label maps beside the images. With a slash it is
-            one of paths below the root, such as ``'night/*'``.
-        include (str | Sequence[str], optional): patterns of which an image must match one.
-        storage_options (dict, optional): of fsspec's file system, for an address.
-        shard_names (bool): names of images begin with that of their shard, for shards that number
-            theirs alike. Defaults to False.
-        image_column, name_column (str, optional): of Parquet and Arrow. By default they are found.
-        indices (int | Sequence[int], optional): the first images only, the last ones if negative,
-            or those at these places.
-        max_refetch (int): images tried in place of one that cannot be decoded. Defaults to 100.
-        test_mode (bool): an index is enough, gives the same sample each time, and an image that
-            cannot be decoded is an error. Defaults to False.
-        pipeline (list[dict]), metainfo (dict, optional), lazy_init (bool): of mmengine's
-            ``BaseDataset``.
-        filter_cfg, serialize_data: of ``BaseDataset`` too: only their defaults can be used.
+            folder of ``data_prefix``, or else to ``data_root``. An image that is listed twice is
+            read twice. For shards and addresses it is a path of its own on this machine. Defaults
+            to '', for all images.
+        ann_column (str, optional): column or key of the list that names the images. Defaults to the
+        first with a usual name. data_prefix (str | dict[str, str]): folder of the images relative
+        to ``data_root``, as text or as ``dict(img_path=...)``. Defaults to ''. exclude (str |
+        Sequence[str], optional): patterns of files not to train on, such as ``'*_regions.png'`` for
+        label maps beside the images. A pattern is matched with the file's name or, if it has a
+        slash, with the path below the root, such as ``'night/*'``. include (str | Sequence[str],
+        optional): patterns; an image must match at least one.
+        storage_options (dict, optional): options of fsspec's file system, for an address.
+        shard_names (bool): whether names of images begin with the name of their shard, for shards
+        that use the same names. Defaults to False. image_column, name_column (str, optional):
+        columns of Parquet and Arrow tables. By default they are found. indices (int |
+        Sequence[int], optional): take only so many first images, so many last images if negative,
+        or the images at these indices.
+        max_refetch (int): how many images are tried in place of one that cannot be decoded.
+            Defaults to 100.
+        test_mode (bool): whether a plain index is enough. It gives the same sample each time, and
+        an image that cannot be decoded is an error. Defaults to False. pipeline (list[dict]),
+        metainfo (dict, optional), lazy_init (bool): as for mmengine's ``BaseDataset``. filter_cfg,
+        serialize_data: settings of ``BaseDataset`` that must keep their defaults.
 
     Raises:
-        SettingsError: if the folder is missing, unreadable, or holds no image, the list likewise,
-            or a setting cannot work.
+        SettingsError: if the folder or the list is missing, unreadable, or holds no image, or a
+            setting cannot work.
     """
 
     METAINFO: ClassVar[dict] = dict(dataset_type='ImageFolder')
@@ -99,7 +99,7 @@ class ImageFolder(BaseDataset):
                 'have none: use ann_file, exclude or indices'
             )
         if not serialize_data:
-            raise SettingsError('ImageFolder: serialize_data=False cannot be: remove it')
+            raise SettingsError('ImageFolder: serialize_data=False cannot work: remove it')
         check_positive_integers('ImageFolder', max_refetch=max_refetch)
         self.selection, self.ann_column = Selection(include, exclude), ann_column
         self._source: Optional[Source] = None
@@ -120,14 +120,15 @@ class ImageFolder(BaseDataset):
         )
 
     def _join_prefix(self) -> None:
-        """Without mmengine's file clients, which would take parts of a name for an address."""
+        """Joins the prefix without mmengine's file clients, which would take parts of a name for an
+        address."""
         if self.ann_file and is_plain(self.data_root):
             self.ann_file = os.path.join(self.data_root, self.ann_file)
         prefix = self.data_prefix['img_path']
         self.image_root = os.path.join(self.data_root, prefix) if prefix else self.data_root
 
     def full_init(self) -> None:
-        """Lists the images, into the buffer from which mmengine's ``BaseDataset`` takes subsets."""
+        """Lists the images in the buffer from which mmengine's ``BaseDataset`` takes subsets."""
         if self._fully_initialized:
             return
         self.data_bytes, self.data_address = self._listed() if self.ann_file else self._found()
@@ -136,7 +137,8 @@ class ImageFolder(BaseDataset):
             self.get_subset_(self._indices)
 
     def _get_serialized_subset(self, indices: Union[int, Sequence[int]]) -> FileIndex:
-        """Names of the first, of the last (a negative number), or of the images at some places."""
+        """Returns the names of the first images, the last (a negative number), or those at some
+        indices."""
         everything = range(len(self))
         try:
             if not isinstance(indices, int):
@@ -158,7 +160,7 @@ class ImageFolder(BaseDataset):
         return f'ann_file={self.ann_file!r}' if self.ann_file else f'data_root={self.image_root!r}'
 
     def _found(self) -> FileIndex:
-        """All images below the folder."""
+        """Lists all images below the folder."""
         root = self.image_root
         if not is_plain(root):
             return self._stored(root)
@@ -183,13 +185,14 @@ class ImageFolder(BaseDataset):
         )
 
     def _stored(self, root: str, names: Optional[list[str]] = None) -> FileIndex:
-        """The images in shards, or at an address."""
+        """Lists the images in shards, or at an address."""
         self._source = Source(root, self.selection, **self._of_shards, listed=names is not None)
         self.image_root = self._source.root
         return self._source.index() if names is None else self._source.chosen(names)
 
     def _listed(self) -> FileIndex:
-        """The images of the list, relative to that of the two folders that has most of them."""
+        """Lists the images of the list, relative to the one of the two folders that has most of
+        them."""
         names = [
             name
             for name in listed_images(self.ann_file, self.ann_column)
@@ -205,8 +208,8 @@ class ImageFolder(BaseDataset):
         raise self._not_there(names)
 
     def _in_folder(self, names: list[str]) -> Optional[list[str]]:
-        """The names as they are written on this system, None if none of some is a file; sets the
-        folder to which they belong."""
+        """Returns the names as this system writes them, and sets the folder to which they belong.
+        Returns None if none of the names that are checked is a file there."""
         some = names[:: -(-len(names) // _CHECKED)]
         ways = [(root, change) for root in (self.image_root, self.data_root) for change in _WRITTEN]
         there = [
@@ -226,9 +229,10 @@ class ImageFolder(BaseDataset):
         )
 
     def get_data_info(self, idx: int) -> dict:
-        """The record of an image: ``img_path``, relative to the root, and ``sample_idx``."""
+        """Returns the record of an image: ``img_path``, relative to the root, and
+        ``sample_idx``."""
         self.full_init()
-        idx = range(len(self))[idx]  # negative ones count from the end, others too large raise
+        idx = range(len(self))[idx]  # a negative index counts from the end
         start = self.data_address[idx - 1] if idx else 0
         entry = self.data_bytes[start : self.data_address[idx]].tobytes()
         if self._source is None:
@@ -238,8 +242,8 @@ class ImageFolder(BaseDataset):
         return dict(img_path=name, sample_idx=idx, stored=self._source.image(name, place))
 
     def image_record(self, idx: int) -> dict:
-        """What a pipeline gets of an image: ``name``, ``data_root``, ``img_path`` joined of both,
-        ``sample_idx``, and ``stored`` of one that is no file of its own."""
+        """Returns the record that a pipeline gets: ``name``, ``data_root``, ``img_path``, which
+        joins both, ``sample_idx``, and ``stored`` for an image in a shard or at an address."""
         record = self.get_data_info(idx)
         name = record['img_path']
         record.update(
@@ -248,16 +252,18 @@ class ImageFolder(BaseDataset):
         return record
 
     def get_cat_ids(self, idx: int) -> list[str]:
-        """What mmengine's ``ClassBalancedDataset`` balances: the folder of the image."""
+        """Returns the folder of the image as its class, for mmengine's ``ClassBalancedDataset``."""
         return [os.path.dirname(self.get_data_info(idx)['img_path'])]
 
     def __getitem__(self, key: Union[int, SampleKey]) -> dict:
-        """A sample, of ``SampleKey(seed, epoch, index)``.
+        """Returns the sample of ``SampleKey(seed, epoch, index)``.
 
-        An index is enough within a :class:`~plrc_plugin.datasets.KeyedDataset` and in test mode.
+        A plain index is enough within a :class:`~plrc_plugin.datasets.KeyedDataset` and in test
+        mode.
 
         Raises:
-            SettingsError: for an index else: whoever hands it out shows the same views each epoch.
+            SettingsError: for any other plain index, because the views would be the same in each
+                epoch.
         """
         if isinstance(key, SampleKey):
             return self._sample(key, key.index)
@@ -268,7 +274,7 @@ class ImageFolder(BaseDataset):
         return self._sample(around or SampleKey(0, 0, index), index)
 
     def look(self, index: int, epoch: int = 0, seed: int = 0) -> dict:
-        """The sample of an image in an epoch, to look at."""
+        """Returns the sample of an image in an epoch, for looking at it."""
         return self[SampleKey(seed, epoch, range(len(self))[index])]
 
     def _sample(self, key: SampleKey, index: int) -> dict:
@@ -292,7 +298,8 @@ class ImageFolder(BaseDataset):
 
 
 def _image_prefix(prefix: Union[str, Mapping[str, str], None]) -> str:
-    """The folder of the images in a ``data_prefix`` as mmengine, mmpretrain or mmdet write it."""
+    """Returns the folder of the images from a ``data_prefix`` as mmengine, mmpretrain or mmdet
+    write it."""
     if isinstance(prefix, Mapping):
         unknown = set(prefix) - {'img_path', 'img'}
         if unknown or len(prefix) > 1:

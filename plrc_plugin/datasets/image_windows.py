@@ -1,4 +1,4 @@
-"""Parts of large images as the images to train on."""
+"""Takes parts of large images as the images to train on."""
 
 import math
 from collections.abc import Sequence
@@ -15,28 +15,30 @@ from plrc_plugin.images.survey import size_of
 from plrc_plugin.randomness import SampleKey, stream
 from plrc_plugin.registry import DATASETS
 
-_THREADS = 8  # that wait for headers
+_THREADS = 8  # threads that read headers
 
 
 @DATASETS.register_module()
 class ImageWindows:
-    """Square parts of the images of a data set, so that crops come from all of their area.
+    """Takes square parts of the images of a data set, so that crops come from all of their area.
 
-    An image counts as many times as it has parts: about its width times its height over the square
-    of ``side``, at least once. So large images are seen in proportion to their area. In every epoch
-    each part lies at another place. Its upper left corner is uniform in a field of its own, and the
-    fields of all parts cover all places that there are. Of tiled files only the tiles under a part
-    are read.
+    The number of an image's parts is about its width times its height over the square of ``side``,
+    and at least one. So large images are seen in proportion to their area. Each part lies at
+    another place in every epoch: its upper left corner is uniform in a field of its own, and the
+    fields of all parts together cover the image. From a tiled file only the tiles under a part are
+    read.
 
-    The pipeline finds the part as ``results['area']``, (left, top, width, height) in pixels of the
-    whole image, and its number as ``results['part']``. Grid regions, geometry and ``size`` are
-    those of the part.
+    The pipeline gets the part as ``results['area']``, (left, top, width, height) in pixels of the
+    whole image, and its number as ``results['part']``. Grid regions, geometry and ``size`` refer to
+    the part.
 
     Args:
         dataset (dict): the images, such as an ``ImageFolder``, without a pipeline of its own.
-        pipeline (list[dict]): of the parts, such as ``TwoViews`` and ``SampleRegionPoints``.
-        side (int): of a part in pixels; an image that is smaller is one part. Defaults to 1024.
-        max_refetch (int): parts tried in place of one that cannot be decoded. Defaults to 100.
+        pipeline (list[dict]): the pipeline of the parts, such as ``TwoViews`` and
+            ``SampleRegionPoints``.
+        side (int): side of a part in pixels. A smaller image is one part. Defaults to 1024.
+        max_refetch (int): how many parts are tried in place of one that cannot be decoded. Defaults
+            to 100.
 
     Raises:
         SettingsError: if a setting cannot work, or the data set gives no paths.
@@ -84,7 +86,7 @@ class ImageWindows:
         try:
             return size_of(self._record(SampleKey(0, 0, image)))
         except DecodingError:
-            return 1, 1  # one part, which will be replaced and named when it is its turn
+            return 1, 1  # one part; when it is read, it will be replaced and reported
 
     def _grid(self, lengths: np.ndarray) -> np.ndarray:
         return np.maximum(1, np.rint(lengths / self.side)).astype(np.int64)
@@ -103,7 +105,8 @@ class ImageWindows:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def locate(self, key: SampleKey, index: int) -> tuple[int, int, tuple[int, int, int, int]]:
-        """Of a part in an epoch: its image, its number there, and where it lies."""
+        """Returns the image of a part, its number in that image, and where it lies in this
+        epoch."""
         self.full_init()
         image = int(np.searchsorted(self._ends, index, side='right'))
         part = index - int(self._ends[image - 1] if image else 0)
@@ -116,7 +119,7 @@ class ImageWindows:
         return image, part, (left, top, wide, high)
 
     def __getitem__(self, key: Union[int, SampleKey]) -> dict:
-        """A sample, of ``SampleKey(seed, epoch, index)``."""
+        """Returns the sample of ``SampleKey(seed, epoch, index)``."""
         if not isinstance(key, SampleKey):
             index = range(len(self))[key]
             around = current_key()
@@ -126,7 +129,7 @@ class ImageWindows:
         return self._sample(key, key.index)
 
     def look(self, index: int, epoch: int = 0, seed: int = 0) -> dict:
-        """The sample of a part in an epoch, to look at."""
+        """Returns the sample of a part in an epoch, for looking at it."""
         return self[SampleKey(seed, epoch, range(len(self))[index])]
 
     def _sample(self, key: SampleKey, index: int) -> dict:

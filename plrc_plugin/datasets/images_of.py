@@ -1,4 +1,5 @@
-"""The images of a data set of mmdet, mmseg or mmpretrain, or of any other of mmengine's kind."""
+"""Takes the images of a data set of mmdet, mmseg or mmpretrain, or of any other mmengine data
+set."""
 
 import os
 from typing import Any
@@ -13,12 +14,12 @@ from plrc_plugin.registry import DATASETS
 
 @DATASETS.register_module()
 class ImagesOf(ImageFolder):
-    """Takes the images of another data set, in its order, and nothing else of it.
+    """Takes the images of another data set in its order, and nothing else.
 
     Args:
         source (dict): config of the data set, such as ``dict(type='mmdet.CocoDataset', ...)``. Its
-            filters, its prefixes and its wrappers count; its pipeline plays no part.
-        **kwargs: of :class:`ImageFolder`, less ``data_root``, ``data_prefix`` and ``ann_file``.
+        filters, prefixes and wrappers are used; its pipeline is not. **kwargs: arguments of
+        :class:`ImageFolder` except ``data_root``, ``data_prefix`` and ``ann_file``.
 
     Raises:
         SettingsError: if it cannot be built, or names no image by ``img_path``.
@@ -60,7 +61,7 @@ class ImagesOf(ImageFolder):
             return [str(data.get_data_info(i)['img_path']) for i in range(len(data))]
         except SettingsError:
             raise
-        except Exception as error:  # whatever its library makes of its settings
+        except Exception as error:  # its library may raise anything for its settings
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise SettingsError(
                 f'ImagesOf: {self._described()} cannot be used ({reason}): it must be a data set '
@@ -69,10 +70,10 @@ class ImagesOf(ImageFolder):
 
 
 def _common_folder(names: list[str]) -> str:
-    """The deepest folder that holds all; of addresses as of paths."""
+    """Returns the deepest folder that holds all paths; it takes addresses too."""
     scheme, mark, _ = names[0].partition('://')
     folders = {name[len(scheme + mark) if mark else 0 :].rpartition('/')[0] for name in names}
     try:
         return (scheme + mark if mark else '') + os.path.commonpath(folders)
-    except ValueError:  # absolute paths and others
+    except ValueError:  # a mixture of absolute and relative paths
         return ''

@@ -1,4 +1,4 @@
-"""A loader's config in which every sampler and every data set hands on keys."""
+"""Makes every sampler and every data set in a loader's config hand on keys."""
 
 import inspect
 from typing import Any, Optional
@@ -17,7 +17,8 @@ from plrc_plugin.datasets.samplers import (
 )
 from plrc_plugin.registry import DATA_SAMPLERS, DATASETS
 
-# What mmengine's samplers become, by class and by this scope's functions of the same name.
+# The keyed forms of mmengine's samplers, by their class and by this scope's functions of the same
+# name.
 _KEYED = {
     DefaultSampler: KeyedSampler,
     default_sampler: KeyedSampler,
@@ -28,16 +29,18 @@ _PLAIN = {default_sampler: DefaultSampler, infinite_sampler: InfiniteSampler}
 
 
 def keyed_loader(loader: Any, seed: Optional[int] = None) -> Any:
-    """The config of a ``DataLoader`` over :class:`ImageFolder`, with keys instead of indices.
+    """Returns the config of a ``DataLoader`` over :class:`ImageFolder` with keys instead of
+    indices.
 
-    A data set around ``ImageFolder`` gets :class:`KeyedDataset` around it, ``DefaultSampler`` and
-    ``InfiniteSampler`` become their keyed forms, another sampler or batch sampler gets
-    :class:`KeyedIndices` or :class:`KeyedBatches` around it. A loader of other data sets stays as
-    it is, and so does one with ``KeyedSampler`` and ``ImageFolder``.
+    A data set around ``ImageFolder`` is wrapped by :class:`KeyedDataset`. ``DefaultSampler`` and
+    ``InfiniteSampler`` become their keyed forms; another sampler or batch sampler is wrapped by
+    :class:`KeyedIndices` or :class:`KeyedBatches`. A loader of other data sets stays as it is, and
+    so does one with ``KeyedSampler`` and ``ImageFolder``.
 
     Args:
-        loader (dict | DataLoader): as ``train_dataloader``; a loader that was built stays.
-        seed (int, optional): of samplers that have none.
+        loader (dict | DataLoader): a config such as ``train_dataloader``. A loader that was built
+            already stays as it is.
+        seed (int, optional): the seed for samplers that have none.
     """
     if not isinstance(loader, dict) or not _holds_images(loader.get('dataset')):
         return loader
@@ -60,7 +63,7 @@ def keyed_loader(loader: Any, seed: Optional[int] = None) -> Any:
 
 
 def _kind(config: Any, registry: Registry) -> Any:
-    """The class or function of a config, None where it has none."""
+    """Returns the class or function that a config names, or None if it names none."""
     kind = config.get('type') if isinstance(config, dict) else None
     if not isinstance(kind, str):
         return kind
@@ -74,7 +77,7 @@ def _is_keyed(dataset: Any) -> bool:
 
 
 def _holds_images(dataset: Any) -> bool:
-    """Whether an ``ImageFolder`` is a data set, or below it, built or as config."""
+    """Whether a data set, built or as config, is an ``ImageFolder`` or contains one."""
     if isinstance(dataset, (list, tuple)):
         return any(map(_holds_images, dataset))
     if isinstance(dataset, dict):

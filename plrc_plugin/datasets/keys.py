@@ -1,4 +1,4 @@
-"""How the key of a sample reaches the images through data sets that compute with plain indices."""
+"""Brings the key of a sample to the images through data sets that compute with plain indices."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,14 @@ _current: ContextVar[Optional[SampleKey]] = ContextVar('sample key', default=Non
 
 
 def current_key() -> Optional[SampleKey]:
-    """The key of the sample that is being made, where a :class:`KeyedDataset` is around."""
+    """Returns the key of the sample that a :class:`KeyedDataset` is making, or None outside of
+    one."""
     return _current.get()
 
 
 @contextmanager
 def sample_of(key: SampleKey) -> Iterator[None]:
-    """Whatever is read within belongs to the sample of this key."""
+    """A context in which everything that is read belongs to the sample of this key."""
     token = _current.set(key)
     try:
         yield
@@ -37,18 +38,19 @@ class KeyedDataset:
     """Makes any data set around :class:`ImageFolder` take keys.
 
     mmengine's ``ConcatDataset``, ``RepeatDataset`` and ``ClassBalancedDataset``, torch's ``Subset``
-    and the wrappers of mmdet and mmseg compute with indices and look them up in lists: they get
+    and the wrappers of mmdet and mmseg compute with indices and look them up in lists. They get
     ``key.index``, and the images below find the key itself by :func:`current_key`. The index in the
-    key is that of the outermost data set. So two folders that are joined share no views, and an
-    image that is repeated has others each time.
+    key is that of the outermost data set. So the images of joined folders share no random numbers,
+    and a repeated image has other views each time.
 
-    ``PretrainRunner`` puts it around by itself. All other attributes are the wrapped data set's.
+    ``PretrainRunner`` adds this wrapper by itself. All other attributes are those of the wrapped
+    data set.
 
     Args:
         dataset (dict | object): the data set, or its config.
 
     Raises:
-        SettingsError: at a plain index, which says neither seed nor epoch.
+        SettingsError: for a plain index, which tells neither seed nor epoch.
     """
 
     TAKES_KEYS = True
@@ -72,7 +74,7 @@ class KeyedDataset:
 
 
 def plain_index(dataset: Any, index: Any) -> SettingsError:
-    """The error for an index that came without a key."""
+    """Returns the error for an index that came without a key."""
     name = type(dataset).__name__
     return SettingsError(
         f'{name}: index {index!r} came without seed and epoch, and every epoch would show the same '

@@ -17,7 +17,7 @@ from plrc_plugin.regions.source import VOID
 from plrc_plugin.registry import DATASETS, MASK_LAYOUTS
 from plrc_plugin.views.opening import Opener
 
-VOC_VOID = 255  # of the files of VOC
+VOC_VOID = 255  # the void value in VOC's files
 VOC_CLASSES = (
     'background',
     'aeroplane',
@@ -44,10 +44,10 @@ VOC_CLASSES = (
 
 
 class MaskedImage(NamedTuple):
-    """An image and what is seen where.
+    """An image with the class and the object of each pixel.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, or (H, W, C) float32 in [0, 255] of declared channels.
+        image: (H, W, 3) uint8 RGB, or (H, W, C) float32 in [0, 255] if channels are declared.
         semantic: (H, W) int32 class of each pixel, 0 = background, -1 = void.
         instances: (H, W) int32, 0 = background, 1, 2, ... the objects, -1 = void.
     """
@@ -59,16 +59,16 @@ class MaskedImage(NamedTuple):
 
 @DATASETS.register_module()
 class VOCMasks:
-    """PASCAL VOC's segmentation: ``JPEGImages``, ``SegmentationClass`` and, where it is there,
-    ``SegmentationObject``; without it, the connected parts of a class count as its objects.
+    """PASCAL VOC's segmentation: ``JPEGImages``, ``SegmentationClass`` and ``SegmentationObject``.
+    Without the last, the connected parts of a class count as its objects.
 
     Args:
-        data_root: e.g. ``data/VOCdevkit/VOC2012``.
+        data_root: the folder, e.g. ``data/VOCdevkit/VOC2012``.
         split: name of a list in ``ImageSets/Segmentation``.
-        max_images: the first ones only.
-        window, channels, max_pixels: as of :class:`~plrc_plugin.views.TwoViews`. Defaults to those
+        max_images: take only so many first images.
+        window, channels, max_pixels: as for :class:`~plrc_plugin.views.TwoViews`. Defaults to those
             of the training.
-        suffix: of the images. Defaults to '.jpg'.
+        suffix: suffix of the images. Defaults to '.jpg'.
         classes: names for the numbers 0, 1, ... of the masks. Defaults to VOC's.
 
     Raises:
@@ -124,15 +124,15 @@ class VOCMasks:
 class COCOMasks:
     """COCO's instance annotations, which generated scenes have too.
 
-    Class c is the c-th category by rising id, from 1; smaller objects lie over larger ones; crowds
+    Class c, from 1, is the c-th category by rising id. Smaller objects lie over larger ones. Crowds
     are void, and so are the boxes of objects without a mask. See
     :func:`~plrc_plugin.images.coco_json.read_coco` for what a json may look like.
 
     Args:
         annotations: the JSON file.
         images: folder of the images.
-        max_images: the first ones with an object only.
-        window, channels, max_pixels: as of :class:`~plrc_plugin.views.TwoViews`. Defaults to those
+        max_images: take only so many first images that have an object.
+        window, channels, max_pixels: as for :class:`~plrc_plugin.views.TwoViews`. Defaults to those
             of the training.
 
     Raises:
@@ -192,13 +192,13 @@ class COCOMasks:
             ]
         except (ValueError, TypeError, IndexError, KeyError, cv2.error) as error:
             raise SettingsError(
-                f'COCOMasks: an object of {file.path} cannot be read, of which the json says that '
-                f'it is {size[0]} x {size[1]} pixels: {" ".join(str(error).split())}'
+                f'COCOMasks: an object of {file.path} cannot be read; the json says that the '
+                f'image is {size[0]} x {size[1]} pixels: {" ".join(str(error).split())}'
             ) from error
         semantic = np.zeros((height, width), np.int32)
         instances = np.zeros((height, width), np.int32)
         void = [o.crowd or o.mask is None for o in objects]
-        # Void first, then from the largest to the smallest.
+        # Void objects first, then the others from the largest to the smallest.
         for i in sorted(range(len(objects)), key=lambda i: (not void[i], -masks[i].sum())):
             semantic[masks[i]] = VOID if void[i] else self._label[objects[i].category]
             instances[masks[i]] = VOID if void[i] else i + 1
@@ -208,26 +208,27 @@ class COCOMasks:
         )
 
     def _path(self, name: str) -> Path:
-        """By its name or, as some tools write other folders into it, by the last part."""
+        """Finds an image by its name or, because some tools write other folders into it, by its
+        last part."""
         path = self.images / name
         return path if path.exists() else self.images / Path(name).name
 
 
 @MASK_LAYOUTS.register_module('voc')
 def voc_layout(root: Path, split: str) -> dict:
-    """Of a folder like VOC2012."""
+    """The config for a folder like VOC2012."""
     return dict(type='plrc_plugin.VOCMasks', data_root=str(root), split=split)
 
 
 @MASK_LAYOUTS.register_module('coco')
 def coco_layout(root: Path, split: str) -> dict:
-    """Of COCO 2017."""
+    """The config for COCO 2017."""
     return _coco_masks(root, f'{split}2017')
 
 
 @MASK_LAYOUTS.register_module('scenes')
 def scenes_layout(root: Path, split: str) -> dict:
-    """Of :func:`~plrc_plugin.datasets.scenes.make_scenes`."""
+    """The config for what :func:`~plrc_plugin.datasets.scenes.make_scenes` makes."""
     return _coco_masks(root, split)
 
 
@@ -240,14 +241,14 @@ def _coco_masks(root: Path, name: str) -> dict:
 
 
 def masked_images(data: str, root: Path, split: str, max_images: Optional[int] = None) -> dict:
-    """Config of the images of a data set in its usual layout.
+    """Returns the config of the images of a data set in its usual layout.
 
     Args:
         data: name of a layout: 'voc', 'coco', 'scenes', or a function (root, split) -> config that
             another module registered in ``plrc_plugin.registry.MASK_LAYOUTS``.
-        root: its folder.
+        root: folder of the data set.
         split: 'train' or 'val'.
-        max_images: the first ones only.
+        max_images: take only so many first images.
 
     Raises:
         SettingsError: if there is no such layout.

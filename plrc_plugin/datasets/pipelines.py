@@ -1,4 +1,4 @@
-"""The pipelines of a config of data sets, whatever is put around these."""
+"""Changes the pipelines in a config of data sets, whatever wrappers are around these."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ _WITHIN = ('dataset', 'datasets')  # settings of a wrapper that hold data sets
 
 
 def with_pipeline(config: Any, change: Callable[[list], list]) -> Any:
-    """A copy of a config in which every data set of images has what ``change`` makes of its
-    pipeline. Of ``ImageWindows`` it is its own, not that of the data set within.
+    """Returns a copy of a config in which ``change`` was applied to the pipeline of every data set
+    of images. For ``ImageWindows`` this is its own pipeline, not that of the data set within.
 
     A data set that sets no pipeline and gets none is left as it is.
     """
@@ -25,5 +25,6 @@ def with_pipeline(config: Any, change: Callable[[list], list]) -> Any:
 
 
 def without_pipelines(config: Any) -> Any:
-    """A copy of a config of which no image is read: its pipelines may have settings to resolve."""
+    """Returns a copy of a config without pipelines, so that no image is read. The pipelines may
+    have settings still to be resolved."""
     return with_pipeline(config, lambda _: [])

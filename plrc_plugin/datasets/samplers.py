@@ -21,7 +21,7 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.registry import DATA_SAMPLERS
 
-# They compute with an index, or look it up in a list.
+# Data sets that compute with an index, or look it up in a list.
 _COMPUTE_WITH_INDICES = (
     ClassBalancedDataset,
     ConcatDataset,
@@ -35,9 +35,9 @@ _COMPUTE_WITH_INDICES = (
 class KeyedSampler(DefaultSampler):
     """mmengine's ``DefaultSampler`` whose items carry the seed and the epoch.
 
-    They reach the workers with the index, so that augmentation is a function of (seed, epoch,
-    image) under persistent workers too, and no epoch repeats another's. Whoever iterates it again
-    without ``set_epoch`` gets the next epoch.
+    Seed and epoch reach the workers with the index. So the augmentation is a function of (seed,
+    epoch, image) with persistent workers too, and no epoch repeats that of another. Iterating the
+    sampler again without ``set_epoch`` gives the next epoch.
 
     Raises:
         SettingsError: for a data set that computes with indices and would fail at a key.
@@ -55,12 +55,13 @@ class KeyedSampler(DefaultSampler):
         self._begun = False
 
     def pass_over(self, count: int) -> None:
-        """Leaves out the first ``count`` items of this process when next iterated, and only then:
-        a resumed run has seen them."""
+        """Leaves out the first ``count`` items of this process in the next pass, and only there,
+        because a resumed run has seen them."""
         self._first = count
 
     def __iter__(self) -> Iterator[SampleKey]:
-        # A pass begins with its first item: torch makes iterators that it never asks for one.
+        # A pass begins with its first item, because torch makes iterators of which it never takes
+        # one.
         if self._begun:
             self.epoch += 1
         self._begun = True
@@ -72,7 +73,7 @@ class KeyedSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class KeyedInfiniteSampler(InfiniteSampler):
-    """mmengine's ``InfiniteSampler``, for runs counted in iterations, with keys: the epoch of an
+    """mmengine's ``InfiniteSampler`` with keys, for runs counted in iterations. The epoch of an
     item is how often all images were handed out before, over all processes.
 
     Raises:
@@ -92,10 +93,10 @@ class KeyedInfiniteSampler(InfiniteSampler):
 
 
 class _Keys:
-    """Turns indices that a foreign sampler hands out into keys.
+    """Turns the indices of another sampler into keys.
 
-    Within an epoch the n-th key of an image differs from its others by ``visit``. With several
-    processes a visit belongs to one of them, as nothing says whether they share images.
+    Within an epoch the keys of an image differ by ``visit``. With several processes each visit
+    belongs to one of them, because nothing tells whether they share images.
     """
 
     def __init__(self, seed: int, epoch: int):
@@ -116,15 +117,15 @@ class _Keys:
 
 @DATA_SAMPLERS.register_module()
 class KeyedIndices(Sampler):
-    """Keys in place of the indices of any sampler.
+    """Gives keys in place of the indices of any sampler.
 
     ``PretrainRunner`` puts it around every sampler that is not keyed itself. The epoch is that of
-    ``set_epoch`` or, whoever does not call it, counts from there.
+    ``set_epoch``; each pass without ``set_epoch`` adds one.
 
     Args:
         sampler (dict | Sampler): the sampler, or its config.
         dataset (Sized, optional): what a config of a sampler draws from.
-        seed (int, optional): of the keys. Defaults to the sampler's.
+        seed (int, optional): seed of the keys. Defaults to that of the sampler.
     """
 
     _first = 0
@@ -143,7 +144,7 @@ class KeyedIndices(Sampler):
 
     @property
     def seed(self) -> int:
-        """That of the sampler, or the one given, or one that all processes agree upon."""
+        """The seed that was given, or that of the sampler, or one that all processes agree upon."""
         seed = getattr(self.sampler, 'seed', None)
         if seed is not None:
             return seed
@@ -158,12 +159,12 @@ class KeyedIndices(Sampler):
             self.sampler.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
-        """Also of the sampler."""
+        """Sets the epoch here and in the sampler."""
         self.epoch, self._begun = epoch, False
         _tell(self.sampler, epoch)
 
     def pass_over(self, count: int) -> None:
-        """Leaves out the first ``count`` items when next iterated, and only then."""
+        """Leaves out the first ``count`` items in the next pass, and only there."""
         self._first = count
 
     def __iter__(self) -> Iterator[SampleKey]:
@@ -183,10 +184,11 @@ class KeyedBatches(Sampler):
     """:class:`KeyedIndices` for a batch sampler, which needs the indices itself.
 
     Args:
-        batch_sampler (dict | Sampler): gives lists of indices; or its config.
+        batch_sampler (dict | Sampler): the batch sampler, which gives lists of indices, or its
+            config.
         sampler (Sampler): what the batch sampler draws from.
-        batch_size (int): of the loader.
-        seed (int, optional): of the keys. Defaults to the sampler's.
+        batch_size (int): batch size of the loader.
+        seed (int, optional): seed of the keys. Defaults to that of the sampler.
     """
 
     _begun = False
@@ -212,11 +214,11 @@ class KeyedBatches(Sampler):
 
     @property
     def sampler(self) -> 'KeyedBatches':
-        """Where mmengine's ``DistSamplerSeedHook`` looks for ``set_epoch``."""
+        """The object in which mmengine's ``DistSamplerSeedHook`` looks for ``set_epoch``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Also of both samplers."""
+        """Sets the epoch here and in both samplers."""
         self.epoch, self._begun = epoch, False
         for sampler in (self.batch_sampler, self.indices):
             _tell(sampler, epoch)
@@ -235,13 +237,15 @@ class KeyedBatches(Sampler):
 
 @DATA_SAMPLERS.register_module(name='DefaultSampler')
 def default_sampler(dataset, **kwargs) -> DefaultSampler:
-    """In this scope mmengine's ``DefaultSampler`` is keyed for data sets that take keys."""
+    """In this scope, ``DefaultSampler`` is keyed for data sets that take keys, and else
+    mmengine's."""
     return (KeyedSampler if takes_keys(dataset) else DefaultSampler)(dataset, **kwargs)
 
 
 @DATA_SAMPLERS.register_module(name='InfiniteSampler')
 def infinite_sampler(dataset, **kwargs) -> InfiniteSampler:
-    """In this scope mmengine's ``InfiniteSampler`` is keyed for data sets that take keys."""
+    """In this scope, ``InfiniteSampler`` is keyed for data sets that take keys, and else
+    mmengine's."""
     return (KeyedInfiniteSampler if takes_keys(dataset) else InfiniteSampler)(dataset, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""How fast a loader is here."""
+"""Measures how fast a loader is on this machine."""
 
 import time
 from typing import Any
@@ -10,13 +10,14 @@ from plrc_plugin.datasets.samplers import KeyedSampler
 
 
 def images_per_second(dataset: Any, workers: int, batch_size: int = 8, seconds: float = 3) -> float:
-    """Images whose two views a loader hands on in a second, counted after its first batch.
+    """Returns how many images per second a loader makes two views of, measured after its first
+    batch.
 
     Args:
-        dataset: one that takes keys, with the pipeline of training.
-        workers: processes; 0 for none beside this one.
-        batch_size: images at a time; fewer where there are fewer.
-        seconds: how long to count, at least two batches.
+        dataset: a data set that takes keys, with the pipeline of training.
+        workers: number of worker processes; with 0 this process loads.
+        batch_size: images in a batch; fewer if the data set has fewer.
+        seconds: how long to measure, but at least two batches.
     """
     batch_size = min(batch_size, len(dataset))
     loader = DataLoader(

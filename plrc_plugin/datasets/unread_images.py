@@ -1,4 +1,4 @@
-"""The images of a config without its pipeline: where they are, and not what they show."""
+"""Lists the images of a config without reading them."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ class UnreadImages:
     """The records of an ``ImageFolder``, or of data sets around it.
 
     Args:
-        dataset (dict): config. Its pipelines play no part, and may have settings to resolve.
+        dataset (dict): its config. Its pipelines are not used, and may have settings still to be
+            resolved.
 
     Raises:
         SettingsError: if the images cannot be found.
@@ -26,5 +27,6 @@ class UnreadImages:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict:
-        """What :func:`~plrc_plugin.images.decoding.open_image` takes, of ``ImageFolder``."""
+        """Returns a record of ``ImageFolder``, which
+        :func:`~plrc_plugin.images.decoding.open_image` takes."""
         return self.dataset[SampleKey(0, 0, index)]

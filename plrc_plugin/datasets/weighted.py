@@ -1,4 +1,4 @@
-"""Several data sets by weights."""
+"""Joins several data sets by weights."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -15,17 +15,19 @@ from plrc_plugin.registry import DATASETS
 class WeightedConcatDataset:
     """Joins data sets so that each has its share of an epoch.
 
-    A data set that is larger than its share goes on, in the next epoch, where it stopped in this
-    one; a smaller one begins again within the epoch, with other views. Which image a sample shows
-    is a function of its key: no worker, process or restart makes a difference.
+    If a data set is larger than its share, the next epoch continues where this one stopped. If it
+    is smaller, it begins again within the epoch, with other views. The image of a sample is a
+    function of its key: workers, processes and restarts make no difference.
 
     Args:
-        datasets (Sequence[dict | object]): ``ImageFolder``, or what mmengine puts around it.
+        datasets (Sequence[dict | object]): each an ``ImageFolder``, or a wrapper of mmengine around
+            it.
         weights (Sequence[float]): one for each, in any unit.
-        length (int, optional): of an epoch, in samples. Defaults to the number of all images.
+        length (int, optional): length of an epoch in samples. Defaults to the number of all images.
 
     Raises:
-        SettingsError: if there are not as many weights as data sets, or a share is no sample.
+        SettingsError: if there are not as many weights as data sets, or a share is less than a
+            sample.
     """
 
     TAKES_KEYS = True
@@ -64,16 +66,16 @@ class WeightedConcatDataset:
         return getattr(self.datasets[0], 'metainfo', {})
 
     def full_init(self) -> None:
-        """Lists the images of all."""
+        """Lists the images of all data sets."""
         for dataset in self.datasets:
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
 
     def __getitem__(self, key: Union[SampleKey, int]) -> dict:
-        """The sample of a key, or of an index within another data set that hands on keys.
+        """Returns the sample of a key, or of an index within another data set that hands on keys.
 
         Raises:
-            SettingsError: for an index else.
+            SettingsError: for any other plain index.
         """
         place = key.index if isinstance(key, SampleKey) else range(len(self))[key]
         key = key if isinstance(key, SampleKey) else current_key()

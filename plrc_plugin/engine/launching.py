@@ -1,9 +1,11 @@
 """How the processes of a run find each other."""
 
+import glob
 import os
 import subprocess
+import time
 import zlib
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from mmengine.dist import init_dist
@@ -24,6 +26,7 @@ _STARTED_BY = dict(
 _HERE = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
 # Below the ports that Linux hands out to connections (32768 and above).
 _FIRST_PORT, _PORTS = 15000, 15000
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0
 
 
 def prepare_launcher(launcher: str) -> None:
@@ -51,24 +54,96 @@ def prepare_launcher(launcher: str) -> None:
         os.environ['MASTER_ADDR'] = _first_node() if launcher == 'slurm' else '127.0.0.1'
 
 
-def check_started_alone(launcher: str, environ=os.environ) -> None:
-    """Raises SettingsError if a launcher has started several processes and none is named: each of
-    them would train alone, and all of them in one work dir."""
-    if launcher != 'none':
-        return
+def check_company(launcher: str, environ=os.environ, patience: float = 10.0) -> None:
+    """Checks that as many processes were started as the launcher says, before they wait for each
+    other.
+
+    Args:
+        launcher: of ``--launcher``, 'none' for one process.
+        environ: the variables of this process.
+        patience: seconds in which others must show up where only they can tell.
+
+    Raises:
+        SettingsError: if a launcher has started several and none is named: each would train alone,
+            and all of them in one work dir. If Slurm has tasks for several, and this process is
+            alone: it stands in a batch script or a shell without ``srun``.
+    """
+    if launcher == 'none':
+        _check_not_named(environ)
+    elif launcher == 'slurm':
+        _check_started_by_srun(environ, patience)
+
+
+def alone_among_tasks(launcher: str, environ=os.environ) -> Optional[str]:
+    """What to say where a run of one process stands in a Slurm job that has room for several."""
+    tasks = environ.get('SLURM_NTASKS', '')
+    if launcher != 'none' or not tasks.isdigit() or int(tasks) < 2:
+        return None
+    return (
+        f'this job of Slurm has {tasks} tasks, and the run is one process: '
+        f'{_STARTED_BY["slurm"].replace(" N ", f" {tasks} ")} trains in all of them'
+    )
+
+
+def _check_not_named(environ) -> None:
     size = environ.get
+    by_srun = size('SLURM_PROCID', '0') != '0' or (
+        _is_numbered_step(environ) and 'SLURM_PTY_PORT' not in environ
+    )
     started = dict(
         pytorch=size('WORLD_SIZE') if 'TORCHELASTIC_RUN_ID' in environ else None,
         mpi=size('OMPI_COMM_WORLD_SIZE'),
-        # In `srun --pty bash` too there are several tasks, of which the first is the one used.
-        slurm=size('SLURM_NTASKS') if size('SLURM_PROCID', '0') != '0' else None,
+        slurm=size('SLURM_NTASKS') if by_srun else None,
     )
     for name, processes in started.items():
         if (processes or '').isdigit() and int(processes) > 1:
             raise SettingsError(
                 f'{_STARTED_BY[name].split()[0]} has started {processes} processes, each of which '
-                f'would train alone: add --launcher {name}'
+                f'would train alone: add --launcher {name}; for runs of their own, take '
+                f'{_LAUNCHERS[name][1]} out of their environment'
             )
+
+
+def _check_started_by_srun(environ, patience: float) -> None:
+    tasks = environ.get('SLURM_NTASKS', '')
+    if not tasks.isdigit() or int(tasks) < 2 or environ.get('SLURM_PROCID') != '0':
+        return
+    own = environ.get('SLURM_TASK_PID') == str(os.getpid())
+    if _is_numbered_step(environ) and ('SLURM_PTY_PORT' not in environ or own):
+        return
+    # A batch script or a shell. Whatever else sets these variables starts its tasks at once.
+    until = time.monotonic() + patience
+    while not _other_tasks_here(environ):
+        if time.monotonic() >= until:
+            raise SettingsError(
+                f'--launcher slurm: the job has SLURM_NTASKS={tasks}, but srun did not start this '
+                f'process, which would wait for {int(tasks) - 1} that never come: '
+                f'{_STARTED_BY["slurm"].replace(" N ", f" {tasks} ")}; or leave --launcher out to '
+                'train in one process'
+            )
+        time.sleep(0.2)
+
+
+def _is_numbered_step(environ) -> bool:
+    """Whether srun has started this process. Batch scripts have no step, or one of the numbers at
+    the upper end that Slurm keeps for itself, as the shells of ``salloc`` have."""
+    step = environ.get('SLURM_STEP_ID') or environ.get('SLURM_STEPID') or ''
+    return step.isdigit() and int(step) < _FIRST_SPECIAL_STEP
+
+
+def _other_tasks_here(environ) -> bool:
+    """Whether a process of the same job and of another rank runs on this machine."""
+    job, rank = (environ.get(name, '') for name in ('SLURM_JOB_ID', 'SLURM_PROCID'))
+    for path in glob.glob('/proc/[0-9]*/environ'):
+        try:
+            with open(path, 'rb') as file:
+                words = os.fsdecode(file.read()).split('\0')
+        except OSError:  # of another user, or gone
+            continue
+        theirs = dict(word.partition('=')[::2] for word in words)
+        if theirs.get('SLURM_JOB_ID', '') == job and theirs.get('SLURM_PROCID', rank) != rank:
+            return True
+    return False
 
 
 class ProcessPlace(NamedTuple):

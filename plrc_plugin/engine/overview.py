@@ -104,6 +104,7 @@ def last_screen(runner, seconds: float, iterations: int) -> str:
                 f'  mim run plrc_plugin explorer {runner.work_dir}',
                 f'  mim run plrc_plugin export_checkpoint {last} trunk.pth --to mmdet',
                 f'  fine-tune: pretrained={last} in a config of mmdet or mmseg (docs/transfer.md)',
+                '  compare with labels of yours: python -m plrc_plugin worth (docs/worth.md)',
             ]
     return '\n'.join(lines)
 

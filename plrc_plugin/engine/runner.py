@@ -30,7 +30,8 @@ from plrc_plugin.checkpoints.work_dir import check_folder
 from plrc_plugin.datasets.keyed_loader import keyed_loader
 from plrc_plugin.engine.hooks.log_means import LogMeansHook
 from plrc_plugin.engine.launching import (
-    check_started_alone,
+    alone_among_tasks,
+    check_company,
     init_processes_without_gpu,
     join_processes,
     place_of_this_process,
@@ -97,7 +98,7 @@ class PretrainRunner(Runner):
         check_options(cfg)
         _check_places(cfg)
         _check_activation_checkpointing(cfg)
-        check_started_alone(cfg.get('launcher', 'none'))
+        check_company(cfg.get('launcher', 'none'))
         check_folder(cfg['work_dir'], 'work_dir')
         read_without_running()
         recipe = reading = None
@@ -111,6 +112,9 @@ class PretrainRunner(Runner):
                 check_options(cfg)
             runner = super().from_cfg(cfg)
         runner.recipe, runner.reading = recipe, reading
+        alone = alone_among_tasks(cfg.get('launcher', 'none'))
+        if alone is not None:
+            runner.logger.warning(alone)
         if recipe is not None:
             runner.logger.info(recipe.table(), extra=dict(whole=True))
         return runner

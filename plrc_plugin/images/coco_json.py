@@ -1,4 +1,4 @@
-"""COCO's json as the tools of annotators write it: images, objects and categories."""
+"""Reads COCO's json as annotation tools write it: images, objects and categories."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from plrc_plugin.errors import SettingsError
 
 
 class CocoImage(NamedTuple):
-    """An image of the json: its file, and its size in pixels, None where the json does not say."""
+    """An image of the json: its file, and its size in pixels, or None if the json does not say."""
 
     name: str
     width: Optional[int]
@@ -19,8 +19,8 @@ class CocoImage(NamedTuple):
 class CocoObject(NamedTuple):
     """An object of an image.
 
-    ``mask`` is a list of polygons or run lengths, None without any; ``box`` is (left, top, width,
-    height), None without one; ``category`` is the id of its category.
+    ``mask`` is a list of polygons or run lengths, or None. ``box`` is (left, top, width, height),
+    or None. ``category`` is the id of its category.
     """
 
     category: Any
@@ -30,7 +30,8 @@ class CocoObject(NamedTuple):
 
 
 class CocoFile(NamedTuple):
-    """What is in a json: images and their objects by image id, names of categories by their id."""
+    """The content of a json: images and their objects by image id, names of categories by their
+    id."""
 
     images: dict[Any, CocoImage]
     objects: dict[Any, list[CocoObject]]
@@ -40,12 +41,12 @@ class CocoFile(NamedTuple):
 def read_coco(path: Union[str, PathLike], setting: str) -> CocoFile:
     """Reads a json of COCO, LVIS, Objects365, CVAT, Label Studio or Roboflow.
 
-    Ids may be numbers, or text of digits. An image is named by ``file_name`` or, as in LVIS, by the
-    end of ``coco_url``. A backslash in a name is a slash.
+    Ids may be numbers or text of digits. The name of an image is its ``file_name`` or, as in LVIS,
+    the end of its ``coco_url``. A backslash in a name counts as a slash.
 
     Args:
         path: the json.
-        setting: what to call it in errors, such as "CocoRegions: ann_file='x.json'".
+        setting: the setting that names it, for errors, such as "CocoRegions: ann_file='x.json'".
 
     Raises:
         SettingsError: if it cannot be read or lacks something, names an image twice, or annotates
@@ -90,7 +91,7 @@ def read_coco(path: Union[str, PathLike], setting: str) -> CocoFile:
 
 
 def _key(value: Any) -> Any:
-    """An id, which tools write as 7, 7.0 or '7'."""
+    """Returns an id in one form, because tools write it as 7, 7.0 or '7'."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return int(value) if isinstance(value, str) and value.isdecimal() else value
@@ -108,7 +109,7 @@ def _object(entry: dict) -> CocoObject:
     mask = entry.get('segmentation')
     if isinstance(mask, list):
         if mask and not isinstance(mask[0], (list, dict)):
-            mask = [mask]  # one polygon without its list
+            mask = [mask]  # a polygon that is not in a list
         mask = [polygon for polygon in mask if polygon]
     return CocoObject(
         _key(entry.get('category_id')),

@@ -1,4 +1,4 @@
-"""Polygons, run lengths and boxes of COCO's annotations as masks of pixels."""
+"""Turns polygons, run lengths and boxes of COCO's annotations into masks of pixels."""
 
 from typing import Callable
 
@@ -8,18 +8,20 @@ import numpy as np
 from plrc_plugin.images.decoding import ImageFile
 from plrc_plugin.images.orientation import TRANSPOSED, upright
 
-_FINE = 5  # OpenCV fills a polygon's outline too: a thinner one on pixels this many times finer
+# OpenCV fills a polygon's outline too, which is thinner on pixels that are so many times finer.
+_FINE = 5
 
 
 def box_mask(box: list, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: the pixels whose centres lie in a box (left, top, width, height)."""
+    """Returns (H, W) bool, the pixels whose centres lie in a box (left, top, width, height)."""
     left, top, w, h = _finite(box)
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     return ((y >= top) & (y < top + h))[:, None] & ((x >= left) & (x < left + w))
 
 
 def instance_mask(shape, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: a list of polygons, or run lengths, compressed (text) or not (numbers)."""
+    """Returns (H, W) bool, the mask of a list of polygons or of run lengths, compressed (text) or
+    not (numbers)."""
     if isinstance(shape, list):
         mask = np.zeros((height, width), bool)
         for polygon in shape:
@@ -48,13 +50,14 @@ def _finite(numbers: list) -> np.ndarray:
 def masks_of(
     shapes: list, draw: Callable, size: tuple[int, int], file: ImageFile
 ) -> list[np.ndarray]:
-    """Masks (H, W) bool over an image as it is seen, upright.
+    """Yields masks (H, W) bool over an image as it is seen, upright.
 
     Args:
-        shapes: what ``draw`` takes.
+        shapes: annotations that ``draw`` takes.
         draw: :func:`instance_mask` or :func:`box_mask`.
-        size: (width, height) that the json states. Where these are those of the stored pixels of a
-            photograph that EXIF turns, the annotations are of the stored pixels, and turned too.
+        size: (width, height) that the json states. If this is the size of the stored pixels of a
+            photograph that EXIF turns, the annotations are in stored pixels, and the masks are
+            turned too.
         file: the image.
 
     Raises:
@@ -75,17 +78,18 @@ def fill_polygon(mask: np.ndarray, corners: np.ndarray) -> None:
     if (last <= first).any():
         return
     fine = np.zeros((last - first)[::-1] * _FINE, np.uint8)
-    # A pixel's centre is at .5 in COCO's coordinates, at 0 in OpenCV's.
+    # The centre of a pixel is at .5 in COCO's coordinates and at 0 in OpenCV's.
     cv2.fillPoly(fine, [np.round((corners - first) * _FINE - 0.5).astype(np.int32)], 1)
     centres = fine[_FINE // 2 :: _FINE, _FINE // 2 :: _FINE].astype(bool)
     mask[first[1] : last[1], first[0] : last[0]] |= centres
 
 
 def _decompressed(text: str) -> list[int]:
-    """The runs of COCO's compressed form. pycocotools would read beyond malformed text unnoticed.
+    """Reads the runs of COCO's compressed form. pycocotools would read beyond the end of malformed
+    text without an error.
 
-    A character holds five bits, the lowest first, and whether more follow. From the fourth on, a
-    number is the difference to the run two before.
+    Each character holds five bits of a number, the lowest first, and whether more follow. From the
+    fourth on, a number is the difference to the run two places before.
     """
     counts, value, bits = [], 0, 0
     for character in text:
@@ -95,7 +99,7 @@ def _decompressed(text: str) -> list[int]:
         value |= (code & 31) << bits
         bits += 5
         if not code & 32:
-            value -= (code & 16) << (bits - 4)  # the sign
+            value -= (code & 16) << (bits - 4)  # the sign of the number
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value, bits = 0, 0
     if bits:

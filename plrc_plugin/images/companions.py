@@ -1,12 +1,13 @@
-"""What systems, NAS boxes, archivers and notebooks leave beside photographs."""
+"""Recognises files that systems, NAS boxes, archivers and notebooks leave beside photographs."""
 
 import os
 import re
 
-# Changes with the rules below: an index that was remembered under others is not used.
+# Raise this number when the rules below change, so that an index made under other rules is not
+# used.
 RULES = 'companions 2'
 
-# In lower case. Only names that nobody gives to a folder of photographs.
+# Names in lower case that nobody gives to a folder of photographs.
 _FOLDERS = {
     # macOS, and its volumes on other systems
     '__macosx',
@@ -49,7 +50,7 @@ _FOLDERS = {
     # programs that manage photographs
     '.picasaoriginals',
     '.tmb',
-    # what mmengine draws during a run, where a work dir lies among the photographs
+    # pictures that mmengine draws in a work dir among the photographs
     'vis_data',
     # programs that synchronise
     '.dropbox.cache',
@@ -66,8 +67,8 @@ _FOLDERS = {
     '__pycache__',
 }
 _TRASH_OF_A_USER = re.compile(r'\.trash-\d+')
-_ANDROID = re.compile(r'\.(trashed|pending)-\d+-')  # thrown away, and being written
-# A file of macOS's metadata begins with its mark; some systems leave an empty one.
+_ANDROID = re.compile(r'\.(trashed|pending)-\d+-')  # thrown away, or still being written
+# A file of macOS's metadata begins with this mark; on some systems it is empty.
 _APPLE_DOUBLE = (b'\x00\x05\x16\x07', b'\x00\x00\x00\x00', b'')
 
 
@@ -79,19 +80,19 @@ def is_companion_folder(name: str) -> bool:
 
 
 def is_apple_double(head: bytes) -> bool:
-    """Whether a file whose name begins with ``._`` is macOS's, by its first four bytes."""
+    """Whether a file whose name begins with ``._`` is metadata of macOS, by its first four
+    bytes."""
     return head in _APPLE_DOUBLE
 
 
 def is_companion_name(name: str) -> bool:
-    """Whether a file that is called like an image is none that anybody took, by its name alone."""
+    """Whether the name alone shows that a file with an image's extension is no photograph."""
     return name.startswith('~$') or _ANDROID.match(name) is not None
 
 
 def is_companion_file(name: str, path: str) -> bool:
-    """Whether a file that is called like an image is none that anybody took.
-
-    A photograph that happens to be called ``._x.jpg`` is told by its first bytes.
+    """Whether a file with an image's extension is no photograph. A photograph that happens to be
+    called ``._x.jpg`` is recognised by its first bytes.
     """
     if name.startswith('._'):
         try:
@@ -99,8 +100,8 @@ def is_companion_file(name: str, path: str) -> bool:
                 return is_apple_double(file.read(4))
         except OSError:
             return False
-    if name == 'losses.png':  # of plot_losses, where a work dir lies among the photographs
+    if name == 'losses.png':  # plot_losses writes it into work dirs
         return os.path.exists(os.path.join(os.path.dirname(path), 'last_checkpoint'))
-    if name.startswith('.#'):  # Emacs locks a file by a link that leads nowhere
+    if name.startswith('.#'):  # Emacs locks a file with a link that leads nowhere
         return os.path.islink(path) and not os.path.exists(path)
     return is_companion_name(name)

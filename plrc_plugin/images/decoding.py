@@ -1,4 +1,4 @@
-"""Image files to RGB uint8 arrays, upright, at full or reduced size."""
+"""Decodes image files to upright RGB uint8 arrays, at full or reduced size."""
 
 import os
 import stat
@@ -22,23 +22,25 @@ EXTENSIONS = (
     *('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'),
     *('.avif', '.heic', '.heif', '.jp2', '.j2k', '.dcm', '.dicom', '.btf', '.tf8'),
 )
-# What Pillow may open. Others are not tried whatever a file is called: for EPS it would start
-# Ghostscript.
+# The formats that Pillow may open. Other formats are refused whatever the file's name is: for EPS,
+# Pillow would start Ghostscript.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'PPM')
 if find_spec('PIL.AvifImagePlugin') is not None:  # since Pillow 11.3
     FORMATS += ('AVIF',)
 
-# Pillow's decompression-bomb *error* stays; its warning below that size is noise in workers.
+# Pillow's decompression-bomb error stays on. Its warning for smaller images is only noise in
+# workers.
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)
 
 
 @contextmanager
 def pixel_limit(pixels: Optional[int]):
-    """Within it Pillow refuses images of more pixels than these; None leaves its own limit."""
+    """A context in which Pillow refuses images of more pixels than these. None leaves its own
+    limit."""
     kept = Image.MAX_IMAGE_PIXELS
     try:
         if pixels is not None:
-            Image.MAX_IMAGE_PIXELS = max(1, pixels // 2)  # at twice as many it stops
+            Image.MAX_IMAGE_PIXELS = max(1, pixels // 2)  # Pillow stops at twice its limit
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = kept
@@ -64,17 +66,18 @@ class ImageFile:
     """An opened image: its upright size is known, its pixels are not decoded yet.
 
     Args:
-        path (str | PathLike | bytes): of a file of one of ``FORMATS``, whatever its extension, or
-            the content of one. Grey, palette and CMYK images become RGB, an alpha channel is
-            dropped, of an animation the first frame is taken and the EXIF orientation is honoured.
+        path (str | PathLike | bytes): a file of one of ``FORMATS``, whatever its extension, or the
+            content of one. Grey, palette and CMYK images become RGB, and an alpha channel is
+            dropped. An animation gives its first frame. The EXIF orientation is applied.
         window (Sequence[float], optional): the values (low, high) that become 0 and 255 in files
             of more than 8 bits a channel, see :func:`~plrc_plugin.images.depth.read_deep`.
-        max_pixels (int, optional): of a file that is decoded. Defaults to Pillow's limit.
-        name (str): of a content, for messages.
+        max_pixels (int, optional): most pixels of a file that is decoded. Defaults to Pillow's
+            limit.
+        name (str): name of a content, for messages.
 
     Attributes:
         size (tuple[int, int]): upright (width, height) in pixels.
-        orientation (int): EXIF's, 1 if the pixels are stored as they are meant to be seen.
+        orientation (int): EXIF's orientation; 1 if the pixels are stored upright.
 
     Raises:
         DecodingError: if the file is missing, unreadable, no image, or a decompression bomb.
@@ -92,7 +95,7 @@ class ImageFile:
         self._source: Union[str, bytes] = path if isinstance(path, bytes) else os.fspath(path)
         self.path = name if isinstance(path, bytes) else str(self._source)
         try:
-            # A pipe would stall the worker, a device may never end.
+            # A pipe would stall the worker, and a device may never end.
             if not isinstance(path, bytes) and not stat.S_ISREG(os.stat(path).st_mode):
                 raise OSError('not a regular file')
             self._data = self._bytes_of_jpeg()
@@ -105,13 +108,13 @@ class ImageFile:
             self._deep, self.orientation = True, 1
             self.size = self._size_of_other()
             return
-        except Exception as error:  # Pillow's plug-ins raise many kinds on broken files
+        except Exception as error:  # Pillow's plug-ins raise many kinds of errors for broken files
             raise DecodingError(self.path, error) from error
         self.orientation = self._header.orientation
         self._set_size(self._header.size, self.orientation in TRANSPOSED)
 
     def _bytes_of_jpeg(self) -> bytes:
-        """All bytes of a file that starts as a JPEG does, the first two of any other."""
+        """Reads all bytes of a file that starts like a JPEG, and the first two of any other."""
         if isinstance(self._source, bytes):
             return self._source
         with open(self.path, 'rb', buffering=0) as file:
@@ -121,9 +124,9 @@ class ImageFile:
     def _open_by_pillow(self) -> None:
         file = BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         self._image = Image.open(file, formats=FORMATS)
-        self._deep = is_deep(self._image)  # now: of a PNG, reading the EXIF data loads it
+        self._deep = is_deep(self._image)  # first, as reading EXIF loads a PNG
         self.orientation = self._image.getexif().get(EXIF_TAG, 1)
-        # Of a TIFF Pillow gives the upright size already.
+        # For a TIFF, Pillow gives the upright size already.
         turned = self.orientation in TRANSPOSED and self._image.format != 'TIFF'
         self._set_size(self._image.size, turned)
 
@@ -131,8 +134,8 @@ class ImageFile:
         self.size = stored[::-1] if transposed else stored
 
     def _size_of_other(self) -> tuple[int, int]:
-        """Of what Pillow does not know: a TIFF of planes or bands, or a HEIC, JPEG 2000 or DICOM
-        file, which is read as a raster."""
+        """Reads the size of a file that Pillow does not know: a TIFF of planes or bands, or a HEIC,
+        JPEG 2000 or DICOM file, which is read as a raster."""
         from plrc_plugin.images.rasters.opening import needs_own_reader
         from plrc_plugin.images.rasters.raster_file import RasterFile
 
@@ -141,16 +144,16 @@ class ImageFile:
             return self._raster.size
         try:
             return size_of_tiff(self._source)
-        except Exception:  # tifffile raises many kinds
+        except Exception:  # tifffile raises many kinds of errors
             raise DecodingError(self.path, 'not an image in a known format') from None
 
     def decode(self, size_at_least: Optional[tuple[float, float]] = None) -> np.ndarray:
-        """The pixels; call once.
+        """Returns the pixels. Call it once.
 
         Args:
-            size_at_least (tuple[float, float], optional): upright (width, height) below which
-                nothing is gained by decoding larger. JPEGs are then decoded at 1/2, 1/4 or 1/8 of
-                their size, whichever is not smaller. Defaults to full size.
+            size_at_least (tuple[float, float], optional): upright (width, height) that is large
+                enough. JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size, if that is not
+                smaller. Defaults to full size.
 
         Returns:
             np.ndarray: (H, W, 3) uint8 RGB.
@@ -169,7 +172,7 @@ class ImageFile:
                 if pixels is not None:
                     return pixels
                 with pixel_limit(self._max_pixels):
-                    self._open_by_pillow()  # of a damaged file: what Pillow refuses is refused
+                    self._open_by_pillow()  # damaged: Pillow decides whether to refuse it
             if self._deep:
                 return read_deep(self._source, self._window, self.orientation)
             image = self._image
@@ -201,5 +204,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Union[str, os.PathLike], window: Optional[Window] = None) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright. See :class:`ImageFile`."""
+    """Reads an image as (H, W, 3) uint8 RGB, upright. See :class:`ImageFile`."""
     return ImageFile(path, window).decode()

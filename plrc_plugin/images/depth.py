@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel: read as they are, scaled by one window for all."""
+"""Reads images of more than 8 bits a channel, and scales them all by one window."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -18,8 +18,8 @@ _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an opened file holds more than 8 unsigned bits a channel, which Pillow would reduce
-    without a word, or differently from image to image."""
+    """Whether an opened file holds more than 8 unsigned bits a channel. Pillow would reduce these
+    silently, or differently from image to image."""
     if image.format == 'TIFF':
         bits, kinds = (image.tag_v2.get(tag, 1) for tag in (_BITS_PER_SAMPLE, _SAMPLE_FORMAT))
         kinds = kinds if isinstance(kinds, tuple) else (kinds,)
@@ -29,7 +29,8 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def size_of_tiff(source: Union[str, bytes]) -> tuple[int, int]:
-    """(width, height) of one that Pillow does not know: of many bits, bands or planes."""
+    """Reads (width, height) of a TIFF that Pillow does not know, with many bits, bands or
+    planes."""
     import tifffile  # comes with scikit-image
 
     file = BytesIO(source) if isinstance(source, bytes) else source
@@ -53,17 +54,16 @@ def check_window(window: Optional[Window]) -> None:
 def read_deep(
     source: Union[str, bytes], window: Optional[Window], orientation: int = 1
 ) -> np.ndarray:
-    """The pixels of such a file, its path or content, as (H, W, 3) uint8 RGB, upright.
+    """Reads the pixels of such a file, given its path or content, as (H, W, 3) uint8 RGB, upright.
 
-    ``window[0]`` becomes 0 and ``window[1]`` 255, in every image alike; what lies outside is
-    clipped. Without a window values below 256 stay
-    as they are, and of 16 bits the upper 8 are taken. One channel becomes grey, a
-    fourth one is dropped.
+    ``window[0]`` becomes 0 and ``window[1]`` becomes 255, in every image alike; values outside are
+    clipped. Without a window, values below 256 stay as they are, and of 16 bits the upper 8 are
+    taken. One channel becomes grey, and a fourth one is dropped.
 
     Raises:
         ValueError: without a window, if the values leave the upper two of 16 bits empty, so that
             most levels would be lost, or need more than 16; for another number of channels.
-        Exception: whatever its library raises for a damaged file.
+        Exception: of any type that its library raises for a damaged file.
     """
     values = _values(source)
     if values.ndim == 2:
@@ -94,13 +94,13 @@ def read_deep(
 
 
 def _fits(values: np.ndarray, least: int, end: int) -> bool:
-    """Whether these are integers from 0 on, the highest of which is in [least, end)."""
+    """Whether all values are integers of at least 0, and the highest is in [least, end)."""
     return values.dtype.kind in 'iu' and values.min() >= 0 and least <= values.max() < end
 
 
 def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8, of which 0 is ``low`` and 255 ``high``."""
-    if values.dtype.itemsize == 2 and values.dtype.kind in 'iu':  # a table takes no memory
+    """Scales values to uint8, where 0 is ``low`` and 255 is ``high``."""
+    if values.dtype.itemsize == 2 and values.dtype.kind in 'iu':  # a table takes little memory
         every = np.arange(2**16, dtype=np.uint16).view(values.dtype)
         return _scaled(every.astype(np.float64), low, high)[values.view(np.uint16)]
     with np.errstate(invalid='ignore'):
@@ -109,7 +109,7 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _values(source: Union[str, bytes]) -> np.ndarray:
-    """The numbers of a file, (H, W) or (H, W, C)."""
+    """Reads the numbers of a file, (H, W) or (H, W, C)."""
     if _is_tiff(source):
         import tifffile  # comes with scikit-image
 
@@ -130,7 +130,7 @@ def _values(source: Union[str, bytes]) -> np.ndarray:
 
 
 def _is_tiff(source: Union[str, bytes]) -> bool:
-    """By its first bytes: what a file is called, and whether it has a name, makes no difference."""
+    """Whether a file is a TIFF, by its first bytes alone."""
     if isinstance(source, bytes):
         return source[:4] in TIFF
     with open(source, 'rb') as file:

@@ -15,31 +15,31 @@ from plrc_plugin.images.patterns import Patterns, Selection
 
 
 class FileIndex(NamedTuple):
-    """Names in one buffer: a list of a million Python strings would be copied into every loader
-    process, page by page, as reading a string writes its reference count.
+    """Names in one buffer. A list of a million Python strings would be copied into every loader
+    process, page by page, because reading a string writes its reference count.
 
-    The name of an image that is no file of its own is followed by a zero byte and by where it lies,
-    see :mod:`~plrc_plugin.images.sources`.
+    For an image in a shard or at an address, a zero byte and the place of the image follow its
+    name, see :mod:`~plrc_plugin.images.sources`.
     """
 
     names: np.ndarray  # (bytes,) uint8, one name after the other
-    ends: np.ndarray  # (N,) int64, where each ends
+    ends: np.ndarray  # (N,) int64, where each name ends
 
 
 def image_index(root: str, exclude: Patterns = None, include: Patterns = None) -> FileIndex:
-    """Paths, relative to the root and sorted, of the images below it.
+    """Returns the paths of the images below a root, relative to it and sorted.
 
-    What systems leave beside photographs is left out and counted in the log, see
+    Files that systems leave beside photographs are left out and counted in the log, see
     :mod:`~plrc_plugin.images.companions`.
 
-    A long list is kept in ``$XDG_CACHE_HOME/plrc_plugin`` (``~/.cache/plrc_plugin``). It holds as
-    long as no folder below the root has another modification time: one that gained, lost or renamed
-    an entry has.
+    A long list is kept in ``$XDG_CACHE_HOME/plrc_plugin`` (``~/.cache/plrc_plugin``). It is valid
+    as long as no folder below the root has another modification time. A folder that gained, lost or
+    renamed an entry has another.
 
     Args:
-        root (str): the folder. One that is linked into itself is entered once.
-        exclude, include (str | Sequence[str], optional): patterns of what to leave out, and of what
-            alone to take, see :class:`~plrc_plugin.images.patterns.Selection`.
+        root (str): the folder. A folder that is linked into itself is entered once. exclude,
+        include (str | Sequence[str], optional): patterns of files to leave out, and of files to
+            take, see :class:`~plrc_plugin.images.patterns.Selection`.
 
     Raises:
         OSError: if a folder cannot be read.
@@ -61,8 +61,8 @@ def image_index(root: str, exclude: Patterns = None, include: Patterns = None) -
 
 
 def _walk(root: str, selection: Selection) -> tuple[list[str], dict[str, int], str]:
-    """Images, the modification times of the folders entered, as they were before, and what was left
-    out as companions of the images."""
+    """Returns the images, the modification times that the entered folders had before, and the
+    companions of images that were left out."""
     names, changed, left_out = [], {}, Counter()
     seen = {os.path.realpath(root)}
     folders = ['']
@@ -92,7 +92,7 @@ def _walk(root: str, selection: Selection) -> tuple[list[str], dict[str, int], s
 
 
 def packed(names: list[str]) -> FileIndex:
-    """The names in one buffer, in their order."""
+    """Puts the names into one buffer, in their order."""
     encoded = [os.fsencode(name) for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     return FileIndex(np.frombuffer(b''.join(encoded), dtype=np.uint8), ends)

@@ -1,4 +1,4 @@
-"""Lists of images: text, CSV, JSON lines, and JSON of mmengine, COCO or LVIS."""
+"""Reads lists of images: text, CSV, JSON lines, and JSON of mmengine, COCO or LVIS."""
 
 import csv
 import json
@@ -13,23 +13,23 @@ from plrc_plugin.images.decoding import EXTENSIONS
 
 # Columns and keys that name an image, in the order in which they are looked for.
 NAMES = ('img_path', 'file_name', 'filename', 'path', 'file', 'filepath', 'image', 'img', 'name')
-# A name, and after white space or a comma a label or several.
+# A name, and after white space or a comma one label or several.
 _LABELLED = re.compile(
     rf'(.*(?:{"|".join(map(re.escape, EXTENSIONS))}))[\s,]+\S.*', re.IGNORECASE | re.DOTALL
 )
 
 
 def listed_images(path: str, column: Optional[str] = None) -> list[str]:
-    """The names in a list of images, in its order.
+    """Returns the names in a list of images, in its order.
 
-    By its extension the list is ``.csv`` or ``.tsv`` with a header, ``.jsonl`` with an object a
-    line, ``.json`` as mmengine (``data_list``) or COCO and LVIS (``images``) write it, or, of any
-    other, text with a name a line, which labels may follow.
+    The extension tells the format: ``.csv`` or ``.tsv`` with a header; ``.jsonl`` with an object in
+    each line; ``.json`` as mmengine (``data_list``) or COCO and LVIS (``images``) write it. Any
+    other file is text with a name in each line, and labels may follow the name.
 
     Args:
         path: the list.
         column: column of a table, or key of an object, that names the image. Defaults to the first
-            of ``NAMES`` that is there.
+            of ``NAMES`` that the list has.
 
     Raises:
         SettingsError: if the list cannot be read, names no image, or has a line without one.
@@ -70,7 +70,7 @@ def _text(path: str, column: Optional[str]) -> Iterator[str]:
                 raise SettingsError(
                     f'ann_file={path!r}: line {number}, {line[:80]!r}, names no image with one of '
                     f'the extensions {", ".join(EXTENSIONS)}: write names with their extension, '
-                    'one a line, each with or without a label behind it'
+                    f'one to a line; labels may follow each name'
                 )
 
 
@@ -136,6 +136,6 @@ def _name(record, column: Optional[str], place: str) -> str:
         raise SettingsError(
             f'ann_file={place} has no text under ann_column={column!r}, but the keys {list(record)}'
         )
-    if isinstance(record.get('coco_url'), str):  # LVIS: the folder and the name end the address
+    if isinstance(record.get('coco_url'), str):  # LVIS: it ends with folder and name
         return '/'.join(urlsplit(record['coco_url']).path.split('/')[-2:])
     raise SettingsError(f'ann_file={place} names no image: give each an {NAMES[0]!r}')

@@ -1,7 +1,9 @@
-"""Plain JPEG files, header and pixels, from their bytes: the same pixels as Pillow's, sooner.
+"""Reads header and pixels of plain JPEG files from their bytes, faster than Pillow and with the
+same pixels.
 
-Plain are one or three components of 8 bits, coded by Huffman, in one piece from the first marker to
-the last. Of anything else the functions return None, and Pillow decides what is refused.
+A plain file has one or three components of 8 bits and Huffman coding, and is in one piece from the
+first marker to the last. For any other file the functions return None, and Pillow decides whether
+it is refused.
 """
 
 import re
@@ -15,22 +17,22 @@ from PIL import Image
 from plrc_plugin.images.orientation import EXIF_TAG, upright
 
 try:
-    import simplejpeg  # the extra 'speed': a fifth faster than OpenCV
+    import simplejpeg  # it comes with the extra 'speed', and is a fifth faster than OpenCV
 except ImportError:
     simplejpeg = None
 
 START = b'\xff\xd8'
 _FRAMES = range(0xC0, 0xC3)  # baseline, extended, progressive
 _SCAN, _EXIF, _END = 0xDA, 0xE1, 0xD9
-# Tables, restart interval, comment, and what applications write.
+# Tables, restart interval, comment, and segments that applications write.
 _SKIPPED = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
-_MARKER_IN_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7]')  # neither an escaped byte nor a restart
+_MARKER_IN_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7]')  # no escaped byte, no restart
 _SHORT = 3
 _BYTES_OF = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # kinds
 
 
 class JpegHeader(NamedTuple):
-    """(width, height) in pixels as stored, EXIF's orientation, and where the first scan starts."""
+    """The (width, height) in stored pixels, EXIF's orientation, and where the first scan starts."""
 
     size: tuple[int, int]
     orientation: int
@@ -38,7 +40,7 @@ class JpegHeader(NamedTuple):
 
 
 def read_header(data: bytes) -> Optional[JpegHeader]:
-    """The header of a plain JPEG file; None of any other."""
+    """Reads the header of a plain JPEG file; returns None for any other."""
     size, orientation, xmp, at = None, None, False, 2
     try:
         if data[:2] != START:
@@ -62,7 +64,7 @@ def read_header(data: bytes) -> Optional[JpegHeader]:
             elif kind == _EXIF:
                 xmp = xmp or b'Orientation' in body
             at += 2 + length
-    except (struct.error, KeyError):  # it ends in the midst of something, or that is unknown
+    except (struct.error, KeyError):  # it ends within a segment, or the segment is unknown
         return None
     if size is None or (xmp and orientation is None):
         return None
@@ -70,10 +72,12 @@ def read_header(data: bytes) -> Optional[JpegHeader]:
 
 
 def decode(data: bytes, header: JpegHeader, reduction: int) -> Optional[np.ndarray]:
-    """The upright pixels, (H, W, 3) uint8 RGB, at 1 / ``reduction`` (1, 2, 4 or 8) of their size.
+    """Decodes the upright pixels, (H, W, 3) uint8 RGB, at 1 / ``reduction`` (1, 2, 4 or 8) of their
+    size.
 
-    They equal Pillow's to the bit, as all three libraries call libjpeg-turbo. None if the file is
-    damaged in a way that Pillow may refuse: a marker in its data where none may be, or no end.
+    They equal Pillow's to the bit, because all three libraries call libjpeg-turbo. Returns None if
+    the file is damaged in a way that Pillow may refuse: it has a forbidden marker in its data, or
+    no end.
     """
     if not _is_whole(data, header.scan):
         return None
@@ -88,8 +92,8 @@ def decode(data: bytes, header: JpegHeader, reduction: int) -> Optional[np.ndarr
 
 
 def _decode_by_simplejpeg(data: bytes, header: JpegHeader, reduction: int) -> Optional[np.ndarray]:
-    """None of what is damaged at all: OpenCV goes on where Pillow does."""
-    # It takes the smallest of libjpeg's sizes that is no smaller than asked.
+    """Returns None for any damage. OpenCV then continues where Pillow would."""
+    # simplejpeg takes the smallest of libjpeg's sizes that is at least the one asked for.
     width, height = (-(-side // reduction) for side in header.size)
     try:
         return simplejpeg.decode_jpeg(data, min_height=height, min_width=width)
@@ -104,20 +108,20 @@ def _decode_by_opencv(data: bytes, reduction: int) -> Optional[np.ndarray]:
 
 
 def _is_allowed(pixels: int) -> bool:
-    """Whether there are any, and no more than Pillow opens."""
+    """Whether there are pixels, and no more than Pillow opens."""
     return 0 < pixels <= 2 * (Image.MAX_IMAGE_PIXELS or pixels)
 
 
 def _is_odd(body: bytes) -> bool:
-    """Whether a segment means several images in a file, or lacks its end."""
+    """Whether a segment shows that the file has several images, or lacks its end."""
     return body.startswith(b'MPF\0') or (body.startswith((b'JFIF', b'Adobe')) and len(body) < 12)
 
 
 def _orientation(tiff: bytes) -> Optional[int]:
-    """The entry of EXIF's first directory, if any.
+    """Returns the orientation in EXIF's first directory, or 1 if there is none.
 
-    Raises struct.error or KeyError if it, or an entry before it, is damaged: Pillow then ignores
-    those that follow, or the file.
+    Raises struct.error or KeyError if this entry or one before it is damaged. Pillow then ignores
+    the following entries, or the file.
     """
     order = {b'II*\0': '<', b'MM\0*': '>'}[tiff[:4]]
     (directory,) = struct.unpack_from(order + 'L', tiff, 4)
@@ -133,7 +137,7 @@ def _orientation(tiff: bytes) -> Optional[int]:
 
 
 def _is_whole(data: bytes, at: int) -> bool:
-    """Whether scans and their tables, and nothing else, follow until the marker of the end."""
+    """Whether only scans and their tables follow until the end marker."""
     kind = _SCAN
     while kind != _END:
         if kind not in _SKIPPED and kind != _SCAN:

@@ -1,4 +1,4 @@
-"""How a camera was held: EXIF's eight orientations."""
+"""Turns pixels by EXIF's eight orientations, which tell how a camera was held."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ _UPRIGHT = {
     8: lambda x: x.swapaxes(0, 1)[::-1],
 }
 EXIF_TAG = 0x0112
-TRANSPOSED = (5, 6, 7, 8)  # exchange width and height
+TRANSPOSED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, ...) as stored, turned as they are meant to be seen. A view of them."""
+    """Turns stored pixels (H, W, ...) upright. The result is a view of them."""
     return _UPRIGHT[orientation](pixels) if orientation in _UPRIGHT else pixels

@@ -1,4 +1,4 @@
-"""Which names are taken, by patterns of the shell."""
+"""Selects names by patterns of the shell."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ Patterns = Union[str, Sequence[str], None]
 
 
 class Selection:
-    """Names that match a pattern of ``include``, or any without one, and none of ``exclude``.
+    """Takes names that match a pattern of ``include``, if there are any, and none of ``exclude``.
 
-    A pattern with a slash is one of the whole path below the root, another one of the file's name.
-    ``*`` matches slashes too.
+    A pattern with a slash is matched with the whole path below the root, any other with the file's
+    name. ``*`` matches slashes too.
     """
 
     def __init__(self, include: Patterns = None, exclude: Patterns = None):

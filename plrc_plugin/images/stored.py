@@ -1,4 +1,4 @@
-"""What a pipeline decodes: a file, or the content of an image that is no file of its own."""
+"""What a pipeline decodes: a file, or the content of an image in a shard or at an address."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from typing import Union
 class StoredImage(ABC):
     """An image that lies in a shard, or at an address.
 
-    ``str()`` of it says where, for messages.
+    ``str()`` says where it lies, for messages.
     """
 
     @abstractmethod
     def read(self) -> bytes:
-        """Its content.
+        """Reads its content.
 
         Raises:
             DecodingError: if this image cannot be read.
@@ -22,10 +22,11 @@ class StoredImage(ABC):
 
 
 def image_source(record: Mapping) -> tuple[Union[str, bytes], str]:
-    """What to decode of a record of :class:`~plrc_plugin.datasets.ImageFolder`, and its name.
+    """Returns what to decode for a record of :class:`~plrc_plugin.datasets.ImageFolder`, and its
+    name.
 
-    Of a record with ``stored``, a :class:`StoredImage`, this is the content, otherwise the path
-    ``img_path``.
+    If the record has ``stored``, a :class:`StoredImage`, this is its content, and otherwise the
+    path ``img_path``.
 
     Raises:
         DecodingError: if the image cannot be read.

@@ -1,4 +1,4 @@
-"""What the files of a data set are, without a network: sizes, depths, damage, copies."""
+"""Describes the files of a data set: sizes, depths, damage, copies. No network is needed."""
 
 import os
 from collections import Counter, defaultdict
@@ -17,15 +17,15 @@ _BLOCK = 2**20
 
 
 class Description(NamedTuple):
-    """One file.
+    """A file of a data set.
 
     Attributes:
-        path: of it.
+        path: its path.
         size: upright (width, height).
-        kind: such as 'JPEG, 3 x uint8'.
-        channels: alpha among them.
+        kind: format, channels and type, such as 'JPEG, 3 x uint8'.
+        channels: number of channels, with alpha.
         alpha: how many of them are alpha.
-        dtype: of the values.
+        dtype: type of the values.
         problem: why it cannot be read, in one line; '' if it can.
     """
 
@@ -39,10 +39,11 @@ class Description(NamedTuple):
 
 
 def describe(record: Mapping, decode: bool = False) -> Description:
-    """An image by its header, and with ``decode`` by its pixels too, of a large one by a part.
+    """Describes an image by its header. With ``decode`` its pixels are read too; of a large image,
+    a part.
 
     Args:
-        record: of :class:`~plrc_plugin.datasets.ImageFolder`.
+        record: a record of :class:`~plrc_plugin.datasets.ImageFolder`.
         decode: whether to look at the pixels.
     """
     path = record['img_path']
@@ -63,12 +64,12 @@ def describe(record: Mapping, decode: bool = False) -> Description:
             raster.alpha,
             str(raster.dtype.newbyteorder('=')),
         )
-    except Exception as error:  # libraries raise many kinds on broken files
+    except Exception as error:  # libraries raise many kinds of errors for broken files
         return Description(path, problem=DecodingError(path, error).reason)
 
 
 def size_of(record: Mapping) -> tuple[int, int]:
-    """Upright (width, height) of an image, by its header.
+    """Returns the upright (width, height) of an image, by its header.
 
     Raises:
         DecodingError: if it cannot be read.
@@ -80,12 +81,13 @@ def size_of(record: Mapping) -> tuple[int, int]:
 
 
 class Survey(NamedTuple):
-    """Of many files: counts by kind and by problem, and the sizes of those that can be read."""
+    """The description of many files: counts by kind and by problem, and the sizes of readable
+    files."""
 
     kinds: Counter
     problems: dict[str, list[str]]
     sizes: np.ndarray  # (N, 2)
-    channels: Counter  # without alpha
+    channels: Counter  # numbers of channels without alpha
     dtypes: Counter
 
     @property
@@ -93,7 +95,7 @@ class Survey(NamedTuple):
         return sum(map(len, self.problems.values()))
 
     def size_text(self) -> str:
-        """The middle size and the extremes by area."""
+        """Describes the middle size and the extremes, by area."""
         if not len(self.sizes):
             return 'none can be read'
         by_area = self.sizes[np.argsort(self.sizes.prod(1), kind='stable')]
@@ -105,12 +107,12 @@ class Survey(NamedTuple):
         return f'{middle} in the middle, from {smallest} to {largest}'
 
     def kind_text(self) -> str:
-        """Kinds by how many there are of each."""
+        """Lists the kinds by how many files there are of each."""
         return ', '.join(f'{n} {kind}' for kind, n in self.kinds.most_common())
 
 
 def survey(descriptions: Sequence[Description]) -> Survey:
-    """Counts what files are."""
+    """Counts files by kind and by problem."""
     problems: dict[str, list[str]] = defaultdict(list)
     good = [d for d in descriptions if not d.problem]
     for d in descriptions:
@@ -126,9 +128,9 @@ def survey(descriptions: Sequence[Description]) -> Survey:
 
 
 def duplicates(records: Sequence[Mapping]) -> list[list[str]]:
-    """Groups of images with the same bytes, each in the order of the records.
+    """Finds groups of images with the same bytes, each in the order of the records.
 
-    Of files, only those of equal length are read; of shards, all.
+    Only files of equal length are read, but all images in shards.
     """
     by_length: dict[Optional[int], list[Mapping]] = defaultdict(list)
     for record in records:

@@ -13,11 +13,11 @@ from plrc_plugin.losses.similarity import similarity_logsumexp
 @torch.no_grad()
 @in_full_precision
 def match_positions(query_features: Tensor, key_features: Tensor) -> Tensor:
-    """For each position of v the most similar one of v', by the cosine of backbone features.
+    """Finds for each position of v the most similar one of v', by the cosine of backbone features.
 
     Args:
-        query_features (Tensor): (B, S, C).
-        key_features (Tensor): (B, S', C).
+        query_features (Tensor): (B, S, C), features of v.
+        key_features (Tensor): (B, S', C), features of v'.
 
     Returns:
         Tensor: (B, S) int64, indices into S'.
@@ -38,10 +38,10 @@ def dense_contrast(
     """``-log( exp(r . t / T) / (exp(r . t / T) + sum_j exp(r . t_j / T)) )``, mean over positions.
 
     Args:
-        queries (Tensor): (B, S, D), r of each position by the online encoder, l2-normalised.
-        keys (Tensor): (B, S', D), by the momentum encoder, l2-normalised.
+        queries (Tensor): (B, S, D), r of each position from the online encoder, l2-normalised.
+        keys (Tensor): (B, S', D), from the momentum encoder, l2-normalised.
         matches (Tensor): (B, S) int, the key t of each query.
-        negatives (Tensor): (K, D), t_j, pooled keys of other images, l2-normalised.
+        negatives (Tensor): (K, D), t_j, the pooled keys of other images, l2-normalised.
         temperature (float): T.
 
     Returns:

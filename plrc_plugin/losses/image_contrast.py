@@ -21,12 +21,12 @@ def image_contrast(
     """``-log( exp(z . z' / t) / (exp(z . z' / t) + sum_j exp(z . z'_j / t)) )``, mean over images.
 
     Args:
-        queries (Tensor): (B, D), z by the online encoder, l2-normalised.
-        keys (Tensor): (B, D), z' by the momentum encoder, l2-normalised.
+        queries (Tensor): (B, D), z from the online encoder, l2-normalised.
+        keys (Tensor): (B, D), z' from the momentum encoder, l2-normalised.
         negatives (Tensor): (K, D), z'_j of earlier images (the queue), l2-normalised.
         temperature (float): tau.
         own (Tensor, optional): (B, K) bool, the negatives that are keys of the query's own image.
-            They are left out of its sum.
+            The sum of this query leaves them out.
 
     Returns:
         tuple[Tensor, Tensor]: the loss, and the share of queries whose own key is the nearest

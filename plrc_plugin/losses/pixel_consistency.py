@@ -16,19 +16,19 @@ def pixel_consistency(queries: Tensor, keys: Tensor, pairs: Tensor) -> Tensor:
     that have a pair.
 
     Args:
-        queries (Tensor): (B, S, D), y by the online encoder and the propagation, l2-normalised.
-        keys (Tensor): (B, S', D), x' by the momentum encoder, l2-normalised.
-        pairs (Tensor): (B, S, S') bool.
+        queries (Tensor): (B, S, D), y from the online encoder and the propagation, l2-normalised.
+        keys (Tensor): (B, S', D), x' from the momentum encoder, l2-normalised.
+        pairs (Tensor): (B, S, S') bool, the pairs (i, j).
 
     Returns:
-        Tensor: scalar in [-1, 1]; 0, with zero gradients, without any pair.
+        Tensor: scalar in [-1, 1]. It is 0, with zero gradients, if there is no pair.
     """
     return mean_over_counted(*_consistency_per_image(queries, keys, pairs))
 
 
 @in_full_precision
 def _consistency_per_image(queries: Tensor, keys: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    # Summed over j, the keys of a query's pairs need one product instead of S' cosines.
+    # Summing the keys of a query's pairs over j first needs one product instead of S' cosines.
     cosines = (queries * (pairs.to(keys.dtype) @ keys)).sum((1, 2))
     num_pairs = pairs.sum((1, 2))
     return -cosines / num_pairs.clamp(min=1), num_pairs > 0
@@ -42,19 +42,19 @@ def near_pairs(
     other_diagonals: Tensor,
     threshold: float,
 ) -> Tensor:
-    """Pairs of positions closer than ``threshold`` bins.
+    """Finds the pairs of positions that are closer than ``threshold`` bins.
 
     Args:
         positions (Tensor): (B, S, 2), centres of the bins of v's map in the image, in pixels.
         diagonals (Tensor): (B,), length of a bin's diagonal in the image, in pixels.
-        other_positions (Tensor): (B, S', 2), of v'.
-        other_diagonals (Tensor): (B,), of v'.
-        threshold (float): in diagonals of the larger bin.
+        other_positions (Tensor): (B, S', 2), those of v'.
+        other_diagonals (Tensor): (B,), those of v'.
+        threshold (float): largest distance, in diagonals of the larger bin.
 
     Returns:
         Tensor: (B, S, S') bool.
     """
-    # The exact formula: through a product, differences of large coordinates would be lost.
+    # The exact formula, because a matrix product would lose differences of large coordinates.
     distance = torch.cdist(positions, other_positions, compute_mode='donot_use_mm_for_euclid_dist')
     return distance < threshold * torch.maximum(diagonals, other_diagonals)[:, None, None]
 

@@ -40,7 +40,7 @@ def point_affinity_distillation(
         student_keys (Tensor): (B, K, D), l2-normalised.
         teacher_queries (Tensor): (B, M, D), l2-normalised. No gradient reaches the teacher.
         teacher_keys (Tensor): (B, K, D), l2-normalised. No gradient.
-        valid (Tensor): (B, M) bool, the anchors whose image position the teacher sees.
+        valid (Tensor): (B, M) bool, the anchors whose position in the image the teacher sees.
         student_temperature (float): tau_s.
         teacher_temperature (float): tau_t.
         key_valid (Tensor, optional): (B, K) bool, the keys that both see. Defaults to all.
@@ -64,7 +64,7 @@ def point_affinity_distillation(
 def point_affinity(
     queries: Tensor, keys: Tensor, temperature: float, key_valid: Optional[Tensor] = None
 ) -> Tensor:
-    """Log of the affinities A(tau) of Eq. 3.
+    """Computes the logarithm of the affinities A(tau) of Eq. 3.
 
     Args:
         queries (Tensor): (B, M, D), l2-normalised.

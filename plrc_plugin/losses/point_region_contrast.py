@@ -26,7 +26,7 @@ def point_region_contrast(
     negatives: Optional[Tensor] = None,
     own: Optional[Tensor] = None,
 ) -> Tensor:
-    """Contrast of single points between regions.
+    """Contrasts single points between regions.
 
     ::
 
@@ -34,22 +34,22 @@ def point_region_contrast(
               -log( exp(p_i . p'_k / t) / sum_j exp(p_i . p'_j / t) )
         L_c = mean over the images b that have a pair
 
-    where j runs over the key points of the same image (intra) and of all others (inter), and over
-    further negatives where given.
+    Here j runs over the key points of the same image (intra) and of all others (inter), and over
+    further negatives if they are given.
 
     Args:
-        queries (Tensor): (B, M, D), points p_i of view v by the online encoder, l2-normalised.
-        keys (Tensor): (B, K, D), points p'_k of view v' by the momentum encoder, l2-normalised.
+        queries (Tensor): (B, M, D), points p_i of view v from the online encoder, l2-normalised.
+        keys (Tensor): (B, K, D), points p'_k of view v' from the momentum encoder, l2-normalised.
         query_regions (Tensor): (B, M) int, the region a_i of each point. Ids are compared within
-            an image only. A negative id is void: no point, neither a pair nor a negative.
-        key_regions (Tensor): (B, K) int.
+            an image only. A negative id is void: such a point is neither in a pair nor a negative.
+        key_regions (Tensor): (B, K) int, likewise.
         temperature (float): tau.
-        inter_image (bool): whether j leaves the image, without which ``negatives`` have no effect.
-            Defaults to True.
-        negatives (Tensor, optional): (J, D), l2-normalised points of yet other images. Rows of
-            zeros are void.
-        own (Tensor, optional): (B, J) bool, the ``negatives`` that are points of the same image
-            after all, seen earlier. The queries of the image leave them out.
+        inter_image (bool): whether j runs over other images too. If not, ``negatives`` have no
+            effect. Defaults to True.
+        negatives (Tensor, optional): (J, D), l2-normalised points of images outside the batch. Rows
+            of zeros are void.
+        own (Tensor, optional): (B, J) bool, the ``negatives`` that are earlier points of an image
+            of the batch. The queries of that image leave them out.
 
     Returns:
         Tensor: scalar; 0, with zero gradients, if no image has a pair.
@@ -86,7 +86,7 @@ def _contrast_per_image(
         lse = similarity_logsumexp(
             counted, keys.flatten(0, 1), temperature, key_regions.flatten() >= 0
         )
-        if negatives is not None:  # apart: one tensor of both would be a copy of a long queue
+        if negatives is not None:  # kept apart, because joining both would copy a long queue
             further = similarity_logsumexp(
                 counted, negatives.to(keys.dtype), temperature, negatives.any(1), own, image
             )
@@ -97,7 +97,7 @@ def _contrast_per_image(
     else:
         void = (key_regions < 0).unsqueeze(1)
         lse = (queries @ keys.transpose(1, 2) / temperature).masked_fill(void, -1e9).logsumexp(2)
-    # The numerators summed over k need the sum of a region's keys only, not each similarity.
+    # The numerators, summed over k, need only the sum of a region's keys, not each similarity.
     positives = (queries * (pairs @ keys)).sum(2) / temperature
     num_pairs = pairs_of_query.sum(1)
     values = (pairs_of_query * lse - positives).sum(1) / num_pairs.clamp(min=1)
@@ -106,7 +106,7 @@ def _contrast_per_image(
 
 @torch.no_grad()
 def share_without_pair(query_regions: Tensor, key_regions: Tensor) -> Tensor:
-    """Share, a scalar in [0, 1], of the images that have no pair of equal regions.
+    """Computes the share, a scalar in [0, 1], of the images that have no pair of equal regions.
 
     Args:
         query_regions (Tensor): (B, M) int, negative = void.
@@ -117,15 +117,15 @@ def share_without_pair(query_regions: Tensor, key_regions: Tensor) -> Tensor:
 
 
 def _pairs(query_regions: Tensor, key_regions: Tensor) -> Tensor:
-    """(B, M, K) bool: the pairs (i, k) of Eq. 2."""
+    """The pairs (i, k) of Eq. 2, (B, M, K) bool."""
     same = query_regions.unsqueeze(2) == key_regions.unsqueeze(1)
     return same & (query_regions.unsqueeze(2) >= 0)
 
 
 def _rows_with(pairs_of_query: Tensor) -> Optional[Tensor]:
-    """Indices of the queries that have a pair, about six in ten of two random crops: the others'
-    denominators count zero times. None, which is all queries, on a device that would have to be
-    waited for."""
+    """Indices of the queries that have a pair, about six in ten for two random crops. The
+    denominators of the others do not count. Returns None, which means all queries, on a device for
+    which the host would have to wait."""
     if pairs_of_query.device.type != 'cpu':
         return None
     return pairs_of_query.nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""How per-image losses become one number, on one process and on many."""
+"""Averages the losses of images to one number, on one process and on many."""
 
 from functools import wraps
 from numbers import Real
@@ -12,14 +12,15 @@ Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 def float_or_double(x: Tensor) -> Tensor:
-    """Half precision to float32: products and softmaxes of the losses are never taken in half."""
+    """Casts half precision to float32: the losses never compute products and softmaxes in half
+    precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def in_full_precision(function: Function) -> Function:
-    """Decorates a loss: it runs outside autocast, and half-precision inputs become float32.
+    """Decorates a loss, so that it runs outside autocast, with half-precision inputs as float32.
 
-    Autocast would multiply in half precision, whatever the precision of the inputs is.
+    Autocast would multiply in half precision even if the inputs are float32.
     """
 
     @wraps(function)
@@ -34,16 +35,17 @@ def in_full_precision(function: Function) -> Function:
 
 
 def check_temperature(**temperatures: float) -> None:
-    """Raises ValueError, naming the setting, where a temperature is not positive."""
+    """Raises ValueError, naming the setting, if a temperature is not positive."""
     for name, value in temperatures.items():
         if not isinstance(value, Real) or not value > 0:
             raise ValueError(f'{name} must be positive, got {value!r}')
 
 
 def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of ``values`` (B,) over the images where ``counted`` (B,) is true; 0 without any.
+    """Mean of ``values`` (B,) over the images where ``counted`` (B,) is true, or 0 if there are
+    none.
 
-    The result hangs on ``values`` even when nothing counts, so that the graph stays whole.
+    The result depends on ``values`` even when nothing counts, so that the graph stays whole.
     """
     return torch.where(counted, values, values * 0).sum() / counted.sum().clamp(min=1)
 
@@ -51,8 +53,8 @@ def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:
 def mean_over_counted_of_all_ranks(values: Tensor, counted: Tensor) -> Tensor:
     """As :func:`mean_over_counted`, over the images of all ranks.
 
-    Each rank returns its share, scaled by the number of ranks: the mean that
-    DistributedDataParallel takes of the gradients is then that of one process with all images.
+    Each rank returns its share, scaled by the number of ranks. DistributedDataParallel averages the
+    gradients over the ranks, which then gives the gradient of one process with all images.
     """
     world_size = get_world_size()
     if world_size == 1:

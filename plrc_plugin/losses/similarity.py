@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at a time are a square tile: on a CPU one that its second-level cache holds (1 MB of
-# float32), elsewhere one that fills the device (64 MB).
+# One square tile of logits is held at a time. On a CPU it fits the second-level cache (1 MB of
+# float32); elsewhere it is large enough to keep the device busy (64 MB).
 TILE_OF_CPU, TILE = 512, 4096
 LEFT_OUT = -1e9  # finite, so that a batch without any valid key stays free of NaN
 
 
 class _SimilarityLogSumExp(torch.autograd.Function):
-    """Tiles of logits, their row sums kept relative to the largest logit met so far (Milakov and
-    Gimelshein, arXiv 1805.02867).
+    """Goes through tiles of logits and keeps their row sums relative to the largest logit so far
+    (Milakov and Gimelshein, arXiv 1805.02867).
 
     The gradient of ``lse_i`` with respect to ``q_i`` is the softmax-weighted mean of the keys, a
-    row of D numbers: it is computed beside ``lse_i`` while the logits are at hand, and backward
-    is one product. Keys usually come from a momentum encoder; where they do need a gradient,
-    backward forms the softmax a second time.
+    row of D numbers. It is computed together with ``lse_i`` while the logits are at hand, so that
+    backward is one product. Keys usually come from a momentum encoder and need no gradient. If they
+    do, backward computes the softmax a second time.
     """
 
     @staticmethod
@@ -92,8 +92,8 @@ def _tile_size(x: Tensor) -> int:
 def _logits(
     queries: Tensor, keys: Tensor, bias: Tensor, temperature: float, tile: Tensor
 ) -> Tensor:
-    """``queries @ keys.T / temperature + bias``, written into the tile: a fresh one for each would
-    cost a CPU more than the addition."""
+    """Writes ``queries @ keys.T / temperature + bias`` into the tile. On a CPU, a new tile for each
+    product would cost more than the addition."""
     return torch.addmm(
         bias, queries, keys.T, alpha=1 / temperature, out=tile[: len(queries), : len(keys)]
     )
@@ -113,9 +113,9 @@ def similarity_logsumexp(
         queries (Tensor): (Q, D).
         keys (Tensor): (K, D).
         temperature (float): tau.
-        key_valid (Tensor): (K,) bool; the others are left out of every sum.
-        left_out (Tensor, optional): (G, K) bool, the keys that the queries of a group leave out
-            beside. Defaults to none.
+        key_valid (Tensor): (K,) bool; keys that are not valid are left out of every sum.
+        left_out (Tensor, optional): (G, K) bool, further keys that the queries of each group leave
+            out. Defaults to none.
         group (Tensor, optional): (Q,) int64, the group of each query, with ``left_out``.
 
     Returns:

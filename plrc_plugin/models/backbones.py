@@ -21,15 +21,15 @@ _ARCHITECTURES = {
 
 @MODELS.register_module()
 class ResNet(nn.Module):
-    """ResNet trunk of torchvision's blocks and initialisation, under the parameter names that
+    """A ResNet trunk with torchvision's blocks and initialisation, under the parameter names that
     torchvision and mmdet share (``conv1``, ``layer1.0.conv1``, ...).
 
     Args:
         depth (int): 18, 34, 50, 101 or 152. Defaults to 50.
         base_channels (int): channels of the stem; the stages follow. Defaults to 64.
-        strides (Sequence[int]): of the four stages. (1, 2, 2, 1) ends at stride 16. Defaults to
-            (1, 2, 2, 2), stride 32.
-        in_channels (int): of the images, 1 to 16. Defaults to 3.
+        strides (Sequence[int]): strides of the four stages. (1, 2, 2, 1) ends at stride 16.
+            Defaults to (1, 2, 2, 2), stride 32.
+        in_channels (int): channels of the images, 1 to 16. Defaults to 3.
 
     Raises:
         SettingsError: if there is no such architecture.
@@ -77,7 +77,8 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Images (B, 3, H, W) to the last stage's map, a tuple of one (B, C, h, w)."""
+        """Turns images (B, 3, H, W) into a tuple with one map (B, C, h, w), that of the last
+        stage."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for i in range(1, 5):
             x = getattr(self, f'layer{i}')(x)
@@ -94,10 +95,10 @@ def _block(block: type, channels: int, planes: int, stride: int) -> nn.Module:
     return block(channels, planes, stride, downsample)
 
 
-# What torchvision's hierarchical models call the parts before their pooling, in order.
+# The names of the parts before the pooling in torchvision's hierarchical models, in order.
 _PARTS = (
     ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4'),  # ResNet, ResNeXt
-    ('features', 'norm', 'permute'),  # Swin, whose maps are channels-last until then
+    ('features', 'norm', 'permute'),  # Swin, whose maps are channels-last before the permute
     ('stem', 'trunk_output'),  # RegNet
     ('features',),  # ConvNeXt, EfficientNet, MobileNet, DenseNet, VGG
 )
@@ -105,12 +106,15 @@ _PARTS = (
 
 @MODELS.register_module()
 class TorchvisionTrunk(nn.Module):
-    """A hierarchical model of torchvision up to its last map, under torchvision's parameter names.
+    """A hierarchical model of torchvision up to its last map. It keeps torchvision's parameter
+    names.
 
     Args:
-        name (str): e.g. 'convnext_tiny', 'swin_t', 'regnet_y_400mf', 'efficientnet_b0'.
+        name (str): name of the model, e.g. 'convnext_tiny', 'swin_t', 'regnet_y_400mf',
+            'efficientnet_b0'.
         in_channels (int): of the images, 1 to 16. Defaults to 3.
-        **kwargs: of torchvision's builder, e.g. ``stochastic_depth_prob``; not ``weights``.
+        **kwargs: arguments of torchvision's builder except ``weights``, e.g.
+            ``stochastic_depth_prob``.
 
     Raises:
         SettingsError: if there is no such model, or it has no map (a plain ViT).
@@ -126,13 +130,13 @@ class TorchvisionTrunk(nn.Module):
         if 'weights' in kwargs:
             raise SettingsError(
                 'TorchvisionTrunk: pre-training starts from random weights: leave '
-                'weights out; to go on from a checkpoint, set load_from'
+                'weights out; to go on from a checkpoint, set pretrained=<file>'
             )
         model = torchvision.models.get_model(name, weights=None, **kwargs)
         parts = next((p for p in _PARTS if all(hasattr(model, part) for part in p)), None)
         if parts is None:
             raise SettingsError(
-                f'TorchvisionTrunk: {name} has no last map known here: choose a '
+                f'TorchvisionTrunk: {name} has no last map that this class knows: choose a '
                 'hierarchical model, e.g. a ResNet, ConvNeXt, Swin or RegNet'
             )
         check_channels('TorchvisionTrunk', in_channels)
@@ -144,7 +148,7 @@ class TorchvisionTrunk(nn.Module):
             self.add_module(part, getattr(model, part))
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w)."""
+        """Turns images (B, 3, H, W) into a tuple with one map (B, C, h, w), the last."""
         x = images
         for part in self._parts:
             x = getattr(self, part)(x)

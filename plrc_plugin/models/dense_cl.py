@@ -1,4 +1,4 @@
-"""DenseCL (Wang et al., CVPR 2021): a further point of comparison, beyond the paper."""
+"""DenseCL (Wang et al., CVPR 2021), for comparison; it is not part of the paper."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,14 +15,14 @@ from plrc_plugin.registry import MODELS
 
 @MODELS.register_module()
 class DenseCL(MomentumContrast):
-    """L = (1 - lambda) L_q + lambda L_r: MoCo v2, and contrast of matched positions of the map.
+    """L = (1 - lambda) L_q + lambda L_r: MoCo v2, with a contrast of matched positions of the map.
 
-    A second projector keeps the map. Each of its h * w positions has one positive, the position of
-    the other view whose backbone feature is most alike, and the pooled maps of earlier images, a
-    queue of its own, as negatives.
+    A second projector keeps the map. Each of its h * w positions has one positive: the position of
+    the other view whose backbone feature is most similar. The negatives are the pooled maps of
+    earlier images, in a queue of their own.
 
     Args:
-        *args, **kwargs: of :class:`MomentumContrast`.
+        *args, **kwargs: arguments of :class:`MomentumContrast`.
         dense_weight (float): lambda. Defaults to 0.5.
 
     Reference:
@@ -40,7 +40,7 @@ class DenseCL(MomentumContrast):
         )
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """L_m (the paper's L_q) and ``l_dense`` (L_r)."""
+        """Returns ``l_m`` (L_q of DenseCL's paper), ``l_dense`` (L_r) and their total."""
         features = self.trunk_map(query.image)
         key_features, key_vector, key_map = self.encode_key(key.image)
         query_vector = self.project(features, self.projector)
@@ -60,7 +60,7 @@ class DenseCL(MomentumContrast):
         return dict(loss=total, **terms, l_dense=l_dense)
 
     def momentum_pass(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Backbone map, pooled projection and dense projection of f^M."""
+        """Returns the backbone map, the pooled projection and the dense projection of f^M."""
         features = last_map(self.momentum_backbone(images))
         return (
             features,
@@ -70,10 +70,10 @@ class DenseCL(MomentumContrast):
 
 
 def _rows(feature_map: Tensor) -> Tensor:
-    """(B, C, h, w) to (B, h * w, C)."""
+    """Turns (B, C, h, w) into (B, h * w, C)."""
     return feature_map.flatten(2).transpose(1, 2)
 
 
 def _positions(projected_map: Tensor) -> Tensor:
-    """l2-normalised embeddings (B, h * w, D) of a map's positions."""
+    """The l2-normalised embeddings (B, h * w, D) of a map's positions."""
     return F.normalize(_rows(projected_map).float(), dim=2)

@@ -1,4 +1,4 @@
-"""What point affinity distillation compares (Section 4.5.2): its strategies.
+"""The strategies of point affinity distillation: which affinities it compares (Section 4.5.2).
 
 A strategy is a registered function of
 
@@ -71,12 +71,12 @@ def momentum_pass_of_query_view(query: EncodedView, key: EncodedView, encode_key
 
 
 def _read_in_key_view(query: EncodedView, key: EncodedView) -> tuple[Tensor, Tensor]:
-    """Embeddings (B, M, D) of v's points at their image positions in v', and whether v' sees them,
-    (B, M) bool."""
+    """Reads the embeddings (B, M, D) of v's points at their positions in v', and returns them with
+    whether v' sees these positions, (B, M) bool."""
     position = view_to_view(query.view.points, query.view.affine, key.view.affine)
     return embed_points(key.map, position), inside(position) & _is_point(query)
 
 
 def _is_point(encoded: EncodedView) -> Tensor:
-    """(B, M) bool: the points that are not void."""
+    """The points that are not void, (B, M) bool."""
     return encoded.view.regions >= 0

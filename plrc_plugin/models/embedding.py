@@ -1,4 +1,4 @@
-"""From projected maps to the embeddings of points and of regions."""
+"""Reads the embeddings of points and of regions from projected maps."""
 
 import torch
 from torch import Tensor
@@ -8,20 +8,21 @@ from plrc_plugin.models.reading import cell_weights, read_points
 
 
 def embed_points(projected_map: Tensor, points: Tensor) -> Tensor:
-    """l2-normalised embeddings (B, M, D) of points (B, M, 2) of a projected map (B, D, h, w)."""
+    """Returns the l2-normalised embeddings (B, M, D) of points (B, M, 2) of a map (B, D, h, w)."""
     return F.normalize(read_points(projected_map, points), dim=2)
 
 
 def embed_regions(projected_map: Tensor, region_map: Tensor, regions: Tensor) -> Tensor:
-    """l2-normalised embeddings of regions: means of the map over their cells.
+    """Returns the l2-normalised embeddings of regions, which are means of the map over their cells.
 
-    Equals up-sampling the map bilinearly to R x R and pooling it over each region's mask, without
-    the R x R x D tensor: the mean is taken of the interpolation weights.
+    The result equals up-sampling the map bilinearly to R x R and pooling it over each region's
+    mask. The R x R x D tensor is never made, because the mean is taken over the interpolation
+    weights.
 
     Args:
         projected_map (Tensor): (B, D, h, w).
         region_map (Tensor): (B, R, R) int, the regions of the view's cells.
-        regions (Tensor): (B, N) int, the ids to pool. One that the map lacks gives zeros.
+        regions (Tensor): (B, N) int, the ids to pool. An id that the map lacks gives zeros.
 
     Returns:
         Tensor: (B, N, D), float32 at least.

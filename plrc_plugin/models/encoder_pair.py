@@ -1,4 +1,4 @@
-"""Two encoders, one the moving average of the other: the ground of every objective here."""
+"""Two encoders, one the moving average of the other: the base of every objective here."""
 
 import copy
 import math
@@ -34,37 +34,39 @@ from plrc_plugin.registry import MODELS
 
 
 class EncoderPair(BaseModel):
-    """Encoder f^E, momentum encoder f^M, and when the latter moves. Subclasses define the loss.
+    """Encoder f^E and momentum encoder f^M, which follows the optimiser's steps. Subclasses define
+    the loss.
 
     An optimiser step is noticed by what it does: weights of the encoder's last layers change, see
     :class:`~plrc_plugin.models.step_watch.StepWatch`. The first forward or ``state_dict`` after a
     step moves the momentum encoder and the queues, once. This holds in every training loop.
 
     Args:
-        backbone (dict): config of the trunk, of any registry scope; of its outputs the last map is
-            used.
+        backbone (dict): config of the trunk, from any registry scope. Its last output map is used.
         embedding_dim (int): D. Defaults to 128.
-        momentum (float): of the momentum encoder's moving average. Defaults to 0.999.
-        shuffle_bn (bool): shuffle the key pass over the ranks, so that batch statistics cannot
-            betray which key belongs to which query. Without effect on one process, where all images
-            share their statistics in any order. Defaults to True.
-        symmetric (bool): every view is the query once and the key once: twice the passes, the mean
-            of both losses, and queues that take the keys of both. Defaults to False.
-        data_preprocessor (dict): defaults to ``ViewsPreprocessor``.
-        keep (dict, optional): what to keep of the weights that the model starts from, the arguments
+        momentum (float): momentum of the moving average. Defaults to 0.999.
+        shuffle_bn (bool): whether to shuffle the key pass over the ranks, so that batch statistics
+            cannot reveal which key belongs to which query. It has no effect on one process, where
+            all images share their statistics in any order. Defaults to True.
+        symmetric (bool): whether every view is the query once and the key once. This takes twice
+            the passes; the loss is the mean of both, and queues take the keys of both. Defaults to
+            False.
+        data_preprocessor (dict): config of the data preprocessor. Defaults to
+            ``ViewsPreprocessor``.
+        keep (dict, optional): what to keep of the weights that the model starts from, as arguments
             of :class:`~plrc_plugin.models.keep.Keep`. Defaults to nothing.
-        init_cfg (dict, optional): of mmengine.
+        init_cfg (dict, optional): mmengine's initialisation of modules.
 
     Attributes:
         backbone, projector: the encoder f^E.
         momentum_backbone, momentum_projector: the encoder f^M.
-        anchor_backbone: the trunk of the start, with ``keep=dict(anchor=...)``.
-        stride (int): of the backbone's last map.
-        epoch (int): of the batch that is being trained on.
+        anchor_backbone: the trunk with its first weights, if ``keep=dict(anchor=...)``.
+        stride (int): stride of the backbone's last map.
+        epoch (int): epoch of the batch that is being trained on.
 
     Raises:
-        SettingsError: if a setting cannot work; in training, if a hundred iterations have changed
-            no weight.
+        SettingsError: if a setting cannot work, and in training, if a hundred iterations have
+            changed no weight.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class EncoderPair(BaseModel):
             self.data_preprocessor.follow(self.backbone)
         self.channels, self.stride = _probe(self.backbone)
         self.keep = _keep_of(self.backbone, keep)
-        # Images and maps of the online trunk's passes, while a loss is computed that needs them.
+        # Images and maps of the online trunk's passes, kept while a loss is computed that needs
+        # them.
         self._passes: Optional[list[tuple[Tensor, Tensor]]] = None
         self.projector = self.make_projector()
         self.add_momentum_copy('backbone')
@@ -105,18 +108,19 @@ class EncoderPair(BaseModel):
         self._set_kept_modes()
 
     def make_projector(self) -> nn.Module:
-        """The module from the backbone's ``self.channels`` to ``self.embedding_dim``."""
+        """Returns the module that maps the backbone's ``self.channels`` to
+        ``self.embedding_dim``."""
         return conv_projector(self.channels, self.embedding_dim)
 
     def add_momentum_copy(self, name: str) -> None:
-        """Makes ``momentum_<name>``, the moving average of the module ``<name>``."""
+        """Adds ``momentum_<name>``, the moving average of the module ``<name>``."""
         average = copy.deepcopy(getattr(self, name))
         deactivate_requires_grad(average)
         setattr(self, f'momentum_{name}', average)
         self._averaged.append(name)
 
     def init_weights(self) -> None:
-        """Initialises as configured; the momentum encoder starts as a copy."""
+        """Initialises the encoder as configured; the momentum encoder starts as its copy."""
         super().init_weights()
         for name in self._averaged:
             getattr(self, f'momentum_{name}').load_state_dict(getattr(self, name).state_dict())
@@ -125,7 +129,8 @@ class EncoderPair(BaseModel):
         ensure_start(self)
 
     def train(self, mode: bool = True) -> 'EncoderPair':
-        """Training or evaluation mode; what ``keep`` freezes is in the latter at all times."""
+        """Sets training or evaluation mode. What ``keep`` freezes always stays in evaluation
+        mode."""
         super().train(mode)
         if mode:
             self._set_kept_modes()
@@ -146,17 +151,18 @@ class EncoderPair(BaseModel):
         epoch: Optional[int] = None,
         **_,
     ):
-        """mmengine's entry.
+        """The entry for mmengine and for training loops.
 
         Args:
             query (ViewBatch): view v, or a mapping of its fields.
             key (ViewBatch): view v', for ``mode='loss'``; likewise.
-            mode (str): ``'loss'``, or ``'tensor'`` for the projected map of the query.
-            epoch (int, optional): of the batch, which :func:`collate_views` hands on. Defaults to
-                the epoch of mmengine's running loop, 0 without one.
+            mode (str): ``'loss'`` for the losses, ``'tensor'`` for the projected map of the query.
+            epoch (int, optional): epoch of the batch, which :func:`collate_views` hands on.
+                Defaults to the epoch of mmengine's running loop, or 0 without one.
 
         Returns:
-            dict[str, Tensor] | Tensor: scalars with the total under ``loss``, or (B, D, h, w).
+            dict[str, Tensor] | Tensor: scalars, with the total under ``loss``; or the map, (B, D,
+            h, w).
         """
         if mode == 'loss':
             query, key = ViewBatch.of(query), ViewBatch.of(key)
@@ -176,12 +182,12 @@ class EncoderPair(BaseModel):
         )
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """Scalars to log, and the total under ``loss``."""
+        """Returns the scalars to log, with the total under ``loss``. Subclasses define it."""
         raise NotImplementedError
 
     def _kept_loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """:meth:`loss` with what ``keep`` makes of it: a trunk that does not learn yet, or the
-        distance to the start."""
+        """Computes :meth:`loss` as ``keep`` asks for it: with a trunk that does not learn yet, or
+        with the distance to its first weights as a further term."""
         keep = self.keep
         first_phase = keep is not None and keep.is_first_phase(self.epoch)
         if keep is None or not (first_phase or keep.distillation):
@@ -194,7 +200,8 @@ class EncoderPair(BaseModel):
         if not passes:
             raise SettingsError(
                 f'model.keep: the loss of {type(self).__name__} calls neither encode nor '
-                'trunk_map, so that its trunk can neither be left as it is nor held near its start'
+                'trunk_map, so that keep cannot leave its trunk as it is or hold it near its '
+                'first weights'
             )
         if first_phase:
             return losses
@@ -208,7 +215,7 @@ class EncoderPair(BaseModel):
         return dict(loss=total, **losses, l_anchor=l_anchor)
 
     def trunk_map(self, images: Tensor) -> Tensor:
-        """The online trunk's last map (B, C, h, w) of images (B, 3, H, W)."""
+        """Returns the online trunk's last map (B, C, h, w) of images (B, 3, H, W)."""
         if self._passes is None:
             return last_map(self.backbone(images))
         learns = self.keep is None or not self.keep.is_first_phase(self.epoch)
@@ -218,12 +225,12 @@ class EncoderPair(BaseModel):
         return features
 
     def encode(self, images: Tensor) -> Tensor:
-        """f^E: images (B, 3, H, W) to a projected map (B, D, h, w)."""
+        """Applies f^E: turns images (B, 3, H, W) into a projected map (B, D, h, w)."""
         return self.project(self.trunk_map(images), self.projector)
 
     @torch.no_grad()
     def encode_key(self, images: Tensor) -> Union[Tensor, tuple[Tensor, ...]]:
-        """f^M, with shuffled batch normalisation: like :meth:`encode`, without gradient."""
+        """Applies f^M as :meth:`encode` applies f^E, without gradient and with a shuffled batch."""
         if not self.shuffle_bn or get_world_size() == 1:
             return self.momentum_pass(images)
         order = draw_order(len(images) * get_world_size())
@@ -234,15 +241,16 @@ class EncoderPair(BaseModel):
         return redistribute(outputs, back)
 
     def momentum_pass(self, images: Tensor) -> Union[Tensor, tuple[Tensor, ...]]:
-        """f^M of images in any order: a projected map, or several tensors of B rows."""
+        """Applies f^M to images in any order; returns a projected map, or several tensors of B
+        rows."""
         return self.project(last_map(self.momentum_backbone(images)), self.momentum_projector)
 
     def project(self, features: Tensor, projector: nn.Module) -> Tensor:
-        """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
+        """Projects each position of a map: (B, C, h, w) to (B, D, h, w)."""
         return projector(features)
 
     def state_dict(self, *args, **kwargs) -> dict:
-        """The state after the last optimiser step, which is finished first."""
+        """Finishes the last optimiser step, and returns the state after it."""
         self._finish_last_step()
         return super().state_dict(*args, **kwargs)
 
@@ -253,21 +261,22 @@ class EncoderPair(BaseModel):
 
     @property
     def step_is_finished(self) -> bool:
-        """Whether the optimiser has stepped since the last forward: while gradients are accumulated
-        or a step was skipped, there is something that no checkpoint holds. The host waits."""
+        """Whether the optimiser has stepped since the last forward. If not, because gradients are
+        accumulated or a step was skipped, the run has state that no checkpoint holds. The host
+        waits for the device."""
         self._finish_last_step()
         self._settle(torch.stack(self._steps.unsettled).tolist())
         return self._steps.is_finished
 
     def discard_keys(self) -> None:
-        """Forgets the keys of steps that will not be finished."""
+        """Discards the keys of steps that will not be finished."""
         for queue in self._queues():
             queue.discard()
 
     @torch.no_grad()
     def _finish_last_step(self) -> None:
-        """Moves the momentum encoder and the queues where the optimiser has stepped since the last
-        call. The host does not learn whether it has, until ``parse_losses`` fetches it."""
+        """Moves the momentum encoder and the queues if the optimiser has stepped since the last
+        call. The host learns whether it has when ``parse_losses`` fetches it."""
         if len(self._steps.unsettled) >= MOST_UNSETTLED:
             self._settle(torch.stack(self._steps.unsettled).tolist())
         stepped = self._steps.look(self._watched())
@@ -284,14 +293,14 @@ class EncoderPair(BaseModel):
             queue.flush(stepped)
 
     def _settle(self, found: list) -> None:
-        """Takes note of what each look for a step has found since the last time."""
+        """Records on the host what each look for a step has found since the last time."""
         for step in self._steps.settle(found):
             for queue in self._queues():
                 queue.settle(step)
 
     def _watched(self) -> list[nn.Parameter]:
-        """The last two parameters that learn, mostly weight and bias, of the trunk and of every
-        projector: an objective need not train them all."""
+        """The last two parameters that learn, mostly weight and bias, of the trunk and of each
+        projector. All are watched, because an objective need not train them all."""
         watched: list[nn.Parameter] = []
         for name in self._averaged:
             module = getattr(self, name)
@@ -302,10 +311,10 @@ class EncoderPair(BaseModel):
         return (child for child in self.children() if isinstance(child, KeyQueue))
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """The total to optimise, and everything to log, averaged over the ranks.
+        """Returns the total to optimise, and everything to log, averaged over the ranks.
 
-        The numbers are fetched here, all at once: the device waits for the host between forward
-        and backward only, and a loss that is not finite never reaches the weights.
+        The numbers are fetched here, all at once. So the host and the device wait for each other
+        only between forward and backward, and a loss that is not finite never reaches the weights.
 
         Raises:
             NonFiniteLossError: on every rank, if a value is infinite or NaN on any.
@@ -329,8 +338,8 @@ def _epoch_of_the_loop() -> int:
 
 @torch.no_grad()
 def spread(embeddings: Tensor) -> Tensor:
-    """Standard deviation of l2-normalised embeddings (B, D) over the batch, times sqrt(D): 1 when
-    they spread evenly over the sphere, 0 when collapsed."""
+    """Standard deviation of l2-normalised embeddings (B, D) over the batch, times sqrt(D). It is 1
+    if they spread evenly over the sphere, and 0 if they have collapsed."""
     return embeddings.std(0, unbiased=False).mean() * embeddings.shape[1] ** 0.5
 
 
@@ -346,7 +355,7 @@ def _keep_of(trunk: nn.Module, keep: Optional[dict]) -> Optional[Keep]:
 
 @torch.no_grad()
 def _probe(backbone: nn.Module) -> tuple[int, int]:
-    """Channels and stride of a backbone's last map."""
+    """Measures the channels and the stride of a backbone's last map."""
     training, size = backbone.training, getattr(backbone, 'probe_size', 128)
     backbone.eval()  # mmdet's returns None
     features = last_map(backbone(torch.zeros(1, channels_of(backbone), size, size)))

@@ -1,4 +1,4 @@
-"""Trunks of images that have other channels than red, green and blue."""
+"""Fits trunks to images that have other channels than red, green and blue."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from plrc_plugin.images.rasters.scaling import MOST_CHANNELS
 
 
 def check_channels(owner: str, channels: int) -> None:
-    """Raises SettingsError, naming ``owner``, unless it is a number of channels."""
+    """Raises SettingsError, naming ``owner``, unless ``channels`` is a number of channels."""
     if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
         raise SettingsError(
             f'{owner}: in_channels must be an integer from 1 to {MOST_CHANNELS}, got {channels!r}'
@@ -15,14 +15,14 @@ def check_channels(owner: str, channels: int) -> None:
 
 
 def channels_of(trunk: nn.Module) -> int:
-    """The channels of the images that a trunk takes, as its first convolution has them."""
+    """The number of channels that a trunk's first convolution takes."""
     first = next((m for m in trunk.modules() if isinstance(m, nn.Conv2d)), None)
     return getattr(trunk, 'in_channels', 3 if first is None else first.in_channels)
 
 
 def set_channels(model: nn.Module, channels: int) -> None:
-    """Replaces the first convolution of a model by one of so many channels, initialised as torch
-    does."""
+    """Replaces the first convolution of a model by one that takes ``channels`` channels, with
+    torch's initialisation."""
     path, first = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     parent, _, name = path.rpartition('.')
     other = nn.Conv2d(

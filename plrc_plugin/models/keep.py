@@ -1,4 +1,4 @@
-"""What a model of pre-training keeps of the weights that it starts from."""
+"""What a pre-training model keeps of the weights that it starts from."""
 
 from collections.abc import Iterator, Mapping
 from typing import Optional
@@ -15,23 +15,24 @@ _ANCHORS = ('distillation', 'averaging')
 
 
 class Keep:
-    """The setting ``keep`` of :class:`~plrc_plugin.models.encoder_pair.EncoderPair`, for those who
-    continue weights. Nothing of it is on by default.
+    """The setting ``keep`` of :class:`~plrc_plugin.models.encoder_pair.EncoderPair`, for runs that
+    start from given weights. By default nothing is kept.
 
     Args:
-        trunk (nn.Module): the online trunk. What is frozen of it stops learning at once.
-        frozen_stages (int): the stem and the first k stages do not learn, and behave as in
-            evaluation; 0 is the stem alone. Of a vision transformer the blocks are the stages.
-            Defaults to -1, none.
-        norm_eval (bool): the batch norms of the trunk normalise by the statistics of the start, and
-            keep them. Defaults to False.
-        projector_epochs (int): for so many epochs the whole trunk keeps its weights, while what
-            follows it learns. Its batch norms do what ``norm_eval`` says. Defaults to 0.
-        anchor (dict, optional): what holds the trunk near the start afterwards.
+        trunk (nn.Module): the online trunk. Its frozen parts stop learning at once.
+        frozen_stages (int): k: the stem and the first k stages do not learn, and stay in evaluation
+            mode. 0 freezes the stem alone. The stages of a vision transformer are its blocks.
+            Defaults to -1, which freezes nothing.
+        norm_eval (bool): whether the batch norms of the trunk normalise by the statistics that they
+            start with, and keep them. Defaults to False.
+        projector_epochs (int): number of first epochs in which the whole trunk keeps its weights
+            while the projectors learn. ``norm_eval`` decides what its batch norms do. Defaults to
+            0.
+        anchor (dict, optional): what holds the trunk near its first weights afterwards.
             ``dict(distillation=w)`` adds w times ``l_anchor``, see :func:`anchor_distance`.
-            ``dict(averaging=w)`` moves the weights the share w of the way back to the start after
-            each optimiser step. Both need a third trunk, ``anchor_backbone``, which checkpoints
-            hold. Defaults to None.
+            ``dict(averaging=w)`` moves the weights back by the share w of their distance after each
+            optimiser step. Both need a third trunk, ``anchor_backbone``, which checkpoints contain.
+            Defaults to None.
 
     Raises:
         SettingsError: if a setting cannot work.
@@ -92,7 +93,7 @@ class Keep:
 
     @property
     def needs_start(self) -> bool:
-        """Whether it would keep random weights where there is no start."""
+        """Whether it would keep random weights if the run starts from no checkpoint."""
         return bool(self.frozen or self.norm_eval or self.projector_epochs or self.has_anchor)
 
     def is_first_phase(self, epoch: int) -> bool:
@@ -104,7 +105,7 @@ class Keep:
         return [trunk.get_parameter(name) for name in self._learning]
 
     def set_modes(self, trunk: nn.Module) -> None:
-        """Puts what is kept of a trunk in training into evaluation mode, online or momentum."""
+        """Puts the kept parts of a trunk that trains, online or momentum, into evaluation mode."""
         for module in _modules_of(trunk, self.frozen):
             module.eval()
         if self.norm_eval:
@@ -114,14 +115,15 @@ class Keep:
 
     @torch.no_grad()
     def return_to(self, anchor: nn.Module, trunk: nn.Module, stepped: Tensor) -> None:
-        """Moves the weights back by the share ``averaging`` where ``stepped``, () bool, is true."""
+        """Moves the weights back by the share ``averaging`` if ``stepped``, a () bool tensor, is
+        true."""
         share = self.averaging * stepped
         ours, starts = self.learning(trunk), self.learning(anchor)
         torch._foreach_lerp_(ours, starts, [share.to(p.dtype) for p in ours])
 
 
 def _modules_of(trunk: nn.Module, names: set[str]) -> Iterator[nn.Module]:
-    """The modules that have parameters, all of which are among ``names``."""
+    """The modules that have parameters, and only parameters among ``names``."""
     for path, module in trunk.named_modules():
         own = [f'{path}.{name}' if path else name for name, _ in module.named_parameters()]
         if own and names.issuperset(own):
@@ -129,6 +131,6 @@ def _modules_of(trunk: nn.Module, names: set[str]) -> Iterator[nn.Module]:
 
 
 def anchor_distance(features: Tensor, start: Tensor) -> Tensor:
-    """One minus the cosine between the features of the trunk, (B, C, h, w), and those of the start
-    for the same images, the mean over all positions."""
+    """One minus the cosine between the trunk's features (B, C, h, w) and those of the first weights
+    for the same images, averaged over all positions."""
     return 1 - F.cosine_similarity(features.float(), start.float(), dim=1).mean()

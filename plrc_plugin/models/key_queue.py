@@ -12,28 +12,29 @@ from plrc_plugin.errors import SettingsError
 
 
 class KeyQueue(MemoryBankModule):
-    """lightly's memory bank, made part of the checkpoint and exact at the end of the ring.
+    """lightly's memory bank as a part of the checkpoint, exact at the end of the ring.
 
-    Keys wait until the optimiser has stepped: the bank does not change between a forward and its
-    backward, so that no step copies it, and the micro-batches of one optimiser step all see the
-    same negatives. Whether it has stepped is a tensor on the device, of which the host may learn
-    much later: ``flush`` writes the waiting keys where it has, and ``settle`` lets go of them.
+    Keys wait until the optimiser has stepped. So the bank does not change between a forward and its
+    backward, no step has to copy it, and all micro-batches of one optimiser step see the same
+    negatives. Whether the optimiser has stepped is a tensor on the device, which the host may read
+    much later. ``flush`` writes the waiting keys if it has stepped, and ``settle`` then removes
+    them.
 
     Args:
         size (int): K, number of keys.
         dim (int): D.
-        keeps_ids (bool): remember of which image each key is. Defaults to False.
+        keeps_ids (bool): whether to keep the image id of each key. Defaults to False.
 
     Attributes:
-        bank (Tensor): (K, D) float32, l2-normalised; random until K keys were pushed, which is why
-            L_m first rises.
+        bank (Tensor): (K, D) float32, l2-normalised. It is random until K keys were pushed, which
+            is why L_m rises at first.
         bank_ptr (Tensor): (1,) int64, where the next key goes.
         ids (Tensor): (K,) int64, the image of each key, -1 = random; None without ``keeps_ids``.
     """
 
     def __init__(self, size: int, dim: int, keeps_ids: bool = False):
         super().__init__((size, dim))
-        # lightly leaves its buffers out of state dicts: a resumed run would lose the queue.
+        # lightly leaves its buffers out of state dicts, so that a resumed run would lose the queue.
         self.register_buffer('bank', self.bank, persistent=True)
         self.register_buffer('bank_ptr', self.bank_ptr, persistent=True)
         ids = torch.full((size,), -1) if keeps_ids else None
@@ -43,8 +44,8 @@ class KeyQueue(MemoryBankModule):
 
     @torch.no_grad()
     def push(self, keys: Tensor, ids: Optional[Tensor] = None) -> None:
-        """Lets the keys (B, D) of every rank wait, and the ids (B,) of their images, in the order
-        of the ranks."""
+        """Adds the keys (B, D) of every rank, with the ids (B,) of their images, to the waiting
+        ones, in the order of the ranks."""
         rows = [keys.detach().to(self.bank.dtype)] + ([ids] if self.ids is not None else [])
         if get_world_size() > 1:
             rows = [concat_all_gather(of_rank.contiguous()) for of_rank in rows]
@@ -54,7 +55,8 @@ class KeyQueue(MemoryBankModule):
 
     @torch.no_grad()
     def flush(self, stepped: Tensor) -> None:
-        """Replaces the oldest keys by the waiting ones where ``stepped``, () bool, is true."""
+        """Replaces the oldest keys by the waiting ones if ``stepped``, a () bool tensor, is
+        true."""
         for rows, waits, _ in self._waiting:
             written = waits & stepped
             count = len(rows[0])
@@ -66,7 +68,8 @@ class KeyQueue(MemoryBankModule):
         self._flushes += 1
 
     def own(self, ids: Optional[Tensor]) -> Optional[Tensor]:
-        """(B, K) bool: the keys that are of the images ``ids`` (B,); None without ``keeps_ids``.
+        """Returns (B, K) bool, the keys that come from the images ``ids`` (B,); None without
+        ``keeps_ids``.
 
         Raises:
             SettingsError: if the batch has no ids.
@@ -81,17 +84,17 @@ class KeyQueue(MemoryBankModule):
         return ids.unsqueeze(1) == self.ids
 
     def settle(self, flush: int) -> None:
-        """Lets go of the keys that waited at a flush, counted from 0, which has written them."""
+        """Removes the keys that a flush, counted from 0, has written."""
         self._waiting = [keys for keys in self._waiting if keys.flushes > flush]
 
     def discard(self) -> None:
-        """Lets go of all waiting keys."""
+        """Removes all waiting keys."""
         self._waiting.clear()
 
 
 class _Keys(NamedTuple):
-    """Keys (B, D) and, where they are kept, ids (B,); whether they still wait, () bool; and how
-    many flushes came before."""
+    """Waiting keys (B, D) and, if they are kept, their ids (B,); whether they still wait, () bool;
+    and the number of flushes before they came."""
 
     rows: list[Tensor]
     waits: Tensor

@@ -1,4 +1,4 @@
-"""MoCo v2: two encoders, their queue, and contrast of whole images."""
+"""MoCo v2: two encoders, a queue of keys, and contrast of whole images."""
 
 from typing import Optional
 
@@ -19,13 +19,13 @@ class MomentumContrast(EncoderPair):
     """MoCo v2 (Section 3.1): contrast of whole images.
 
     Args:
-        *args, **kwargs: of :class:`EncoderPair`.
+        *args, **kwargs: arguments of :class:`EncoderPair`.
         queue_size (int): K. Defaults to 65536.
         temperature (float): tau of L_m. Defaults to 0.2.
-        mask_own_keys (bool): a query's own image may still be in the queue, from an earlier epoch,
-            and would be a negative of itself. This leaves such keys out, exactly. With K keys of N
-            images it concerns a share K^2 / 2 N^2 of the queries (K <= N). Defaults to False, the
-            paper's.
+        mask_own_keys (bool): whether to leave out keys of the query's own image. Such a key may
+            still be in the queue from an earlier epoch, and would be a negative of its own image.
+            With K keys and N images this concerns a share K^2 / 2 N^2 of the queries (K <= N).
+            Defaults to False, as in the paper.
 
     Attributes:
         queue (KeyQueue): keys of earlier images.
@@ -51,7 +51,7 @@ class MomentumContrast(EncoderPair):
         self.temperature = temperature
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """L_m alone (Eq. 1)."""
+        """Returns L_m alone (Eq. 1)."""
         maps = self.encode(query.image), self.encode_key(key.image)
         terms = self.image_terms(*maps, key.image_ids)
         return dict(loss=terms['l_m'], **terms)
@@ -59,9 +59,9 @@ class MomentumContrast(EncoderPair):
     def image_terms(
         self, query_map: Tensor, key_map: Tensor, image_ids: Optional[Tensor] = None
     ) -> dict[str, Tensor]:
-        """L_m of projected maps (B, D, h, w), whose spatial means are the image embeddings, and
-        what tells of a collapse: ``top1`` in the queue, and ``std``, see :func:`spread`. The ids
-        (B,) of the images are needed with ``mask_own_keys``.
+        """Computes L_m of projected maps (B, D, h, w), whose spatial means are the image
+        embeddings. Two more numbers show a collapse: ``top1`` in the queue, and ``std``, see
+        :func:`spread`. The ids (B,) of the images are needed with ``mask_own_keys``.
         """
         queries = F.normalize(query_map.float().mean((2, 3)), dim=1)
         keys = F.normalize(key_map.float().mean((2, 3)), dim=1)
@@ -71,5 +71,5 @@ class MomentumContrast(EncoderPair):
         return dict(l_m=l_m, top1=top1, std=spread(queries))
 
     def project(self, features: Tensor, projector: nn.Module) -> Tensor:
-        """Image-level: pooled first, (B, C, h, w) to (B, D, 1, 1)."""
+        """Pools a map, then projects it: (B, C, h, w) to (B, D, 1, 1)."""
         return projector(features.mean((2, 3), keepdim=True))

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of other images than those of training."""
+"""Estimates batch-norm statistics on other images than those of training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def norms_with_statistics(network: nn.Module) -> list[_BatchNorm]:
-    """The batch norms that normalise by running statistics in evaluation mode."""
+    """Returns the batch norms that use running statistics in evaluation mode."""
     return [
         module
         for module in network.modules()
@@ -21,12 +21,12 @@ def norms_with_statistics(network: nn.Module) -> list[_BatchNorm]:
 def estimate_statistics(network: nn.Module, groups: Iterable[Tensor]) -> None:
     """Replaces running statistics by the mean and variance over all images of all groups.
 
-    Every norm counts its inputs cumulatively, so that the first group weighs as much as the last.
-    While they are counted, each norm normalises by its own group, as in training; all else of the
-    network is in evaluation mode. Modes, momenta and step counters are as before in the end.
+    Every norm accumulates its inputs, so that the first group weighs as much as the last. Meanwhile
+    each norm normalises by the current group, as in training, and the rest of the network is in
+    evaluation mode. In the end, modes, momenta and step counters are as before.
 
     Args:
-        network: with batch norms, see :func:`norms_with_statistics`.
+        network: a network with batch norms, see :func:`norms_with_statistics`.
         groups: inputs of the network, (B, 3, S, S), on its device. A norm needs more than one
             value of a channel in each group.
     """
@@ -44,7 +44,7 @@ def estimate_statistics(network: nn.Module, groups: Iterable[Tensor]) -> None:
     hooks = [norm.register_forward_pre_hook(moments[norm].add) for norm in norms]
     try:
         for images in groups:
-            network.forward(images)  # a compiled call would pass the hooks by
+            network.forward(images)  # a compiled call would skip the hooks
     finally:
         for hook in hooks:
             hook.remove()
@@ -57,13 +57,13 @@ def estimate_statistics(network: nn.Module, groups: Iterable[Tensor]) -> None:
 
 
 def read_statistics(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Copies of the running mean and variance (C,) of each norm."""
+    """Returns copies of the running mean and variance (C,) of each norm."""
     norms = norms_with_statistics(network)
     return [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
 
 
 def write_statistics(network: nn.Module, statistics: list[tuple[Tensor, Tensor]]) -> None:
-    """Puts back what :func:`read_statistics` gave."""
+    """Writes back what :func:`read_statistics` returned."""
     for norm, (mean, variance) in zip(norms_with_statistics(network), statistics):
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
@@ -71,7 +71,7 @@ def write_statistics(network: nn.Module, statistics: list[tuple[Tensor, Tensor]]
 
 @contextmanager
 def statistics_restored(network: nn.Module) -> Iterator[None]:
-    """Whatever becomes of the running statistics within, they are the same bits afterwards."""
+    """A context that restores the running statistics at its end, bit for bit."""
     kept = read_statistics(network)
     try:
         yield
@@ -80,7 +80,7 @@ def statistics_restored(network: nn.Module) -> Iterator[None]:
 
 
 class _Moments:
-    """Count, mean and sum of squared deviations (C,) of what a norm has got, in float64."""
+    """Count, mean and sum of squared deviations (C,) of the inputs of a norm, in float64."""
 
     def __init__(self, norm: _BatchNorm):
         self.count = 0
@@ -94,13 +94,13 @@ class _Moments:
         count = channels.shape[1]
         total = self.count + count
         step = mean.double() - self.mean
-        # Chan, Golub and LeVeque's update: sums of squares would cancel.
+        # The update of Chan, Golub and LeVeque, because sums of squares would cancel.
         self.deviations += count * variance.double() + step**2 * (self.count * count / total)
         self.mean += step * (count / total)
         self.count = total
 
     def write(self, norm: _BatchNorm) -> None:
-        """Into the running statistics; the variance is unbiased, as in training."""
-        if self.count > 1:  # else the norm is not on the way to the output
+        """Writes the running statistics. The variance is unbiased, as in training."""
+        if self.count > 1:  # otherwise the norm is not on the way to the output
             norm.running_mean.copy_(self.mean)
             norm.running_var.copy_(self.deviations / (self.count - 1))

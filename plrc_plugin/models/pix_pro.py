@@ -1,4 +1,4 @@
-"""PixPro (Xie et al., CVPR 2021): a further point of comparison, beyond the paper."""
+"""PixPro (Xie et al., CVPR 2021), for comparison; it is not part of the paper."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from plrc_plugin.views.geometry import cell_centres, view_to_image
 
 
 class PixelPropagation(nn.Module):
-    """``y_i = sum_j max(cos(x_i, x_j), 0)^gamma g(x_j)``, g one 1x1 convolution.
+    """``y_i = sum_j max(cos(x_i, x_j), 0)^gamma g(x_j)``, where g is a 1x1 convolution.
 
     Args:
         channels (int): D.
@@ -26,9 +26,9 @@ class PixelPropagation(nn.Module):
         self.gamma = gamma
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, h, w) to (B, D, h, w)."""
+        """Turns a map (B, D, h, w) into another of this shape."""
         transformed = self.transform(x).float().flatten(2)
-        # Cosines and their powers are no numbers for half precision.
+        # Half precision is too coarse for cosines and their powers.
         with torch.autocast(x.device.type, enabled=False):
             unit = F.normalize(x.float().flatten(2), dim=1)
             similarity = (unit.transpose(1, 2) @ unit).clamp(min=0) ** self.gamma
@@ -40,17 +40,17 @@ class PixPro(EncoderPair):
     """Pixel-to-propagation consistency, without negatives.
 
     Positions of two views that lie near each other in the image should agree: the propagated
-    feature of one (online) with the plain feature of the other (momentum). The loss is the mean
-    over both directions where the paper sums them; its momentum rises from 0.99 to 1, here by
-    ``ScheduleHook``.
+    feature of one view (online) with the plain feature of the other (momentum). The loss is the
+    mean over both directions; the paper takes their sum. The paper's momentum rises from 0.99 to 1,
+    which ``ScheduleHook`` does here.
 
     Args:
-        *args, **kwargs: of :class:`EncoderPair`. The paper's are ``embedding_dim=256``, the
-            default, ``momentum=0.99`` and ``symmetric=True``, the default.
-        hidden_dim (int): of the projector. Defaults to 2048.
-        threshold (float): pairs are nearer than this many diagonals of a bin of the map, the larger
-            of both views'. Defaults to 0.7.
-        gamma (float): of :class:`PixelPropagation`. Defaults to 2.
+        *args, **kwargs: arguments of :class:`EncoderPair`. The paper has ``embedding_dim=256`` and
+        ``symmetric=True``, the defaults here, and ``momentum=0.99``.
+        hidden_dim (int): channels of the projector's hidden layer. Defaults to 2048.
+        threshold (float): largest distance of a pair, in diagonals of a bin of the map; the larger
+            bin of both views counts. Defaults to 0.7.
+        gamma (float): sharpness of :class:`PixelPropagation`. Defaults to 2.
 
     Reference:
         arXiv 2011.10043, Section 3.
@@ -74,7 +74,7 @@ class PixPro(EncoderPair):
         self.consistency = PixelConsistency()
 
     def make_projector(self) -> nn.Module:
-        """1x1 convolution, BN, ReLU, 1x1 convolution."""
+        """Returns 1x1 convolution, BN, ReLU, 1x1 convolution."""
         check_positive_integers(type(self).__name__, hidden_dim=self._hidden_dim)
         return nn.Sequential(
             nn.Conv2d(self.channels, self._hidden_dim, 1),
@@ -84,7 +84,7 @@ class PixPro(EncoderPair):
         )
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """``l_pix``, ``std`` (see :func:`spread`) and ``no_near_pair``, the share of images
+        """Returns ``l_pix``, ``std`` (see :func:`spread`) and ``no_near_pair``, the share of images
         without a pair."""
         x = self.encode(query.image)
         key_map = self.encode_key(key.image)
@@ -100,15 +100,15 @@ class PixPro(EncoderPair):
 
 @torch.no_grad()
 def bins_in_image(view: ViewBatch, size: int) -> tuple[Tensor, Tensor]:
-    """Where the size x size bins of a view's map lie in the image: centres (B, size * size, 2) and
-    diagonals (B,), in pixels of the image."""
+    """Returns where the size x size bins of a view's map lie in the image: their centres (B, size *
+    size, 2) and diagonals (B,), in pixels of the image."""
     affine, image_size = view.affine, view.size
     centres = cell_centres(size, affine.dtype, affine.device)
-    # The affine map is diagonal: a bin's sides are its entries.
+    # The affine map is diagonal, and its entries are the sides of a bin.
     sides = torch.diagonal(affine[:, :, :2], dim1=1, dim2=2) * image_size / size
     return view_to_image(centres, affine) * image_size.unsqueeze(1), sides.norm(dim=1)
 
 
 def _unit_rows(feature_map: Tensor) -> Tensor:
-    """l2-normalised (B, h * w, D) of a map (B, D, h, w)."""
+    """The l2-normalised positions (B, h * w, D) of a map (B, D, h, w)."""
     return F.normalize(feature_map.float().flatten(2).transpose(1, 2), dim=2)

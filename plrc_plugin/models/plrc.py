@@ -1,4 +1,4 @@
-"""Point-Level Region Contrast (Bai et al., CVPR 2022): the model that composes the parts."""
+"""Point-Level Region Contrast (Bai et al., CVPR 2022): the model that combines the parts."""
 
 from typing import Optional, Union
 
@@ -17,11 +17,12 @@ class PLRC(RegionContrastBase):
     """L = beta [alpha L_c + (1 - alpha) L_a] + (1 - beta) L_m (Eq. 5 and 6).
 
     Args:
-        *args, **kwargs: of :class:`RegionContrastBase` and :class:`MomentumContrast`.
-        alpha (float): weight of L_c against L_a. 1 leaves distillation out. Defaults to 0.5.
-        warmup_epochs (int): epochs without L_a, the other weights unchanged. Defaults to 30.
-        strategy (int | str): of distillation, 1, 2 or 3 of Section 4.5.2, or the name of a function
-            registered in :data:`~plrc_plugin.registry.STRATEGIES`. Defaults to 1.
+        *args, **kwargs: arguments of :class:`RegionContrastBase` and :class:`MomentumContrast`.
+        alpha (float): weight of L_c against L_a. With 1 there is no distillation. Defaults to 0.5.
+        warmup_epochs (int): number of first epochs without L_a; the other weights do not change.
+        Defaults to 30. strategy (int | str): strategy of distillation: 1, 2 or 3 of Section 4.5.2,
+        or the name of a function registered in :data:`~plrc_plugin.registry.STRATEGIES`. Defaults
+        to 1.
         affinity_distillation (dict, optional): config of L_a. Defaults to
             ``PointAffinityDistillation``.
 
@@ -48,7 +49,7 @@ class PLRC(RegionContrastBase):
         if type(strategy) not in (int, str) or STRATEGIES.get(str(strategy)) is None:
             raise SettingsError(
                 f'PLRC: strategy must be one of {", ".join(STRATEGIES.module_dict)}, got '
-                f'{strategy!r}; the module of one of your own belongs in custom_imports'
+                f'{strategy!r}; if the strategy is your own, name its module in custom_imports'
             )
         self.alpha = alpha
         self.warmup_epochs = warmup_epochs
@@ -58,7 +59,7 @@ class PLRC(RegionContrastBase):
         )
 
     def embed(self, projected_map: Tensor, view: ViewBatch) -> Tensor:
-        """The embeddings (B, M, D) of a view's points."""
+        """Returns the embeddings (B, M, D) of a view's points."""
         if view.points is None:
             raise SettingsError(
                 'PLRC contrasts points, and the views have none: add '
@@ -67,7 +68,7 @@ class PLRC(RegionContrastBase):
         return embed_points(projected_map, view.points)
 
     def point_loss(self, terms: dict, query: EncodedView, key: EncodedView) -> Tensor:
-        """alpha L_c + (1 - alpha) L_a (Eq. 5), or without L_a in the warm-up."""
+        """Returns alpha L_c + (1 - alpha) L_a (Eq. 5), or alpha L_c during the warm-up."""
         total = self.alpha * terms['l_c']
         if self.alpha < 1 and self.epoch >= self.warmup_epochs:
             compared = STRATEGIES.get(str(self.strategy))(query, key, self.encode_key)

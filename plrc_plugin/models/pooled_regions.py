@@ -1,4 +1,4 @@
-"""Region-level contrast with pooled features: what the paper compares points with."""
+"""Region-level contrast with pooled features, the baseline that the paper compares points with."""
 
 from torch import Tensor
 
@@ -13,21 +13,22 @@ _OF_L_A = ('alpha', 'strategy', 'warmup_epochs', 'affinity_distillation')
 
 @MODELS.register_module()
 class RegionContrast(RegionContrastBase):
-    """One pooled embedding per region instead of points, and so no L_a.
+    """Contrasts one pooled embedding per region instead of points, and so has no L_a.
 
-    The regions, their N draws, the loss (Eq. 2 with regions for points) and the image-level loss
-    are PLRC's. The projected map is pooled over each region's mask, as it is over the image for
-    L_m. The pipeline has to hand on the masks: ``SampleRegionPoints(points_per_region=1,
+    The regions, their N draws, the loss (Eq. 2 with regions in place of points) and the image-level
+    loss are those of PLRC. The projected map is pooled over each region's mask, as L_m pools it
+    over the image. The pipeline has to hand on the masks: ``SampleRegionPoints(points_per_region=1,
     keep_region_map=True)``.
 
     Args:
-        *args, **kwargs: of :class:`RegionContrastBase`.
+        *args, **kwargs: arguments of :class:`RegionContrastBase`.
 
     Raises:
         SettingsError: if a setting cannot work, or belongs to L_a.
 
     Reference:
-        Section 4.5.1, Fig. 5 and 6; lightly's ``DetConSLoss`` has this form without momentum.
+        Section 4.5.1, Fig. 5 and 6; lightly's ``DetConSLoss`` has this form, without a momentum
+        encoder.
     """
 
     def __init__(self, *args, **kwargs):
@@ -41,7 +42,7 @@ class RegionContrast(RegionContrastBase):
         super().__init__(*args, **kwargs)
 
     def embed(self, projected_map: Tensor, view: ViewBatch) -> Tensor:
-        """Pooled embeddings (B, N, D) of a view's regions."""
+        """Returns the pooled embeddings (B, N, D) of a view's regions."""
         if view.region_map is None:
             raise SettingsError(
                 'RegionContrast pools whole regions: set keep_region_map=True and '

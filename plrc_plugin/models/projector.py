@@ -4,7 +4,8 @@ from torch import nn
 
 
 def conv_projector(in_channels: int, out_channels: int = 128) -> nn.Sequential:
-    """(B, C, h, w) to (B, D, h, w): 1x1 convolution C-C, ReLU, 1x1 convolution C-D.
+    """Returns a projector from (B, C, h, w) to (B, D, h, w): 1x1 convolution C-C, ReLU, 1x1
+    convolution C-D.
 
     At every position it is the two-layer perceptron of MoCo v2 (2048-2048-128 on ResNet-50).
     """

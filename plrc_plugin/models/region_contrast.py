@@ -1,4 +1,5 @@
-"""Contrast of images and of regions, L_m and L_c: what PLRC and its region-level baseline share."""
+"""The base of PLRC and of its region-level baseline: contrast of images and of regions, L_m and
+L_c."""
 
 from typing import Optional
 
@@ -18,17 +19,18 @@ NEGATIVES = ('image', 'batch', 'ranks', 'queue')
 
 
 class RegionContrastBase(MomentumContrast):
-    """L = beta L_c + (1 - beta) L_m over the embeddings that ``embed`` reads off a projected map.
+    """L = beta L_c + (1 - beta) L_m over the embeddings that ``embed`` reads from a projected map.
 
     Args:
-        *args, **kwargs: of :class:`MomentumContrast`.
-        beta (float): weight of L_c, or of what a subclass makes of it, against L_m, as in Eq. 6;
-            the authors' code has it the other way round, which is ``beta=0.3``. Defaults to 0.7.
-        negatives (str): the points j of Eq. 2's denominator: key points of the same ``'image'``; of
-            this process's ``'batch'`` (the paper); of the batches of all ``'ranks'``; or of the
-            batch and a ``'queue'`` of earlier key points. Defaults to 'batch'.
-        point_queue_size (int): of ``negatives='queue'``; B * M points of each process enter per
-            step. Defaults to 65536.
+        *args, **kwargs: arguments of :class:`MomentumContrast`.
+        beta (float): weight of :meth:`point_loss` against L_m, as in Eq. 6. The authors' code swaps
+            the two weights, which is ``beta=0.3`` here. Defaults to 0.7.
+        negatives (str): the points j of Eq. 2's denominator. ``'image'``: key points of the same
+            image. ``'batch'``: those of this process's batch, as in the paper. ``'ranks'``: those
+            of the batches of all processes. ``'queue'``: those of the batch and of a queue of
+            earlier key points. Defaults to 'batch'.
+        point_queue_size (int): size of the queue with ``negatives='queue'``. Per step, B * M points
+            of each process enter it. Defaults to 65536.
         region_contrast (dict, optional): config of L_c. Defaults to ``PointRegionContrast``.
 
     Raises:
@@ -62,15 +64,16 @@ class RegionContrastBase(MomentumContrast):
         )
 
     def project(self, features: Tensor, projector: nn.Module) -> Tensor:
-        """Spatial to the end: (B, C, h, w) to (B, D, h, w)."""
+        """Projects each position of a map: (B, C, h, w) to (B, D, h, w)."""
         return projector(features)
 
     def embed(self, projected_map: Tensor, view: ViewBatch) -> Tensor:
-        """What is contrasted: embeddings (B, M, D), one for each of ``view.regions`` (B, M)."""
+        """Returns what is contrasted: embeddings (B, M, D), one for each of ``view.regions`` (B,
+        M)."""
         raise NotImplementedError
 
     def loss(self, query: ViewBatch, key: ViewBatch) -> dict[str, Tensor]:
-        """The terms and their total.
+        """Returns the terms and their total.
 
         Args:
             query (ViewBatch): view v, with ``image``, ``affine`` and ``regions``.
@@ -96,7 +99,8 @@ class RegionContrastBase(MomentumContrast):
         return dict(loss=total, **terms, no_common_region=without)
 
     def point_loss(self, terms: dict, query: EncodedView, key: EncodedView) -> Tensor:
-        """What ``beta`` weighs, L_c here; further terms are added to ``terms``."""
+        """Returns what ``beta`` weighs, which is L_c here. Subclasses add further terms to
+        ``terms``."""
         return terms['l_c']
 
     def _encoded(self, view: ViewBatch, projected_map: Tensor) -> EncodedView:
@@ -104,7 +108,7 @@ class RegionContrastBase(MomentumContrast):
 
     @torch.no_grad()
     def _further_negatives(self, key: EncodedView) -> dict:
-        """Arguments of L_c, by ``self.negatives``, for the batch's keys (B, M, D)."""
+        """The arguments of L_c that ``self.negatives`` asks for, for the batch's keys (B, M, D)."""
         if self.negatives == 'image':
             return dict(inter_image=False)
         is_point = (key.view.regions >= 0).unsqueeze(2)

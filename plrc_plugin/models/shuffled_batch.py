@@ -1,4 +1,4 @@
-"""Shuffling a batch over the processes, for batch statistics that mix them (MoCo, Section 3.3)."""
+"""Shuffles a batch over the processes, so that their batch statistics mix (MoCo, Section 3.3)."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from torch import distributed as dist
 
 
 def draw_order(count: int) -> Tensor:
-    """A permutation of ``count`` rows, (count,) int64 on the CPU, the same on every process: a
-    function of the run's seed and the iteration."""
+    """Returns a permutation of ``count`` rows, (count,) int64 on the CPU. It is a function of the
+    run's seed and the iteration, and so the same on every process."""
     hub = MessageHub.get_current_instance()
     words = (hub.get_info('seed', 0) or 0, hub.get_info('iter', 0))
     seed = int(np.random.SeedSequence(words).generate_state(1)[0])
@@ -18,13 +18,13 @@ def draw_order(count: int) -> Tensor:
 
 
 def redistribute(rows: Tensor, order: Tensor) -> Tensor:
-    """The rows of all processes, in another order, divided among them again.
+    """Puts the rows of all processes in another order, and divides them among the processes again.
 
-    Each process receives just the rows that it needs: B, where gathering all would move B times
-    the number of processes. The inverse of ``order`` brings them back.
+    Each process receives only the B rows that it needs; gathering all rows would move B times the
+    number of processes. The inverse of ``order`` brings the rows back.
 
     Args:
-        rows (Tensor): (B, ...), B equal on all processes.
+        rows (Tensor): (B, ...), with the same B on all processes.
         order (Tensor): (B * processes,) int64 on the CPU. Process r receives the rows
             ``order[r * B:(r + 1) * B]`` of the concatenation.
 
@@ -42,7 +42,7 @@ def redistribute(rows: Tensor, order: Tensor) -> Tensor:
         output_split_sizes=owners[rank].bincount(minlength=size).tolist(),
         input_split_sizes=[len(s) for s in sent],
     )
-    # They arrive by owner; back to the order that was asked for.
+    # The rows arrive sorted by owner. This puts them in the order that was asked for.
     back = owners[rank].argsort(stable=True).argsort()
     arrived = arrived[_without_waiting(back, rows.device)]
     return (
@@ -51,8 +51,8 @@ def redistribute(rows: Tensor, order: Tensor) -> Tensor:
 
 
 def _without_waiting(indices: Tensor, device: torch.device) -> Tensor:
-    """Indices of the CPU on the device. From pinned memory the host need not wait until the device
-    has done what was asked of it before."""
+    """Copies indices from the CPU to the device. With pinned memory the host need not wait until
+    the device has finished its earlier work."""
     if device.type == 'cuda':
         indices = indices.pin_memory()
     return indices.to(device, non_blocking=True)

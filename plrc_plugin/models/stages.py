@@ -1,25 +1,26 @@
-"""The stages of a trunk of any kind, from its stem to its last map."""
+"""Divides a trunk of any kind into stages, from its stem to its last map."""
 
 import re
 
 from torch import nn
 
-# What trunks call the children that hold their stages, and those that are one.
+# Names of the children that hold the stages of a trunk, and of those that are one stage.
 _HOLDERS = ('stages', 'layers', 'blocks', 'features', 'trunk_output')
 _STAGE = re.compile(r'(layer|s|block|denseblock)\d+')
-_OF_NEXT = re.compile(r'PatchMerging|_Transition')  # classes of what belongs to the next stage
+_OF_NEXT = re.compile(r'PatchMerging|_Transition')  # modules that belong to the next stage
 
 
 def stages_of(trunk: nn.Module) -> list[list[str]]:
-    """The names of a trunk's parameters, by stage.
+    """Returns the names of a trunk's parameters, by stage.
 
-    Stage 0 is the stem: patch embedding, tokens and position embeddings of a transformer. A
-    transformer's blocks are its stages. What comes after the last stage, such as a norm, belongs to
-    it, and what halves the map between two stages to the second. Models of timm are divided as
-    timm does.
+    Stage 0 is the stem; that of a transformer has its patch embedding, tokens and position
+    embeddings. Each block of a transformer is a stage. A module after the last stage, such as a
+    norm, belongs to the last stage. A module that halves the map between two stages belongs to the
+    second. Models of timm are divided as timm divides them.
 
     Returns:
-        One list for each stage, stem first. A trunk of unknown kind is divided by its children.
+        One list for each stage, stem first. A trunk of an unknown kind is divided into its
+        children.
     """
     names = [name for name, _ in trunk.named_parameters()]
     places = _by_timm(trunk) if hasattr(trunk, 'group_matcher') else _by_names(trunk)
@@ -33,7 +34,8 @@ def stages_of(trunk: nn.Module) -> list[list[str]]:
 
 
 def _place(name: str, places: dict[str, int]) -> int:
-    """That of the longest prefix which has one; 0 of parameters that are the trunk's own."""
+    """The stage of the longest prefix that has one. Parameters of the trunk itself are in stage
+    0."""
     parts = name.split('.')
     prefixes = ('.'.join(parts[:end]) for end in range(len(parts), 0, -1))
     return next((places[prefix] for prefix in prefixes if prefix in places), 0)

@@ -1,4 +1,4 @@
-"""How a model learns that the optimiser has stepped: by the weights that a step changes."""
+"""Notices that the optimiser has stepped, by the weights that a step changes."""
 
 from collections.abc import Sequence
 
@@ -7,30 +7,31 @@ from torch import Tensor
 
 from plrc_plugin.errors import SettingsError
 
-UNNOTICED_STEPS = 100  # a loss scaler that starts far too high skips some dozens of steps
-MOST_UNSETTLED = 16  # looks of which a loop that never fetches losses leaves the host in the dark
+UNNOTICED_STEPS = 100  # a loss scaler that starts far too high may skip dozens of steps
+MOST_UNSETTLED = 16  # looks that may stay unsettled in a loop that never fetches losses
 
 
 class StepWatch:
     """Compares some weights with what they were at the last look, on the device.
 
-    This needs no hook and no help of the training loop. It holds for every optimiser, whether or
-    not something is compiled, while gradients are accumulated and when a loss scaler skips a step.
-    The host learns later what a look has found, when it fetches other numbers anyway: it then
-    settles all looks since the last time.
+    This needs no hook and no help from the training loop. It works with every optimiser, with or
+    without compilation, with accumulated gradients, and when a loss scaler skips a step. The host
+    learns later what a look has found: when it fetches other numbers anyway, it settles all looks
+    since the last time.
 
     Attributes:
-        unsettled (list[Tensor]): what each look has found that is not settled, () bool.
+        unsettled (list[Tensor]): what each look that is not settled has found, () bool.
     """
 
     def __init__(self):
         self.unsettled: list[Tensor] = []
-        self._forwards_before: list[int] = []  # of each of them
+        self._forwards_before: list[int] = []  # how many forwards came before each
         self._settled = 0  # number of looks that are settled
         self.forget()
 
     def forget(self) -> None:
-        """Starts anew, as after other weights were loaded: the next look finds no step."""
+        """Starts anew, for instance after other weights were loaded. The next look finds no
+        step."""
         self.settle([False] * len(self.unsettled))
         self._seen: list[Tensor] = []
         self._forwards = self._finished = 0  # forwards, and those whose step was noticed
@@ -39,7 +40,7 @@ class StepWatch:
 
     @torch.no_grad()
     def look(self, weights: Sequence[Tensor]) -> Tensor:
-        """Whether the weights have changed since the last look, () bool on their device."""
+        """Returns whether the weights have changed since the last look, () bool on their device."""
         seen = self._seen
         self.see(weights)
         if seen and seen[0].device == weights[0].device:  # the model may have moved
@@ -53,11 +54,11 @@ class StepWatch:
         return stepped
 
     def see(self, weights: Sequence[Tensor]) -> None:
-        """Remembers the weights as they are: only what changes from now on is a step."""
+        """Remembers the weights as they are, so that only a later change counts as a step."""
         self._seen = [weight.detach().clone() for weight in weights]
 
     def settle(self, found: Sequence) -> list[int]:
-        """Takes note, on the host, of what the looks have found since the last time.
+        """Records on the host what the looks have found since the last time.
 
         Args:
             found: a truth value for each of ``unsettled``.
@@ -75,11 +76,11 @@ class StepWatch:
 
     @property
     def is_finished(self) -> bool:
-        """Whether a step was noticed since the last forward. All looks have to be settled."""
+        """Whether a step was noticed since the last forward. All looks must be settled."""
         return self._finished == self._forwards
 
     def before_forward(self, weights: Sequence[Tensor]) -> None:
-        """Counts an iteration that is over: its gradients were made, and then cleared.
+        """Counts an iteration as finished if its gradients were computed and then cleared.
 
         Raises:
             SettingsError: if :data:`UNNOTICED_STEPS` iterations have changed no weight.
@@ -95,7 +96,7 @@ class StepWatch:
             )
 
     def after_forward(self, loss: Tensor) -> None:
-        """Counts a forward, and waits for the backward of its loss."""
+        """Counts a forward, and notices the backward of its loss."""
         self._forwards += 1
         if loss.requires_grad:
             loss.register_hook(self._note_backward)

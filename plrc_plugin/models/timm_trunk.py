@@ -1,4 +1,4 @@
-"""Trunks of timm, which is an extra: nothing here imports it before a config asks for one."""
+"""Trunks of timm. timm is an extra, and is imported only when a config asks for such a trunk."""
 
 import contextlib
 import io
@@ -26,37 +26,40 @@ def TimmTrunk(
     out_indices: Optional[Sequence[int]] = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """A model of timm up to its last map, under timm's parameter names.
+    """Returns a model of timm up to its last map. It keeps timm's parameter names.
 
-    Convolutional and hierarchical models give the map of their last stage. The convolution that
-    some have behind it, wide for their classifier, is left out. Plain vision transformers give
-    their normalised patch tokens as a map; class and register tokens take part in the attention and
-    are left out of it. What only classification uses is removed.
+    Convolutional and hierarchical models give the map of their last stage. Some have a wide
+    convolution for their classifier behind it, which is left out. Plain vision transformers give
+    their normalised patch tokens as a map; class and register tokens take part in the attention but
+    not in the map. Parts that only classification uses are removed.
 
     Args:
-        name: as ``timm.list_models()`` has it, e.g. 'convnext_tiny', 'vit_small_patch16_224',
-            'vit_small_patch16_dinov3' or 'tf_efficientnet_lite0'.
-        output_stride: 8 or 16 for a finer last map, of models whose stages timm can dilate.
-            Defaults to the model's own, mostly 32.
+        name: name of the model in ``timm.list_models()``, e.g. 'convnext_tiny',
+            'vit_small_patch16_224', 'vit_small_patch16_dinov3' or 'tf_efficientnet_lite0'.
+        output_stride: 8 or 16 for a finer last map, if timm can dilate the stages of the model.
+            Defaults to the model's own stride, mostly 32.
         drop_path: rate of stochastic depth. Defaults to 0.
         in_channels: of the images, 1 to 16. Defaults to 3.
         out_indices: stages whose maps a detector takes, e.g. (0, 1, 2, 3), counted as timm's
             ``forward_intermediates`` does. Defaults to the last map alone, as pre-training has it.
-        **kwargs: of timm's builder, e.g. ``img_size`` of a model of one size; not ``pretrained``.
+        **kwargs: arguments of timm's builder except ``pretrained``, e.g. ``img_size`` for a model
+            that takes images of one size.
 
     Returns:
-        A module from images (B, 3, H, W) to a tuple of maps (B, C, h, w), one of them unless
-        ``out_indices`` names more, with ``input_style``,
-        what the model's weights expect of images; ``probe_size``, a side that it takes;
-        ``left_out``, names of timm's parts that it has not; and ``converted``, from tensors under
-        the names of the model's authors to timm's.
+        A module that turns images (B, 3, H, W) into a tuple of maps (B, C, h, w), one unless
+        ``out_indices`` names more. Its attributes are ``input_style``, what the model's weights
+        expect of images; ``probe_size``, a side of images that it takes; ``left_out``, names of
+        timm's parts that it lacks; and ``converted``, a function from tensors under the names of
+        the model's authors to timm's names.
 
     Raises:
         SettingsError: if timm is missing, has no such model, or the model gives no map.
     """
     timm = _timm()
     if 'in_chans' in kwargs:
-        raise SettingsError('TimmTrunk: say in_channels for in_chans, as for other trunks')
+        raise SettingsError(
+            'TimmTrunk: write in_channels in place of in_chans, as for other trunks'
+        )
     for refused in ('pretrained', 'checkpoint_path', 'features_only'):
         if refused in kwargs:
             raise SettingsError(
@@ -88,7 +91,7 @@ def TimmTrunk(
     if in_channels == 3:
         model.input_style = _input_style(model.pretrained_cfg)
     model.probe_size = plan.size
-    model.is_init = True  # mmengine would call timm's init_weights once more
+    model.is_init = True  # mmengine would call timm's init_weights a second time
     model.forward = MethodType(_checked_map, model)
     model.converted = MethodType(_converted, model)
     return model
@@ -104,18 +107,18 @@ def _timm() -> ModuleType:
     return timm
 
 
-# What makes models of one size take others.
+# Arguments that make models of one size take images of other sizes.
 _ANY_SIZE = (dict(dynamic_img_size=True), dict(strict_img_size=False), {})
 
 
 def _draft(timm: ModuleType, name: str, kwargs: dict) -> tuple[dict, nn.Module]:
-    """The builder's arguments, and a model without memory that was made with them."""
+    """Returns the builder's arguments, and a model on the meta device that was made with them."""
     message = ''
     for extra in _ANY_SIZE:
         options = {**extra, **kwargs}
         try:
             return options, timm.create_model(name, **options).eval()
-        except Exception as error:  # whatever a builder makes of what it does not know
+        except Exception as error:  # builders raise many kinds for arguments that they do not know
             message = ' '.join(str(error).split()) or type(error).__name__
     given = ', '.join(f'{key}={value!r}' for key, value in kwargs.items())
     raise SettingsError(
@@ -127,9 +130,9 @@ class _Plan(NamedTuple):
     """How a model gives its map.
 
     Attributes:
-        map_options: of timm's ``forward_intermediates``; None for ``forward_features``.
+        map_options: arguments of timm's ``forward_intermediates``; None for ``forward_features``.
         unused: paths of modules that the map does not need.
-        size: a side of images that the model takes.
+        size: a side of images that the model takes, in pixels.
     """
 
     map_options: Optional[dict]
@@ -143,7 +146,7 @@ _TOKENS_AS_MAP = dict(indices=1, stop_early=False, output_fmt='NCHW', intermedia
 def _plan(
     name: str, draft: nn.Module, channels: int, out_indices: Optional[Sequence[int]]
 ) -> _Plan:
-    """Tries the ways in which timm's models give maps."""
+    """Tries the ways in which timm's models give maps, and returns the first that works."""
     own = draft.pretrained_cfg['input_size'][-1]
     own = getattr(getattr(draft, 'patch_embed', None), 'img_size', None) or own
     own = own[0] if isinstance(own, (tuple, list)) else own
@@ -162,7 +165,7 @@ def _plan(
             try:
                 with torch.no_grad():
                     features = _maps(draft, torch.zeros(2, channels, size, size))[-1]
-            except Exception:  # this way is not the model's
+            except Exception:  # the model has no such way
                 continue
             if isinstance(features, Tensor) and features.dim() == 4:
                 for hook in hooks:
@@ -181,8 +184,8 @@ def _plan(
 
 
 def _head_convolutions(draft: nn.Module, channels: int, size: int) -> list[str]:
-    """Paths of what stands between the last stage and the classifier of a convolutional model,
-    by timm's record of stages and by the name that timm gives to such a convolution."""
+    """Paths of the modules between the last stage and the classifier of a convolutional model. They
+    are found by timm's record of stages and by timm's name for such a convolution."""
     children = dict(draft.named_children())
     found = [name for name in ('conv_head', 'final_conv') if name in children]
     if 'conv_head' in children and 'bn2' in children:
@@ -191,7 +194,7 @@ def _head_convolutions(draft: nn.Module, channels: int, size: int) -> list[str]:
     last = stages[-1] if isinstance(stages, list) and stages else {}
     container, _, number = str(last.get('module')).rpartition('.')
     if number.isdigit() and container in children and 'num_chs_norm' not in last:
-        final = len(children[container]) - 1  # further blocks of the last stage may be before it
+        final = len(children[container]) - 1  # further blocks of the last stage may come first
         found += [f'{container}.{final}'] if final > int(number) else []
     modules = dict(draft.named_modules())
     found = [path for path in found if any(True for _ in modules[path].parameters())]
@@ -200,7 +203,7 @@ def _head_convolutions(draft: nn.Module, channels: int, size: int) -> list[str]:
     try:
         with torch.no_grad():
             (features,) = _maps(draft, torch.zeros(1, channels, size, size))
-    except Exception:  # the model cannot do without
+    except Exception:  # the model needs this module
         return []
     if last.get('module') in found or 'num_chs' not in last:
         return found
@@ -213,7 +216,7 @@ def _remove(model: nn.Module, path: str) -> None:
 
 
 def _maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Images (B, 3, H, W) to the last map, a tuple of one (B, C, h, w), or to those asked for."""
+    """Turns images (B, 3, H, W) into a tuple of maps (B, C, h, w): the last, or those asked for."""
     if model.map_options is not None:
         return tuple(model.forward_intermediates(images, **model.map_options))
     features = model.forward_features(images)
@@ -225,7 +228,7 @@ def _maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """:func:`_maps`; a size of images that the model cannot take is named."""
+    """Calls :func:`_maps`; the error for a size that the model cannot take names the size."""
     try:
         return _maps(model, images)
     except (AssertionError, RuntimeError) as error:
@@ -241,21 +244,21 @@ def _checked_map(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def _converted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Optional[dict[str, Tensor]]:
-    """Tensors of the model's authors under timm's names, by timm's own conversion; None if timm has
-    none for this kind of model, or it does not take them."""
+    """Gives tensors of the model's authors timm's names, by timm's own conversion. None if timm has
+    no conversion for this kind of model, or if it fails."""
     convert = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
     if convert is None:
         return None
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # some conversions print what they try
             found = convert(dict(tensors), model)
-    except Exception:  # whatever a conversion makes of other files
+    except Exception:  # conversions raise many kinds for other files
         return None
     return {key: value for key, value in found.items() if isinstance(value, Tensor)}
 
 
 def _input_style(data_config: dict) -> InputStyle:
-    """Of timm's data config, whose values are for pixels in [0, 1]."""
+    """The input style in timm's data config, whose values are for pixels in [0, 1]."""
     return InputStyle(
         tuple(255 * value for value in data_config['mean']),
         tuple(255 * value for value in data_config['std']),

@@ -25,7 +25,8 @@ class ViewBatch(NamedTuple):
         regions: (B, M) int64, the region of each point, negative = void.
         region_map: (B, R, R) int64, the region of each cell of the view. None unless the pipeline
             keeps it.
-        augmentation: what is left to do to the pixels on the device, or None.
+        augmentation: the :class:`~plrc_plugin.views.DeviceAugmentation` still to be done on the
+            device, or None.
         image_ids: (B,) int64, the same for all views of an image and for no other image.
     """
 
@@ -41,7 +42,8 @@ class ViewBatch(NamedTuple):
 
     @classmethod
     def of(cls, view: Union['ViewBatch', Mapping]) -> 'ViewBatch':
-        """A view as it is, or one of a mapping of field names, as own training loops have it."""
+        """Returns a view as it is, or makes one of a mapping of field names, such as a training
+        loop of your own may pass."""
         return view if isinstance(view, cls) else cls(**view)
 
     def __getitem__(self, field: Union[str, int]) -> Optional[Tensor]:
@@ -49,12 +51,12 @@ class ViewBatch(NamedTuple):
 
 
 class EncodedView(NamedTuple):
-    """A view and what an encoder makes of it.
+    """A view, and what an encoder computes from it.
 
     Attributes:
         view: the view.
         map: (B, D, h, w), the projected map.
-        embeddings: (B, M, D), l2-normalised, of its points (or of its pooled regions).
+        embeddings: (B, M, D), l2-normalised, those of its points or of its pooled regions.
     """
 
     view: ViewBatch

@@ -1,4 +1,4 @@
-"""From a batch of uint8 views to normalised images on the device."""
+"""Turns a batch of uint8 views into normalised images on the device."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -19,16 +19,17 @@ from plrc_plugin.views.device_augmentation import DeviceAugmentation, augment
 class ViewsPreprocessor(BaseDataPreprocessor):
     """Moves a batch of :func:`~plrc_plugin.datasets.collate_views` and adds ``image`` to its views.
 
-    Pixels travel as uint8, a quarter of the bytes, and are normalised where they arrive; before,
-    with ``TwoViews(where='device')``, they are augmented.
+    Pixels travel as uint8, which is a quarter of the bytes of float32, and are normalised on the
+    device. With ``TwoViews(where='device')`` they are augmented there first.
 
     Args:
-        mean (Sequence[float], optional): of the channels in [0, 255], in their order, or one for
-            all. Defaults to what the trunk expects, where it says so as ``TimmTrunk`` does, and
-            else to ImageNet's; where there are not three channels, to their average for each.
-        std (Sequence[float], optional): likewise.
-        channels_last (bool): memory format of the images. Defaults to False.
-        order (str): of the channels that the trunk gets, 'RGB' or 'BGR'. Defaults to 'RGB'.
+        mean (Sequence[float], optional): mean of each channel, in [0, 255], or one value for all.
+            Defaults to what the trunk expects, if it tells this as ``TimmTrunk`` does, and
+            otherwise to ImageNet's means. With other than three channels, each gets the average of
+            these.
+        std (Sequence[float], optional): standard deviation of each channel, likewise.
+        channels_last (bool): whether images get the channels-last memory format. Defaults to False.
+        order (str): order of the channels that the trunk gets, 'RGB' or 'BGR'. Defaults to 'RGB'.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def follow(self, trunk: nn.Module) -> None:
-        """Takes the normalisation that the trunk expects, unless one was given.
+        """Adopts the normalisation that the trunk expects, unless one was given.
 
         Raises:
-            SettingsError: if the trunk takes other channels than this gives.
+            SettingsError: if the trunk takes another number of channels than this gives.
         """
         style, channels = getattr(trunk, 'input_style', None), channels_of(trunk)
         if not self._given and (style is not None or channels != 3):
@@ -77,8 +78,8 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             )
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``pixels`` (B, H, W, C), uint8 or float32 in [0, 255], become ``image`` (B, C, H, W)
-        float32, normalised."""
+        """Turns ``pixels`` (B, H, W, C), uint8 or float32 in [0, 255], into ``image`` (B, C, H, W),
+        float32 and normalised."""
         data = dict(data)
         for name in ('query', 'key'):
             view = self.cast_data(ViewBatch.of(data[name]))
@@ -94,6 +95,6 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             images = augment(images, augmentation).contiguous(memory_format=self.memory_format)
         if self.order == 'BGR':
             images = images.flip(1)
-        if pixels.is_floating_point():  # these may be the caller's own memory
+        if pixels.is_floating_point():  # the pixels may be the caller's own memory
             return (images - self.mean).div_(self.std)
         return images.sub_(self.mean).div_(self.std)

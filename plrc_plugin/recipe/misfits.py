@@ -17,6 +17,9 @@ class Run(NamedTuple):
         queue: K.
         momentum: of the momentum encoder.
         warmup_epochs: without L_a.
+        lr: the learning rate.
+        lr_batch: images of a step to which it belongs.
+        step_batch: images of a step, gradient accumulation included.
         lr_warmup: the last iteration of a learning rate that rises.
         log_interval: iterations from one line of the log to the next.
         ends_are_logged: whether the end of an epoch makes a line too.
@@ -30,6 +33,9 @@ class Run(NamedTuple):
     queue: Optional[int] = None
     momentum: Optional[float] = None
     warmup_epochs: Optional[int] = None
+    lr: Optional[float] = None
+    lr_batch: Optional[int] = None
+    step_batch: Optional[int] = None
     lr_warmup: Optional[int] = None
     log_interval: Optional[int] = None
     ends_are_logged: bool = True
@@ -37,7 +43,14 @@ class Run(NamedTuple):
 
 def misfits(run: Run) -> list[str]:
     """A line for each setting that does not fit: what it does, and the value that fits."""
-    found = [_queue(run), _momentum(run), _warmup(run), _lr_warmup(run), _log(run)]
+    found = [
+        _queue(run),
+        _momentum(run),
+        _warmup(run),
+        _lr(run),
+        _lr_warmup(run),
+        _log(run),
+    ]
     return [line for line in found if line]
 
 
@@ -82,6 +95,17 @@ def _warmup(run: Run) -> Optional[str]:
     return (
         f'model.warmup_epochs={run.warmup_epochs} of train_cfg.max_epochs={run.epochs}: L_a never '
         f'takes part. model.warmup_epochs={fits} fits, or set model.alpha=1'
+    )
+
+
+def _lr(run: Run) -> Optional[str]:
+    if run.lr is None or run.lr_batch is None or run.step_batch in (None, run.lr_batch):
+        return None
+    return (
+        f'optim_wrapper.optimizer.lr={run.lr:g} belongs to steps of {run.lr_batch} images, and a '
+        f'step of this run has {run.step_batch}. optim_wrapper.optimizer.lr='
+        f'{run.lr * run.step_batch / run.lr_batch:.4g} auto_scale_lr.base_batch_size='
+        f'{run.step_batch} fits; without accumulation --auto-scale-lr does the same'
     )
 
 

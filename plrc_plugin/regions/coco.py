@@ -17,23 +17,24 @@ from plrc_plugin.registry import REGIONS
 
 @REGIONS.register_module()
 class CocoRegions:
-    """Each annotated instance is a region.
+    """Takes each annotated instance as a region.
 
-    Void are the pixels of no instance, and, as a pixel has one region, those of several. Crowds are
-    no instances: they are left out. An image without instances is void throughout.
+    Pixels of no instance are void. Pixels of several are void too, as a pixel has one region only.
+    Crowds are no instances: they are left out. An image without instances is void throughout.
 
-    Instances without what ``kind`` asks for are left out too. Of a photograph that EXIF turns, the
-    annotations may be of the stored pixels or of the upright image.
+    Instances that lack what ``kind`` asks for are left out too. If EXIF turns a photograph, its
+    annotations may be in the stored pixels or in the upright image.
 
     Args:
-        ann_file (str): json in COCO's instance format, see
-            :func:`~plrc_plugin.images.coco_json.read_coco`. Its ``file_name`` are paths relative to
-            the images' ``data_root``, or the last parts of such paths if these are unique.
+        ann_file (str): file in COCO's instance format, see
+            :func:`~plrc_plugin.images.coco_json.read_coco`. Its ``file_name`` entries are paths
+            relative to the images' ``data_root``, or the last parts of such paths if these are
+            unique.
         kind (str): 'mask', or 'box' for all pixels of the instances' boxes. Defaults to 'mask'.
 
     Raises:
         SettingsError: if the json cannot be read, has no images or instances, names an image twice
-            or annotates one that it lacks; at an image, if it is of another size than the json
+            or annotates one that it lacks; and for an image, if it has another size than the json
             says, or a mask cannot be read.
     """
 
@@ -62,7 +63,8 @@ class CocoRegions:
                 f'{dict(mask="masks", box="boxes")[kind]}: set kind={other!r}, or name a json that '
                 'has them'
             )
-        # One array of bytes: workers share its memory, where they would copy a million objects.
+        # All annotations are one array of bytes. Workers share its memory, while they would copy a
+        # million objects.
         packed = [
             json.dumps([*image, shapes.get(key, [])]).encode()
             for key, image in found.images.items()
@@ -111,14 +113,16 @@ class CocoRegions:
 
 
 def by_name(names: list[str]) -> dict[str, int]:
-    """Places of images by their names in a json and, where no other has it, by the last part."""
+    """Returns the place of each image by its name in a json and, if it is unique, by the name's
+    last part."""
     last = Counter(map(basename, names))
     places = {basename(name): n for n, name in enumerate(names) if last[basename(name)] == 1}
     return {**places, **{name: n for n, name in enumerate(names)}}
 
 
 def one_region_each(masks: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Masks (H, W) bool to labels (H, W) int32: the mask's number where there is exactly one."""
+    """Turns masks (H, W) bool into labels (H, W) int32: the number of the mask where there is
+    exactly one, and void elsewhere."""
     labels = np.full((height, width), VOID, np.int32)
     covered = np.zeros((height, width), bool)
     for i, mask in enumerate(masks):

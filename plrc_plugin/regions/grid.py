@@ -11,7 +11,7 @@ from plrc_plugin.registry import REGIONS
 
 @REGIONS.register_module()
 class GridRegions:
-    """n x n equal rectangles over the ORIGINAL image.
+    """Divides the ORIGINAL image into n x n equal rectangles.
 
     A region source is a callable that takes an image record and returns the labels of the whole
     image, (H, W) integers, negative = void, at any resolution. This one needs n x n labels.
@@ -41,22 +41,22 @@ def sample_grid_points(
     points_per_region: int,
     generator: np.random.Generator,
 ) -> Optional[tuple[np.ndarray, np.ndarray]]:
-    """Regions and points of B views under an n x n grid: what ``sample_region_points`` draws from
-    the views' region maps, without the maps.
+    """Draws regions and points of B views under an n x n grid. The result is what
+    ``sample_region_points`` draws from the views' region maps, but no maps are made.
 
-    A crop sees a region as some rows of its cells times some columns, so that counting rows and
-    columns gives all sizes.
+    A crop sees each region as a rectangle of cells, so that counting rows and columns gives the
+    sizes of all regions.
 
     Args:
         n (int): cells of the grid along each side of the image.
         affine (np.ndarray): (B, 2, 3), from positions in the view to positions in the image.
-        resolution, num_regions, points_per_region, generator: as there.
+        resolution, num_regions, points_per_region, generator: as for ``sample_region_points``.
 
     Returns:
         tuple[np.ndarray, np.ndarray], optional: (B, N) int64 and (B, N, P, 2) float32. None if a
-        view is turned, or leaves the image: it then needs its map.
+        view is turned or leaves the image, and so needs its map.
     """
-    # Where the columns and the rows of each view are in the image: (B, 2, R).
+    # The positions of the columns and the rows of each view in the image, (B, 2, R).
     along = affine[:, [0, 1], [0, 1], None] * centres_of_cells(resolution) + affine[:, :, 2:]
     if affine[:, [0, 1], [1, 0]].any() or along.min() < 0 or along.max() > 1:
         return None
@@ -64,7 +64,8 @@ def sample_grid_points(
     columns, rows = ([_runs(line) for line in lines[:, axis].tolist()] for axis in (0, 1))
     counts = np.array([len(x[0]) * len(y[0]) for x, y in zip(columns, rows)])
     drawn = draw_below(counts[:, None], (len(counts), num_regions), generator)
-    # Of each drawn region: its place in the grid, its first cell, and its cells, by axis.
+    # For each drawn region, by axis: its place in the grid, its first cell, and its number of
+    # cells.
     across = np.stack([x[:, i % x.shape[1]] for x, i in zip(columns, drawn)], 1)
     down = np.stack([y[:, i // x.shape[1]] for x, y, i in zip(columns, rows, drawn)], 1)
     shape = *drawn.shape, points_per_region
@@ -76,8 +77,8 @@ def sample_grid_points(
 
 
 def _runs(line: list[int]) -> np.ndarray:
-    """Of a rising or falling line of labels: each label, where it begins, how often it stands
-    there, (3, K), in rising order."""
+    """For a rising or falling line of labels: each label, where it begins, and how often it occurs,
+    (3, K), in rising order."""
     runs, begin = [], 0
     for end in range(1, len(line) + 1):
         if end == len(line) or line[end] != line[begin]:

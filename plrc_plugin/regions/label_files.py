@@ -15,22 +15,22 @@ from plrc_plugin.registry import REGIONS
 
 @REGIONS.register_module()
 class LabelFiles:
-    """The file of ``n01/a.jpg`` is ``<root>/n01/a<suffix>``: of a tree that mirrors the images', or
-    beside them.
+    """Reads the regions of ``n01/a.jpg`` from ``<root>/n01/a<suffix>``. The files are in a tree
+    that mirrors the images', or beside the images.
 
-    A map has the size of its image as it is seen, upright: pixel for pixel, EXIF orientation
-    applied. Files never lead out of the root, neither by ``..`` nor by links.
+    A map has a label for each pixel of the upright image, with EXIF orientation applied. A file
+    outside the root is refused, whether ``..`` or a link leads there.
 
     Args:
         suffix (str): ends in ``.png`` (one channel of 8 or 16 bits, or a palette, whose indices are
-            the ids) or ``.npz`` (one (H, W) integer array, negative = void). PNG beside the images
-            need ``ImageFolder.exclude``. Defaults to '.png'.
-        root (str, optional): defaults to the images' ``data_root``.
+            the ids) or ``.npz`` (one (H, W) integer array, negative = void). PNG files beside the
+            images need ``ImageFolder.exclude``. Defaults to '.png'.
+        root (str, optional): folder of the maps. Defaults to the images' ``data_root``.
         void (Sequence[int]): ids that mean void, such as ``(0, 255)``. Defaults to none.
 
     Raises:
-        SettingsError: if a setting cannot work; at an image, if its file leaves the root, cannot be
-            read, holds no integers or is not of the image's size.
+        SettingsError: if a setting cannot work, and for an image, if its file is outside the root,
+            cannot be read, holds no integers or has not the image's size.
     """
 
     def __init__(self, suffix: str = '.png', root: Optional[str] = None, void: Sequence[int] = ()):
@@ -85,19 +85,19 @@ class LabelFiles:
 
 
 def read_labels(path: str) -> np.ndarray:
-    """(H, W) integers of a PNG or npz file.
+    """Reads the (H, W) integers of a PNG or npz file.
 
     Raises:
-        SettingsError: if it cannot be read or holds something else.
+        SettingsError: if the file cannot be read or holds something else.
     """
     try:
-        # A pipe would stall the worker, a device may never end.
+        # A pipe would stall the worker, and a device may never end.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError('not a regular file')
         labels = _read_npz(path) if path.endswith('.npz') else _read_png(path)
     except SettingsError:
         raise
-    except Exception as error:  # broken files raise many kinds
+    except Exception as error:  # broken files raise many kinds of errors
         raise SettingsError(
             f'LabelFiles: {path} cannot be read ({type(error).__name__}: '
             f'{" ".join(str(error).split())}): make it anew'

@@ -16,7 +16,7 @@ from plrc_plugin.registry import REGIONS, TRANSFORMS
 
 class RegionPoints(NamedTuple):
     """M = N * P points of a view: region ids (M,) int64 and positions (M, 2) float32 in [0, 1],
-    and, where asked for, the region ids (R, R) int64 of all its cells."""
+    and, if asked for, the region ids (R, R) int64 of all its cells."""
 
     regions: Tensor
     points: Tensor
@@ -27,25 +27,25 @@ class RegionPoints(NamedTuple):
 class SampleRegionPoints:
     """Draws N regions per view and P points per region (Section 3.2).
 
-    It happens beside the loading of images, so that it is a function of ``results['sample_key']``
-    as the views are, and costs the device nothing.
+    This runs in the loader. The result is a function of ``results['sample_key']``, as the views
+    are, and the device has no work with it.
 
     Args:
         regions (dict): config of the region source. Defaults to a 4 x 4 grid.
         num_regions (int): N. Defaults to 16.
         points_per_region (int): P. Defaults to 16.
         resolution (int): R, cells along each side of a view. Defaults to 56.
-        keep_region_map (bool): hand on the maps too, for what pools whole regions. Defaults to
-            False.
-        missing (str): what an image gets that the source has no regions for: ``'grid'``, a 4 x 4
-            grid, counted in the log, or ``'error'``. Defaults to 'error'.
+        keep_region_map (bool): whether to hand on the maps too, for models that pool whole regions.
+            Defaults to False.
+        missing (str): what happens to an image for which the source has no regions. ``'grid'``
+            gives it a 4 x 4 grid and counts it in the log; ``'error'`` stops. Defaults to 'error'.
 
     Adds ``results['region_points']``, a :class:`RegionPoints` for each of ``results['views']``, and
-    ``results['regions_missing']``, whether the policy had to be asked.
+    ``results['regions_missing']``, whether the source had no regions.
 
     Raises:
-        SettingsError: if a setting cannot work, and, from the loader, if the regions of an image
-            are missing or unfit.
+        SettingsError: if a setting cannot work, and in the loader, if the regions of an image are
+            missing or do not fit it.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class SampleRegionPoints:
         if isinstance(kind, str) and REGIONS.get(kind) is None:
             raise SettingsError(
                 f'SampleRegionPoints: regions.type must be one of '
-                f'{sorted(REGIONS.module_dict)}, got {kind!r}; a source of your '
-                'own has to be imported, by custom_imports of the config'
+                f'{sorted(REGIONS.module_dict)}, got {kind!r}; if the source is your own, name '
+                f'its module in custom_imports of the config'
             )
         self.regions = REGIONS.build(regions)
         self.missing = missing
@@ -107,7 +107,7 @@ class SampleRegionPoints:
         return results
 
     def _asked(self, results: dict) -> np.ndarray:
-        """What the source says of the image, or of the part of it that counts as the image."""
+        """What the source gives for the image, or for the part of it that counts as the image."""
         area = results.get('area')
         if area is None or isinstance(self.regions, GridRegions):
             return self.regions(results)
@@ -115,14 +115,14 @@ class SampleRegionPoints:
         labels = np.asarray(self.regions(dict(results, size=size)))
         if labels.shape != size[::-1]:
             raise SettingsError(
-                f'{type(self.regions).__name__}: of {results["img_path"]} a part is read, and its '
-                f'label map is {labels.shape[1]} x {labels.shape[0]}, the image {size[0]} x '
+                f'{type(self.regions).__name__}: only a part of {results["img_path"]} is read, and '
+                f'its label map is {labels.shape[1]} x {labels.shape[0]}, the image {size[0]} x '
                 f'{size[1]}: parts need a label for each pixel, or GridRegions'
             )
         return labels[top : top + height, left : left + width]
 
     def _labels(self, results: dict) -> Tensor:
-        """The image's label map, or what the policy puts in its place."""
+        """The image's label map, or what ``missing`` puts in its place."""
         source = type(self.regions).__name__
         results['regions_missing'] = False
         try:

@@ -1,4 +1,4 @@
-"""Regions by segmenting each image, kept on disk."""
+"""Regions by segmenting each image; the segments can be kept on disk."""
 
 import hashlib
 import inspect
@@ -23,20 +23,21 @@ _DEFAULTS = dict(felzenszwalb=dict(scale=300, min_size=100), slic=dict(n_segment
 
 @REGIONS.register_module()
 class SegmenterRegions:
-    """Felzenszwalb and Huttenlocher's segments, or SLIC's, by scikit-image; none are void.
+    """Takes the segments of Felzenszwalb and Huttenlocher's method, or of SLIC, from scikit-image.
+    No pixel is void.
 
-    Segments are found at a small size, as views are looked up at R x R cells anyway, and need about
-    30 ms per photograph. With ``cache_dir`` that is spent once: on the way, by any number of
-    workers, or ahead of time by ``tools/segment_images.py``.
+    The image is segmented at a small size, because views look up only R x R cells. This takes about
+    30 ms per photograph. With ``cache_dir`` it is done once for each: by the workers as training
+    reads the image, or ahead of time by ``tools/segment_images.py``.
 
     Args:
         method (str): 'felzenszwalb' or 'slic'. Defaults to 'felzenszwalb'.
-        long_side (int): of the image that is segmented, in pixels; smaller images keep their size.
-            Defaults to 160.
-        cache_dir (str, optional): folder of the segments; made if missing. A file in it is that of
-            the image's content and of all settings. Defaults to none.
-        **parameters: of the method, as scikit-image names them, e.g. ``scale``, ``sigma`` and
-            ``min_size`` or ``n_segments`` and ``compactness``.
+        long_side (int): long side in pixels to which the image is reduced before; smaller images
+            keep their size. Defaults to 160.
+        cache_dir (str, optional): folder that keeps the segments; it is made if missing. A file in
+        it is found by the image's content and all settings. Defaults to none. **parameters:
+        parameters of the method under scikit-image's names, e.g. ``scale``, ``sigma`` and
+        ``min_size`` or ``n_segments`` and ``compactness``.
 
     Raises:
         SettingsError: if a setting cannot work, or the cache cannot be written.
@@ -104,8 +105,8 @@ class SegmenterRegions:
         return labels.astype(np.uint16)
 
     def _keep(self, labels: np.ndarray, path: str) -> None:
-        """Writes beside the name and renames: readers see a whole file or none, and of several
-        writers, who have the same to say, the last one wins."""
+        """Writes a file beside the name and renames it. Readers see a whole file or none. If
+        several workers write the same segments, the last one wins."""
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             handle, partial = tempfile.mkstemp(dir=os.path.dirname(path), suffix='.partial')

@@ -1,4 +1,5 @@
-"""What every region source must give."""
+"""The checks that every region source's labels must pass, and the error for an image without
+regions."""
 
 from typing import Union
 
@@ -8,15 +9,16 @@ from torch import Tensor
 
 from plrc_plugin.errors import SettingsError
 
-VOID = -1  # the label of what belongs to no region, object or class
+VOID = -1  # the label of pixels of no region, object or class
 
 
 class MissingRegions(Exception):
-    """A region source has nothing for an image: ``SampleRegionPoints.missing`` decides."""
+    """A region source has no regions for an image. ``SampleRegionPoints.missing`` decides what
+    happens."""
 
 
 def as_labels(labels: Union[np.ndarray, Tensor], origin: str) -> Tensor:
-    """A label map as a tensor that can be indexed.
+    """Returns a label map as a tensor that can be indexed.
 
     Args:
         labels (np.ndarray | Tensor): (H, W) integers of any type, negative = void.
@@ -36,7 +38,7 @@ def as_labels(labels: Union[np.ndarray, Tensor], origin: str) -> Tensor:
                 'regions, e.g. with np.unique(labels, return_inverse=True)'
             )
         if labels.dtype.kind in 'ub':
-            # torch indexes uint8 only.
+            # uint8 is the only unsigned type that torch can index.
             wider = {1: np.uint8, 2: np.int32}.get(labels.dtype.itemsize, np.int64)
             labels = labels.astype(wider, copy=False)
         if labels.dtype.kind != 'i' and labels.dtype != np.uint8:

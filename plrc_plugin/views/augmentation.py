@@ -1,7 +1,7 @@
-"""What is done to the pixels of a view, on uint8 arrays.
+"""Operations on the pixels of a view, on uint8 arrays.
 
-The operations are those of torchvision's transforms of the same names. OpenCV computes them, as it
-is several times faster than Pillow on one core.
+They do what torchvision's transforms of the same names do. OpenCV computes them, because it is
+several times faster than Pillow on one core.
 """
 
 import math
@@ -15,20 +15,20 @@ from torch.nn.functional import interpolate
 
 try:
     from plrc_plugin.views import compiled_jitter
-except ImportError:  # without numba, of the extra 'speed'
+except ImportError:  # numba comes with the extra 'speed'
     compiled_jitter = None
 
 # Luma weights of ITU-R BT.601, as Pillow and torchvision turn RGB to grey.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
-_MOST_AT_ONCE = 4  # channels that OpenCV averages over areas
+_MOST_AT_ONCE = 4  # most channels that OpenCV averages over areas
 
 Box = tuple[int, int, int, int]
 Jitter = list[tuple[str, float]]
 
 
 def is_range(values: object, highest: float = math.inf) -> bool:
-    """Whether these are two numbers, 0 < low <= high <= ``highest``."""
+    """Whether the value is two numbers, 0 < low <= high <= ``highest``."""
     return (
         isinstance(values, (list, tuple))
         and len(values) == 2
@@ -46,8 +46,8 @@ def random_crop_box(
 ) -> Box:
     """The box of a RandomResizedCrop: (left, top, width, height) in pixels.
 
-    The area is uniform in ``scale`` (share of the image), the aspect ratio log-uniform in
-    ``ratio``. After ten boxes that do not fit, the central one of the nearest allowed ratio.
+    The area is uniform in ``scale`` (share of the image), and the aspect ratio is log-uniform in
+    ``ratio``. If ten boxes do not fit, the result is the central box of the nearest allowed ratio.
     """
     log_ratio = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
@@ -63,10 +63,11 @@ def random_crop_box(
 
 
 def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The box of an (H, W, C) image as (size, size, C), bilinear.
+    """Resizes a box of an (H, W, C) image to (size, size, C), bilinearly.
 
-    Where both sides shrink, the filter is as wide as the pixels of the view. The result is that of
-    Pillow, to a level. Where one side grows, it is not widened along the other.
+    If both sides shrink, the filter is as wide as the pixels of the view, and the result differs
+    from Pillow's by at most one level. If one side grows, the filter is not widened along the
+    other.
     """
     left, top, width, height = box
     crop = image[top : top + height, left : left + width]
@@ -80,7 +81,7 @@ def crop_and_resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
-    """An image (H, W, C) of any number of channels as (size, size, C)."""
+    """Resizes an image (H, W, C) of any number of channels to (size, size, C)."""
     parts = [
         cv2.resize(
             np.ascontiguousarray(image[..., first : first + _MOST_AT_ONCE]),
@@ -93,23 +94,23 @@ def resize(image: np.ndarray, size: int, interpolation: int = cv2.INTER_AREA) ->
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with black; factor 1 is the image."""
+    """Blends the image with black; factor 1 leaves it as it is."""
     return cv2.convertScaleAbs(image, alpha=factor)
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the mean grey of the image."""
+    """Blends the image with its mean grey."""
     mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0])
     return cv2.addWeighted(image, factor, image, 0, mean * (1 - factor))
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the grey image."""
+    """Blends the image with its grey copy."""
     return cv2.addWeighted(image, factor, to_grey(image), 1 - factor, 0)
 
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Turn the hue by ``shift``, a share of the circle, in 256 steps."""
+    """Turns the hue by ``shift``, a share of the circle, in 256 steps."""
     hue = cv2.extractChannel(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), 0)
     red, green, blue = cv2.split(image)
     value = cv2.max(cv2.max(red, green), blue)
@@ -120,8 +121,8 @@ def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 
 def _fades() -> np.ndarray:
-    """Of each hue, how far red, green and blue are from the brightest channel: (256, 1, 3) uint8,
-    255 = the whole spread of the channels."""
+    """For each hue, how far red, green and blue are from the brightest channel: (256, 1, 3) uint8,
+    where 255 is the whole spread of the channels."""
     sixths = (np.arange(256)[:, None, None] * (6 / 256) + [5, 3, 1]) % 6
     return np.rint(255 * np.minimum(sixths, 4 - sixths).clip(0, 1)).astype(np.uint8)
 
@@ -130,18 +131,19 @@ FADES = _fades()
 
 
 def hue_steps(shift: float) -> int:
-    """A share of the circle in 256 steps, as torchvision rounds."""
+    """A share of the circle in 256 steps, rounded as torchvision rounds."""
     return int(shift * 255) % 256
 
 
 def to_12_bits(factor: float) -> float:
-    """The nearest multiple of 1 / 4096: products of it and of bytes are exact in float32, and so
-    the same on any processor."""
+    """The nearest multiple of 1 / 4096. Its products with bytes are exact in float32, and so the
+    same on any processor."""
     return round(factor * 4096) / 4096
 
 
 def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
-    """The adjustments, in their order. Factors are rounded to 12 bits, see :func:`to_12_bits`."""
+    """Does the adjustments in their order. Factors are rounded to 12 bits, see
+    :func:`to_12_bits`."""
     jitter = [(name, x if name == 'hue' else to_12_bits(x)) for name, x in jitter]
     if compiled_jitter is not None:
         return compiled_jitter.color_jitter(
@@ -159,22 +161,23 @@ def color_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """Luma in all three channels."""
+    """Puts the luma into all three channels."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def blur_radius(sigma: float) -> int:
-    """Pixels on either side that a blur reads: the integer nearest to 3 ``sigma``."""
+    """How many pixels on either side a blur reads: the integer nearest to 3 ``sigma``."""
     return round(3 * sigma)
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """(2 r + 1, 1) float64, r the :func:`blur_radius`; (1, 1) of 0."""
+    """The Gaussian kernel, (2 r + 1, 1) float64, where r is the :func:`blur_radius`; it is (1, 1)
+    for 0."""
     return cv2.getGaussianKernel(2 * blur_radius(sigma) + 1, sigma)
 
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur of standard deviation ``sigma`` pixels."""
+    """Blurs an image with a standard deviation of ``sigma`` pixels."""
     if blur_radius(sigma) == 0:
         return image
     kernel = gaussian_kernel(sigma)

@@ -1,29 +1,32 @@
-"""ColorJitter in a pass or two over the pixels, by numba: the bytes of augmentation's adjustments.
+"""ColorJitter in one or two passes over the pixels, compiled by numba, with the same bytes as
+augmentation's adjustments.
 
-It works in float32 on whole numbers and on factors of 12 bits. That is exact, or far from where it
-would be rounded otherwise: no result depends on the order of operations, nor on the processor.
+It computes in float32 with whole numbers and with factors of 12 bits. The results are exact, or far
+from a tie of rounding, so that they depend neither on the order of operations nor on the processor.
 """
 
 import cv2
-import numba  # of the extra 'speed'
+import numba  # numba comes with the extra 'speed'
 import numpy as np
 
 _NAMES = ('brightness', 'contrast', 'saturation', 'hue')
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
-_BLOCK = 1024  # pixels: their rows of float32 stay in the innermost cache
+_BLOCK = 1024  # pixels in a block, whose float32 rows stay in the innermost cache
 _0, _1, _2, _3, _4, _5, _6, _255 = map(np.float32, (0, 1, 2, 3, 4, 5, 6, 255))
-# OpenCV's weights of luma, in 1 / 2^15, and its 256 steps of hue a turn, in 1 / 2^12 of a step.
+# OpenCV's weights of luma, in units of 1 / 2^15, and its 256 steps of hue to a turn, in units of 1
+# / 2^12 of a step.
 _RED, _GREEN, _BLUE, _HALF, _UNIT = map(np.float32, (9798, 19235, 3735, 2**14, 2**-15))
 _SIXTH, _HUE_HALF, _HUE_UNIT = map(np.float32, (2**20 / 6, 2**11, 2**-12))
 _SIXTHS_OF_STEP, _OF_6, _OF_255 = map(np.float32, (6 / 256, 1 / 6, 1 / 255))
 
 
 def color_jitter(image: np.ndarray, jitter: list[tuple[str, float]]) -> np.ndarray:
-    """The adjustments, in their order, of an (H, W, 3) uint8 RGB image.
+    """Does the adjustments in their order to an (H, W, 3) uint8 RGB image.
 
     Args:
         image (np.ndarray): (H, W, 3) uint8 RGB.
-        jitter: names and amounts: factors, in 1 / 4096, and the turn of the hue in steps.
+        jitter: names and amounts of the adjustments: factors in units of 1 / 4096, and the turn of
+            the hue in steps.
     """
     kinds = np.array([_NAMES.index(name) for name, _ in jitter], dtype=np.int64)
     amounts = np.array([amount for _, amount in jitter], dtype=np.float32)
@@ -36,7 +39,7 @@ def color_jitter(image: np.ndarray, jitter: list[tuple[str, float]]) -> np.ndarr
 def _adjust(red, green, blue, kinds, amounts):
     begin, mean = 0, _0
     for end in range(len(kinds) + 1):
-        # A contrast needs the mean of what is done before it.
+        # A contrast needs the mean of the result of the steps before it.
         if end == len(kinds) or kinds[end] == _CONTRAST:
             mean = _steps(red, green, blue, kinds[begin:end], amounts[begin:end], mean)
             begin = end
@@ -123,7 +126,8 @@ def _turn(red, green, blue, steps):
 
 @numba.njit(cache=True)
 def _fade(spread, x):
-    """How much darker than the brightest a channel is, x sixths of a turn from where it is so."""
+    """How much darker than the brightest channel a channel is, at x sixths of a turn from its own
+    hue."""
     x -= _6 * np.floor(x * _OF_6)
     share = np.rint(_255 * min(max(min(x, _4 - x), _0), _1))
     return np.rint(spread * share * _OF_255)

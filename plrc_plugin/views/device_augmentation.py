@@ -1,8 +1,8 @@
-"""The photometric steps on a batch and on any device.
+"""Does the photometric steps to a batch on any device.
 
-The loader draws what is to be done to a view and writes it as numbers; here it is done, to uint8
-levels as in the loader: after each step values are rounded and clipped. The result of an image
-depends on no other of its batch, to the bit, and the host never waits.
+The loader draws what to do to a view and writes it as numbers. The device does it here, to uint8
+levels as in the loader: values are rounded and clipped after each step. The result for an image
+does not depend on the other images of its batch, not by one bit, and the host never waits.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ _MIXES = dict(
 
 
 class DeviceAugmentation(NamedTuple):
-    """What to apply to a view, or to the B views of a batch.
+    """What to do to a view, or to the B views of a batch.
 
-    ``functions``: of each step in order, its ``on_device``. ``coefficients``: of each step its
-    numbers, float32, arrays (...) of a view or tensors (B, ...) of a batch.
+    ``functions``: the ``on_device`` of each step, in order. ``coefficients``: the numbers of each
+    step, float32, as arrays (...) for a view or tensors (B, ...) for a batch.
     """
 
     functions: Sequence[Callable[[Tensor, Tensor], Tensor]]
@@ -41,7 +41,7 @@ class DeviceAugmentation(NamedTuple):
 
 
 def stack(augmentations: Sequence[DeviceAugmentation]) -> DeviceAugmentation:
-    """Those of B views of one pipeline as that of their batch."""
+    """Joins those of B views of one pipeline to one for their batch."""
     numbers = zip(*(each.coefficients for each in augmentations))
     return DeviceAugmentation(
         augmentations[0].functions,
@@ -54,24 +54,25 @@ def augment(images: Tensor, augmentation: DeviceAugmentation) -> Tensor:
 
     Args:
         images (Tensor): (B, 3, H, W) float32, whole numbers in [0, 255].
-        augmentation (DeviceAugmentation): of the B views, on the images' device.
+        augmentation (DeviceAugmentation): what to do to the B views, on the images' device.
 
     Returns:
-        Tensor: likewise. With MoCo v2's steps it differs from what the loader would have made by
-        the rounding of ties and of kernels, by a level or two, and of hues, by 7 at most.
+        Tensor: the images, of the same shape and kind. With MoCo v2's steps they differ from the
+            loader's results by rounding: by a level or two for ties and kernels, by at most 7 for
+            hues.
     """
     for function, coefficients in zip(*augmentation):
         images = _levels(function(images, coefficients))
     return images
 
 
-# In products and sums of elements, never of matrices: whatever the batch, precision and algorithm
-# are the same, and neither autocast nor TF32 changes them.
+# Computed by products and sums of elements, never of matrices. So precision and algorithm are the
+# same for every batch, and neither autocast nor TF32 changes them.
 
 
 def jitter_coefficients(jitter: Jitter) -> np.ndarray:
-    """(7, 3): three mixes before the hue is turned, the turn in steps (negative = none; twice
-    padded), and three mixes after it."""
+    """The numbers of a jitter, (7, 3): three mixes before the hue is turned, the turn in steps
+    (negative = none; padded by two zeros), and three mixes after it."""
     before, after, turn = [], [], -1
     for name, amount in jitter:
         if name == 'hue':
@@ -83,7 +84,7 @@ def jitter_coefficients(jitter: Jitter) -> np.ndarray:
 
 
 def jitter(images: Tensor, coefficients: Tensor) -> Tensor:
-    """The adjustments of :func:`jitter_coefficients`, (B, 7, 3)."""
+    """Does the adjustments of :func:`jitter_coefficients`, (B, 7, 3)."""
     steps = coefficients.unbind(1)
     for step in steps[:3]:
         images = _levels(mix(images, step))
@@ -95,35 +96,36 @@ def jitter(images: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def mix(images: Tensor, coefficients: Tensor) -> Tensor:
-    """A step of colour with coefficients (B, 3)."""
+    """Mixes each image with its grey copy and its mean grey, with coefficients (B, 3)."""
     a, b, c = coefficients[:, :, None, None, None].unbind(1)
     grey = sum(weight * images[:, i : i + 1] for i, weight in enumerate(LUMA.tolist())).round()
-    total = grey.long().sum((2, 3), keepdim=True)  # of integers: exact in any order
+    total = grey.long().sum((2, 3), keepdim=True)  # sums of integers are exact in any order
     mean = (total / grey[0].numel()).round()
     return a * images + (b * grey + c * mean)
 
 
 def half_kernel(sigma: float, longest: int) -> np.ndarray:
-    """(longest + 1,): the Gaussian kernel from its centre outwards, zeros beyond its radius."""
+    """The Gaussian kernel from its centre outwards, (longest + 1,), with zeros beyond its
+    radius."""
     half, radius = np.zeros(longest + 1, dtype=np.float32), blur_radius(sigma)
     half[: radius + 1] = gaussian_kernel(sigma)[radius:, 0]
     return half
 
 
 def blur(images: Tensor, half_kernels: Tensor) -> Tensor:
-    """Blur with kernels (B, r + 1)."""
+    """Blurs each image with its kernel, (B, r + 1)."""
     for axis in (2, 3):
         images = _blur(images, half_kernels, axis)
     return images
 
 
 def _levels(values: Tensor) -> Tensor:
-    """Rounded and clipped, in place."""
+    """Rounds and clips values to levels, in place."""
     return values.round_().clamp_(0, 255)
 
 
 def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """The hue turned by (B, 1, 1, 1) of 256 steps, as the loader does."""
+    """Turns the hue by (B, 1, 1, 1) of 256 steps, as the loader does."""
     red, green, blue = images.split(1, dim=1)
     value = images.amax(1, keepdim=True)
     spread = value - images.amin(1, keepdim=True)
@@ -133,14 +135,15 @@ def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
         torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread),
     )
     hue = (sixths * (256 / 6) / spread.clamp(min=1)).round() + turn
-    # How far the hue is from where a colour has no red, no green, no blue.
+    # The distance of the hue from the hues that have no red, no green and no blue.
     fades = [(hue * (6 / 256) + opposite) % 6 for opposite in (5, 3, 1)]
     fades = torch.cat([torch.minimum(x, 4 - x).clamp(0, 1) for x in fades], dim=1)
     return value - (spread * (255 * fades).round() / 255).round()
 
 
 def _blur(images: Tensor, half_kernel: Tensor, axis: int) -> Tensor:
-    """Along one axis, with kernels (B, r + 1), the image mirrored about its outermost pixels."""
+    """Blurs along one axis with kernels (B, r + 1). The image is mirrored about its outermost
+    pixels."""
     size, radius = images.shape[axis], half_kernel.shape[1] - 1
     position = torch.arange(-radius, size + radius, device=images.device)
     position = position % max(2 * (size - 1), 1)

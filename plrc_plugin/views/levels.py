@@ -16,8 +16,8 @@ from plrc_plugin.views import augmentation as aug
 
 
 class Levels(NamedTuple):
-    """What :class:`LevelJitter` draws: ``factors`` (16,) float32, one for each channel that there
-    may be, and the factor of the contrast."""
+    """What :class:`LevelJitter` draws: ``factors`` (16,) float32, one for each possible channel,
+    and the factor of the contrast."""
 
     factors: np.ndarray
     contrast: float
@@ -25,13 +25,13 @@ class Levels(NamedTuple):
 
 @AUGMENTATIONS.register_module()
 class LevelJitter:
-    """Changes brightness and contrast of a view, and each channel a little for itself.
+    """Changes brightness and contrast of a view, and the brightness of each channel a little more.
 
     Args:
-        brightness (float): the common factor is uniform in 1 ± this, and at least 0. Defaults to
-            0.4.
-        contrast (float): likewise, of the distance to the mean over the view.
-        channel (float): likewise, of each channel, beside the common one. Defaults to 0.1.
+        brightness (float): the common factor is uniform in 1 ± this value, and at least 0. Defaults
+            to 0.4.
+        contrast (float): likewise for the factor of the distance to the mean over the view.
+        channel (float): likewise for a further factor of each channel. Defaults to 0.1.
         prob (float): share of views that are changed. Defaults to 0.8.
 
     Raises:
@@ -77,12 +77,12 @@ class GaussianNoise:
     """Adds noise, independent for each pixel and channel.
 
     Args:
-        sigma (Sequence[float]): range of its standard deviation, which is uniform in it, in units
-            in which the view goes from 0 to 255. Defaults to (0.5, 5).
+        sigma (Sequence[float]): range in which the standard deviation is uniform, in units in which
+            the view goes from 0 to 255. Defaults to (0.5, 5).
         prob (float): share of views that are changed. Defaults to 0.5.
 
     Raises:
-        SettingsError: if the range is none, or prob is no share.
+        SettingsError: if sigma is no range, or prob is no share.
     """
 
     any_channels = True
@@ -94,7 +94,7 @@ class GaussianNoise:
         self.sigma, self.prob = tuple(sigma), prob
 
     def draw(self, rng: np.random.Generator) -> Optional[tuple[float, int]]:
-        """The deviation, and the seed of the noise."""
+        """Draws the deviation, and the seed of the noise."""
         change, share = rng.random(2).tolist()
         seed = int(rng.integers(2**63))
         low, high = self.sigma
@@ -110,12 +110,12 @@ class GaussianNoise:
 
 
 def levels() -> list[dict]:
-    """The photometric recipe of images that are not 8-bit RGB."""
+    """Returns the photometric recipe for images that are not 8-bit RGB, a list of configs."""
     return [dict(type='LevelJitter'), dict(type='GaussianBlur'), dict(type='GaussianNoise')]
 
 
 def _factor(share, strength: float):
-    """Uniform in 1 ± ``strength``, at least 0, of ``share`` in [0, 1)."""
+    """The factor in 1 ± ``strength``, at least 0, at ``share`` in [0, 1) of that range."""
     low = max(0.0, 1 - strength)
     return low + share * (1 + strength - low)
 

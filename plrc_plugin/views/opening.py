@@ -13,14 +13,14 @@ from plrc_plugin.images.stored import image_source
 
 
 class Opener:
-    """Opens the image of ``results`` (``img_path``, or ``stored`` of a shard), and of it
-    ``results['area']`` where there is one.
+    """Opens the image of ``results`` (``img_path``, or ``stored`` for an image in a shard), or only
+    its part ``results['area']`` if there is one.
 
     Args:
         owner: name of the step, for messages.
-        window: of values, see :class:`~plrc_plugin.images.rasters.Reading`; without ``channels``
-            one pair, or None.
-        channels: of the images; None for 8-bit RGB.
+        window: the window of values, see :class:`~plrc_plugin.images.rasters.Reading`; without
+            ``channels`` one pair, or None.
+        channels: number of channels of the images; None for 8-bit RGB.
         max_pixels: most pixels that are decoded at once.
 
     Raises:
@@ -48,7 +48,7 @@ class Opener:
             self.reading = Reading.of(owner, channels, window, max_pixels)
 
     def __call__(self, results: dict) -> Union[ImageFile, RasterFile]:
-        """The opened image. Raises DecodingError if it cannot be read."""
+        """Returns the opened image. Raises DecodingError if it cannot be read."""
         source, name = image_source(results)
         area = results.get('area')
         if self.reading is None and area is None:
@@ -57,7 +57,8 @@ class Opener:
         return RasterFile(source, reading, area, name)
 
     def whole(self, results: dict, size_at_least: Optional[tuple[int, int]] = None) -> np.ndarray:
-        """All its pixels; of a smaller copy that is at least so large, where a raster has one."""
+        """Returns all its pixels. A raster with smaller copies gives the smallest that is large
+        enough."""
         file = self(results)
         if isinstance(file, ImageFile):
             return file.decode()

@@ -1,19 +1,20 @@
-"""The steps that change colours and sharpness of a view, and MoCo v2's recipe of them.
+"""The steps that change colours and sharpness of a view, and MoCo v2's recipe.
 
-A step is a class in the registry ``AUGMENTATIONS``. It has two methods, and a third and a fourth
-where it can run on the device:
+A step is a class in the registry ``AUGMENTATIONS``. It has two methods, and two more if it can run
+on the device:
 
 ``draw(rng)``
-    What to do to a view, drawn from the ``numpy.random.Generator``; None = leave it as it is.
+    Draws what to do to a view from the ``numpy.random.Generator``. None leaves the view as it is.
 ``apply(image, drawn)``
     Does it to an (H, W, 3) uint8 RGB image and returns another of that shape and type. It is not
     called for None. A class with ``any_channels = True`` takes (H, W, C) float32 in [0, 255] too,
     see :mod:`plrc_plugin.views.levels`.
 ``coefficients(drawn)``
-    The same as float32 numbers, (...), of one shape whatever was drawn, None included.
+    Returns what was drawn as float32 numbers, (...). Their shape is the same for every draw, None
+    included.
 ``on_device(images, coefficients)``
-    A static method that does it to images (B, 3, H, W) float32, which are whole numbers in
-    [0, 255], each with its own numbers (B, ...). The result is rounded and clipped afterwards.
+    A static method that does it to images (B, 3, H, W) float32, whole numbers in [0, 255]. Each
+    image has its own numbers, (B, ...). The result is rounded and clipped afterwards.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from plrc_plugin.views import device_augmentation as device
 
 
 class Step(Protocol):
-    """What every step has."""
+    """The methods that every step has."""
 
     def draw(self, rng: np.random.Generator) -> Optional[object]: ...
 
@@ -39,16 +40,17 @@ class Step(Protocol):
 
 @AUGMENTATIONS.register_module()
 class ColorJitter:
-    """Brightness, contrast, saturation and hue, changed in random order.
+    """Changes brightness, contrast, saturation and hue in random order.
 
     Args:
-        brightness (float): the factor is uniform in 1 ± this, and at least 0. Defaults to 0.4.
+        brightness (float): the factor is uniform in 1 ± this value, and at least 0. Defaults to
+            0.4.
         contrast (float): likewise.
         saturation (float): likewise.
-        hue (float): the turn is uniform in ± this share of the circle. Defaults to 0.1.
+        hue (float): the turn is uniform in ± this share of the colour circle. Defaults to 0.1.
         prob (float): share of views that are changed. Defaults to 0.8.
 
-    A strength of 0 leaves its adjustment out.
+    An adjustment of strength 0 is left out.
 
     Raises:
         SettingsError: if a strength is negative, hue exceeds 0.5, or prob is no share.
@@ -78,8 +80,8 @@ class ColorJitter:
         self._used = [i for i, strength in enumerate(strengths.values()) if strength]
 
     def draw(self, rng: np.random.Generator) -> Optional[aug.Jitter]:
-        """Adjustments and their amounts, in the order in which to do them. Factors have 12 bits:
-        what is computed of them and of bytes is exact, in the loader and on the device."""
+        """Draws the adjustments and their amounts, in the order in which to do them. Factors have
+        12 bits, so that their products with bytes are exact, in the loader and on the device."""
         change, *numbers = rng.random(9).tolist()
         if change >= self.prob:
             return None
@@ -99,7 +101,7 @@ class ColorJitter:
 
 @AUGMENTATIONS.register_module()
 class Greyscale:
-    """Takes the colour away: the three channels become the luma.
+    """Removes the colour: all three channels become the luma.
 
     Args:
         prob (float): share of views that are changed. Defaults to 0.2.
@@ -129,12 +131,12 @@ class GaussianBlur:
     """Blurs a view.
 
     Args:
-        sigma (Sequence[float]): range of the standard deviation, which is uniform in it, in pixels
-            of the view. Defaults to (0.1, 2).
+        sigma (Sequence[float]): range in which the standard deviation is uniform, in pixels of the
+            view. Defaults to (0.1, 2).
         prob (float): share of views that are changed. Defaults to 0.5.
 
     Raises:
-        SettingsError: if the range is none, or prob is no share.
+        SettingsError: if sigma is no range, or prob is no share.
     """
 
     any_channels = True
@@ -166,8 +168,8 @@ def moco_v2(
     blur_sigma: Sequence[float] = (0.1, 2.0),
     blur_prob: float = 0.5,
 ) -> list[dict]:
-    """The photometric recipe of MoCo v2 as a list of configs; ``jitter`` holds the strengths of
-    brightness, contrast, saturation and hue."""
+    """Returns the photometric recipe of MoCo v2 as a list of configs. ``jitter`` holds the
+    strengths of brightness, contrast, saturation and hue."""
     names = ('brightness', 'contrast', 'saturation', 'hue')
     if not isinstance(jitter, Sequence) or len(jitter) != len(names):
         raise SettingsError(f'jitter must be four strengths ({", ".join(names)}), got {jitter!r}')
@@ -179,17 +181,17 @@ def moco_v2(
 
 
 def build_steps(photometric: Union[str, Sequence[dict]], **recipe) -> dict[str, Step]:
-    """The steps in their order, each under the name of its random stream.
+    """Builds the steps in their order, each under the name of its random stream.
 
-    The name is the step's type and, from the second of a type on, its number. So a step that is
-    added changes no draw of another type, and of its own type only those of the steps behind it.
+    The name is the step's type and, from the second step of a type on, its number. So a step that
+    is added changes no draws of other types, and of its own type only those of the steps behind it.
 
     Args:
         photometric (str | Sequence[dict]): 'moco_v2', or configs of steps.
         **recipe: settings of :func:`moco_v2`.
 
     Raises:
-        SettingsError: for what is no list of steps, an unknown type, a class that is no step, a
+        SettingsError: if it is no list of steps, for an unknown type, a class that is no step, a
             step whose settings cannot work, or settings of a recipe beside a list.
     """
     owner = f'TwoViews: {", ".join(recipe) or "photometric"}'
@@ -213,7 +215,7 @@ def build_steps(photometric: Union[str, Sequence[dict]], **recipe) -> dict[str, 
             name = type(step).__name__
             number = sum(type(other).__name__ == name for other in steps.values())
             steps[f'{name} {number + 1}' if number else name] = step
-    except (SettingsError, TypeError) as error:  # TypeError: of an unknown setting of a step
+    except (SettingsError, TypeError) as error:  # TypeError: an unknown setting of a step
         raise SettingsError(f'{owner}: {error}') from None
     return steps
 
@@ -223,7 +225,7 @@ def _build_step(config: dict) -> Step:
     if kind is None or (isinstance(kind, str) and AUGMENTATIONS.get(kind) is None):
         raise SettingsError(
             f'each step must be a dict with a type of {sorted(AUGMENTATIONS.module_dict)}, got '
-            f'{config!r}; a step of your own has to be imported, by custom_imports of the config'
+            f'{config!r}; if the step is your own, name its module in custom_imports of the config'
         )
     step = AUGMENTATIONS.build(config)
     if not (hasattr(step, 'draw') and hasattr(step, 'apply')):
@@ -232,5 +234,5 @@ def _build_step(config: dict) -> Step:
 
 
 def runs_on_device(step: Step) -> bool:
-    """Whether a step has what the device needs."""
+    """Whether a step has the methods that the device needs."""
     return hasattr(step, 'coefficients') and hasattr(step, 'on_device')

@@ -1,4 +1,4 @@
-"""The values of an image as they are stored, some of them: what a window is measured on."""
+"""A sample of the values of an image as they are stored, on which a window is measured."""
 
 from typing import NamedTuple, Optional
 
@@ -12,18 +12,18 @@ from plrc_plugin.images.stored import image_source
 from plrc_plugin.randomness import stream
 from plrc_plugin.registry import TRANSFORMS
 
-_VALUES = 20_000  # of an image, in each channel
-_WHOLE = 4096 * 4096  # pixels; of larger images parts are read
+_VALUES = 20_000  # values of an image, in each channel
+_WHOLE = 4096 * 4096  # pixels; of larger images only parts are read
 _PARTS, _SIDE = 12, 256
 
 
 class Stored(NamedTuple):
-    """What a file holds.
+    """What a file holds, or a sample of it.
 
     Attributes:
-        values: (N, C) of its type, those left out that are not finite or were not measured.
-        dtype: of the file.
-        limits: of its format, None of floats.
+        values: (N, C) of the file's type, without values that are not finite or were not measured.
+        dtype: type of the file's values.
+        limits: lowest and highest value of its format; None for floats.
         stated: the window that it asks viewers to show, or None.
     """
 
@@ -38,7 +38,7 @@ class StoredValues:
     """Adds ``results['stored_values']``, a :class:`Stored` with some thousand values of the image.
 
     Args:
-        channels (int): of the images.
+        channels (int): number of channels of the images.
         max_pixels (int, optional): most pixels that are decoded at once.
     """
 
@@ -65,7 +65,7 @@ class StoredValues:
 
 
 def _some(raster: Raster, rng: np.random.Generator, area: Box) -> np.ndarray:
-    """(N, C) values, evenly spread over an area, or over parts of a large one."""
+    """Takes (N, C) values, evenly spread over an area, or over parts of a large area."""
     left, top, width, height = area
     if not raster.windowed or width * height <= _WHOLE:
         parts = [raster.read(area)]

@@ -1,4 +1,5 @@
-"""Two augmented views of an image, and where they lie in it (Section 4.1: MoCo v2's recipe)."""
+"""Makes two augmented views of an image, and tells where they lie in it (Section 4.1: MoCo v2's
+recipe)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
@@ -17,13 +18,14 @@ from plrc_plugin.views.levels import levels
 from plrc_plugin.views.opening import Opener
 from plrc_plugin.views.photometric import Step, build_steps, moco_v2, runs_on_device
 
-# One image is one worker's job: OpenCV's own threads would only fight the other workers.
+# Each worker has an image of its own, so that OpenCV's threads would only compete with the other
+# workers.
 cv2.setNumThreads(0)
 
 
 class View(NamedTuple):
-    """A view: (size, size, 3) uint8 RGB pixels, or (size, size, C) float32 in [0, 255] where the
-    pipeline declares channels; the (2, 3) affine map to the image; and what is left to do to the
+    """A view: its pixels, (size, size, 3) uint8 RGB, or (size, size, C) float32 in [0, 255] if the
+    pipeline declares channels; the affine map (2, 3) to the image; and what is left to do to the
     pixels on the device."""
 
     pixels: np.ndarray
@@ -33,48 +35,49 @@ class View(NamedTuple):
 
 @TRANSFORMS.register_module()
 class TwoViews:
-    """Decodes the image of ``results`` (``img_path``, or ``stored`` of a shard) once and makes its
-    query and key views.
+    """Decodes the image of ``results`` (``img_path``, or ``stored`` for an image in a shard) once
+    and makes its query and key views.
 
-    Augmentation is a function of ``results['sample_key']`` and the view: neither the worker nor
-    what was drawn before matters.
+    The augmentation is a function of ``results['sample_key']`` and of the view. It depends neither
+    on the worker nor on earlier draws.
 
     Args:
         size (int): side of a view in pixels. Defaults to 224.
         scale (Sequence[float]): area of a crop as share of the image. Defaults to (0.2, 1).
         ratio (Sequence[float]): range of aspect ratios. Defaults to (3/4, 4/3).
         flip_prob (float): share of views that are mirrored left-right. Defaults to 0.5.
-        photometric (str | list[dict]): the steps that change colours and sharpness, configs of
-            the registry ``AUGMENTATIONS`` (:mod:`plrc_plugin.views.photometric`), done in their
-            order. Defaults to 'moco_v2', the recipe of :func:`photometric.moco_v2`, and with
-            ``channels`` to 'levels', that of :func:`~plrc_plugin.views.levels.levels`.
-        where (str): where these steps are done, here, ``'loader'``, or by the model's
-            ``ViewsPreprocessor`` on its ``'device'``, where the loader is too slow for it. What is
-            drawn is the same. Defaults to 'loader'. ``photometric='device'`` is short for
-            ``where='device'`` with the default recipe.
+        photometric (str | list[dict]): the steps that change colours and sharpness, configs of the
+            registry ``AUGMENTATIONS`` (:mod:`plrc_plugin.views.photometric`), in the order in which
+            they are done. Defaults to 'moco_v2', the recipe of :func:`photometric.moco_v2`, and
+            with ``channels`` to 'levels', that of :func:`~plrc_plugin.views.levels.levels`.
+        where (str): where these steps are done: ``'loader'``, in this step, or ``'device'``, by the
+            model's ``ViewsPreprocessor``, for a loader that is too slow. The draws are the same.
+            Defaults to 'loader'. ``photometric='device'`` is short for ``where='device'`` with the
+            default recipe.
         window (Sequence[float], optional): the values (low, high) of files with more than 8 bits a
             channel that become 0 and 255, the same for every image. Such files are refused
-            without it. With ``channels`` also one pair for each channel, or how to measure it on
-            the data set: ``'percentiles'``, ``'dtype'`` or ``'dicom'``, see docs/depth.md.
-        channels (int, optional): of the images, 1 to 16. Views are then float32, of any depth.
-            Defaults to None, 8-bit RGB.
+            without it. With ``channels`` it may also be one pair for each channel, or how to
+            measure it on the data set: ``'percentiles'``, ``'dtype'`` or ``'dicom'``, see
+            docs/depth.md.
+        channels (int, optional): number of channels of the images, 1 to 16. Images may then have
+            any depth, and views are float32. Defaults to None, for 8-bit RGB.
         max_pixels (int, optional): most pixels that are decoded at once. Defaults to 178,956,970.
         **recipe: settings of the default recipe: ``jitter``, ``jitter_prob``, ``grey_prob``,
             ``blur_sigma``, ``blur_prob``.
 
-    Crop, flip and each step have a random stream of their own, so that a step more or less leaves
-    what the others draw.
+    Crop, flip and each step have a random stream of their own, so that adding or removing a step
+    does not change the draws of the others.
 
     Adds ``results['views']``, a list of two :class:`View`, query first, and ``results['size']``,
     the image's (width, height). Where ``results['area']`` names a part of the image, that part
     counts as the image.
 
     Raises:
-        SettingsError: if a setting cannot work and, from the loader, if a step returns what is no
-            image of a view.
+        SettingsError: if a setting cannot work and, in the loader, if a step returns something that
+            is no image of a view.
     """
 
-    kwargs_of = staticmethod(moco_v2)  # for the check of options
+    kwargs_of = staticmethod(moco_v2)  # used by the check of options
 
     def __init__(
         self,
@@ -159,7 +162,8 @@ class TwoViews:
             box = _scaled(box, width / full_size[0], height / full_size[1])
         flip = stream(key, 'flip', number).random() < self.flip_prob
         shape = self.size, self.size, image.shape[2]
-        pixels = aug.crop_and_resize(image, box, self.size).reshape(shape)  # OpenCV drops one of 1
+        # OpenCV drops a last axis of 1.
+        pixels = aug.crop_and_resize(image, box, self.size).reshape(shape)
         augmentation = None
         drawn = [
             (step, step.draw(stream(key, f'step {name}', number)))
@@ -181,7 +185,7 @@ class TwoViews:
         return View(pixels, affine, augmentation)
 
     def _checked(self, pixels: np.ndarray, step: Step, before: np.ndarray) -> np.ndarray:
-        """What a step returned, if it is an image of a view."""
+        """Returns what a step returned, if it is an image of a view."""
         dtype, shape = before.dtype, before.shape
         if getattr(pixels, 'dtype', None) != dtype or pixels.shape != shape:
             raise SettingsError(
@@ -194,7 +198,8 @@ class TwoViews:
 
 
 def _scaled(box: aug.Box, x: float, y: float) -> aug.Box:
-    """The box in whole pixels of a reduced image; a view's geometry is then that of these."""
+    """Turns a box into whole pixels of a reduced image. The geometry of a view is computed from
+    these."""
     left, top, width, height = box
     right, bottom = round((left + width) * x), round((top + height) * y)
     left, top = min(round(left * x), right - 1), min(round(top * y), bottom - 1)

@@ -1,4 +1,4 @@
-"""An image as it is, without augmentation."""
+"""Reads an image as it is, without augmentation."""
 
 from typing import Optional
 
@@ -11,14 +11,14 @@ from plrc_plugin.views.opening import Opener
 
 @TRANSFORMS.register_module()
 class WholeImage:
-    """Decodes ``results['img_path']`` and resizes it to a square, whatever its shape.
+    """Decodes the image of ``results`` and resizes it to a square, whatever its shape.
 
     Adds ``results['pixels']``, (size, size, 3) uint8 RGB, or (size, size, C) float32 in [0, 255]
-    with ``channels``: what probes show to a network.
+    with ``channels``. Probes show these to a network.
 
     Args:
-        size (int): side in pixels. Defaults to 224.
-        window, channels, max_pixels: as of :class:`~plrc_plugin.views.TwoViews`.
+        size (int): side of the square in pixels. Defaults to 224. window, channels, max_pixels: as
+            for :class:`~plrc_plugin.views.TwoViews`.
 
     Raises:
         SettingsError: if a setting cannot work.

@@ -26,7 +26,8 @@ def write_page(path: Path, template: str, **values) -> None:
         lstrip_blocks=True,
     )
     try:
-        Path(path).write_text(environment.get_template(template).render(values), encoding='utf-8')
+        page = environment.get_template(template).render(values)
+        Path(path).write_text(page, encoding='utf-8', errors='backslashreplace')
     except OSError as error:
         raise SettingsError(
             f'{path} cannot be written: {error.strerror}; choose another --out'

@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the numbers in probes/.
+"""Writes the tables of README.md from the numbers in probes/.
 
 python studies/starts/page.py                          # from what is in the repository
 python studies/starts/page.py work_dirs/starts/probes  # takes newer numbers over first

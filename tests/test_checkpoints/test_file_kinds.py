@@ -1,6 +1,7 @@
 """What is no file of weights gets one line with a remedy; a model in several files is joined."""
 
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -18,13 +19,18 @@ BYTES = {
     'page.pth': (b'<!DOCTYPE html><html>not found', 'is a web page'),
     'page.pkl': (b'\n <html>not found', 'is a web page'),
     'denied.pth': (b'<?xml version="1.0"?><Error>AccessDenied', 'is a web page'),
-    'config.pth': (b'{\n  "architecture": "resnet18"}', 'is a text of JSON'),
+    'config.pth': (b'{\n  "architecture": "resnet18"}', 'is a JSON text'),
     'weights.h5': (b'\x89HDF\r\n', 'Keras or TensorFlow'),
     'weights.gguf': (b'GGUF\x03', 'quantised'),
     'weights.pth.gz': (b'\x1f\x8b\x08weights', 'unpack it'),
     'graph.onnx': (b'\x08\x07\x12\x07pytorch', 'is an ONNX graph'),
     'flax_model.msgpack': (b'\x85\xa6params', 'is a file of Flax'),
-    'text.pth': (b'hello world', 'no checkpoint'),
+    'bom.pth': (b'\xef\xbb\xbf<html><body>404', 'is a web page'),
+    'comment.pth': (b'\n<!-- moved --><html>', 'is a web page'),
+    'text.pth': (b'404: Not Found\n', r'is a text \("404: Not Found"\), no checkpoint: download'),
+    'zeros.pth': (bytes(2000), 'first bytes are not those of weights'),
+    'photo.pth': (b'\xff\xd8\xff\xe0' * 300, 'first bytes are not those of weights'),
+    'array.npy': (b'\x93NUMPY\x01\x00v\x00' + bytes(600), 'no checkpoint'),
     'zip.pth': (b'PK\x03\x04 and nothing more', 'no checkpoint'),
     'noise.safetensors': (bytes(range(64)), 'no checkpoint'),
 }
@@ -48,10 +54,14 @@ def test_archives_of_other_things(tmp_path):
     for name, inside, expected in (
         ('a.pth', 'readme.txt', r'other things \(readme.txt\), no checkpoint$'),
         ('b.pth', 'weights/model.pth', 'unpack it'),
+        ('zip_of_a_zip.pth', 'weights.zip', 'unpack it'),
     ):
         with zipfile.ZipFile(tmp_path / name, 'w') as archive:
             archive.writestr(inside, 'x')
         refused(tmp_path / name, expected)
+    with tarfile.open(tmp_path / 'c.pth', 'w') as archive:
+        archive.add(tmp_path / 'a.pth', 'weights.pth')
+    refused(tmp_path / 'c.pth', 'is a tar archive: unpack it')
     np.savez(tmp_path / 'array.npz', np.ones(3))
     refused(tmp_path / 'array.npz', 'archive of NumPy')
     torch.jit.trace(torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 2, 2)).save(tmp_path / 'program.pt')
@@ -64,6 +74,8 @@ def test_what_is_cut_off_or_missing(tmp_path, trunk18):
     (tmp_path / 'cut.pth').write_bytes(content[: len(content) // 2])
     refused(tmp_path / 'cut.pth', 'damaged')
     refused(tmp_path / 'missing.pth', 'no checkpoint at')
+    with pytest.raises(SettingsError, match='no checkpoint at .*: download it, and give the file'):
+        read_file('https://somewhere.org/resnet50.pth')
     (tmp_path / 'folder').mkdir()
     refused(tmp_path / 'folder', 'is a folder')
     (tmp_path / 'folder' / 'model.safetensors').touch()
@@ -87,7 +99,7 @@ def test_a_model_in_several_files(kind, tmp_path, trunk18):
     assert all(torch.equal(trunk[name], value) for name, value in trunk18.items())
     refused(tmp_path / files[2], f'give .*model.{kind}.index.json')
     (tmp_path / files[2]).unlink()
-    with pytest.raises(SettingsError, match='no checkpoint at .*00002-of-00002'):
+    with pytest.raises(SettingsError, match='00002-of-00002.* lists: download it too'):
         read_file(str(index))
     index.write_text(json.dumps(dict(weight_map={**places, 'more': files[1]}).copy()))
     save({name: trunk18[name] for name in halves[2]}, tmp_path / files[2])

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from plrc_plugin.checkpoints.resnet import detectron2_name
 from plrc_plugin.checkpoints.trunk import fill_model, find_trunk, read_file, read_trunk
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models.backbones import ResNet
+from plrc_plugin.registry import MODELS
 
 HEADS = {
     'fc.weight': (3, 3),
@@ -236,6 +238,7 @@ def layouts(trunk):
         ),
         'compiled': dict(model=under('_orig_mod.', trunk)),
         'compiled inside ddp': dict(state_dict=under('module.backbone._orig_mod.', trunk)),
+        'nested twice': dict(state_dict=dict(model=dict(state_dict=trunk))),
         'unheard of': dict(weights=under('my.very.own.', trunk, other='my.thing')),
     }
 
@@ -350,6 +353,19 @@ def test_another_depth_or_family(model, expected, pair, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in pair.state_dict().items())
 
 
+def test_a_resnet_for_another_kind_of_trunk_comes_with_its_config(tmp_path):
+    """``model.backbone.depth`` would be no setting of that trunk."""
+    model = torch.nn.Module()
+    model.backbone = MODELS.build(dict(type='plrc_plugin.TorchvisionTrunk', name='squeezenet1_1'))
+    torch.save(ResNet(18).state_dict(), tmp_path / 'r18.pth')
+    with pytest.raises(SettingsError) as error:
+        fill_model(model, str(tmp_path / 'r18.pth'))
+    line = str(error.value).splitlines()[-1]
+    given = re.search(r'model = dict\(.*\)', line)[0]
+    found = eval(given.partition('=')[2])['backbone']  # as in a config
+    assert found.pop('_delete_') and MODELS.build(found).state_dict().keys()
+
+
 def test_another_width(pair, tmp_path):
     torch.save(ResNet(18, base_channels=32).state_dict(), tmp_path / 'narrow.pth')
     with pytest.raises(SettingsError, match='model.backbone.base_channels=32 would fit'):
@@ -363,9 +379,37 @@ def bad_files(trunk):
             {'fc.weight': torch.ones(3, 3), 'fc.bias': torch.ones(3)},
             'only a head .fc.weight .3, 3.',
         ),
+        'head_of_mmpretrain.pth': (
+            dict(state_dict={'head.fc.weight': torch.ones(3, 3)}),
+            'only a head',
+        ),
+        'projector.pth': (
+            {'momentum_projector.0.weight': torch.ones(3, 3), 'queue.bank': torch.ones(3, 3)},
+            'only a head .momentum_projector.0.weight',
+        ),
         'half.pth': ({k: v.half() for k, v in trunk.items()}, 'half precision.*--float32'),
         'bf16.pth': ({k: v.bfloat16() for k, v in trunk.items()}, 'half precision'),
         'int8.pth': ({**trunk, 'layer1.0.conv1.weight': quantised}, 'quantised'),
+        'qint8.pth': ({'weight': quantised}, 'is quantised: training needs the float32'),
+        'uint8.pth': ({**trunk, 'layer1.0.conv1.weight': quantised.int_repr()}, 'quantised'),
+        'float8.pth': (
+            {**trunk, 'layer1.0.conv1.weight': torch.ones(4, 4).to(torch.float8_e4m3fn)},
+            'quantised .layer1.0.conv1.weight is float8',
+        ),
+        'holes.pth': (
+            {k: v for k, v in trunk.items() if k != 'layer4.1.bn2.bias'},
+            'as the model is, but not all of it',
+        ),
+        'sparse.pth': (
+            {**trunk, 'layer1.0.conv1.weight': torch.eye(4).to_sparse()},
+            'conv1.weight: not in the checkpoint',
+        ),
+        'other_names.pth': (
+            {f'x.{i}': value for i, value in enumerate(trunk.values())},
+            'whose tensors begin with x.0, x.1, x.2',
+        ),
+        'module.pth': (torch.nn.Conv2d(3, 3, 1), r'only code can build .*model.state_dict\(\)'),
+        'tensor.pth': (torch.ones(3), 'holds a Tensor, not a state dict'),
         'model-00001-of-00003.pth': (trunk, 'piece of a model.*give its .index.json'),
         'optimizer.pth': (dict(optimizer=dict(state={}), epoch=3), 'no trunk: there is no tensor'),
         'detector.pth': ({'roi_heads.box_head.fc1.weight': torch.ones(3, 3)}, 'does not fit'),

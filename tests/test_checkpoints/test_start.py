@@ -224,7 +224,9 @@ def test_an_input_may_be_stated_for_files_that_do_not_tell(images, trunk, tmp_pa
     cfg = config(images, tmp_path, pretrained=trunk[1])
     half = dict(mean=[127.5] * 3, std=[127.5] * 3)
     cfg.model.data_preprocessor = dict(type='plrc_plugin.ViewsPreprocessor', **half)
-    with pytest.raises(SettingsError, match='assumed, as the file does not say.*pretrained_input'):
+    with pytest.raises(
+        SettingsError, match='assumed, because the file does not say.*pretrained_input'
+    ):
         RUNNERS.build(cfg).train()
     cfg.work_dir, cfg.pretrained_input = str(tmp_path / 'b'), 'half'
     assert encoders_equal(started(cfg), trunk[0])

@@ -1,10 +1,16 @@
 """Jobs do not meet each other, and who was started wrongly is told the command."""
 
 import os
+import subprocess
 
 import pytest
 
-from plrc_plugin.engine.launching import check_started_alone, port_of_the_job, prepare_launcher
+from plrc_plugin.engine.launching import (
+    alone_among_tasks,
+    check_company,
+    port_of_the_job,
+    prepare_launcher,
+)
 from plrc_plugin.engine.runner import readable_meeting
 from plrc_plugin.errors import SettingsError
 
@@ -93,13 +99,14 @@ def test_a_port_in_use_is_named_and_not_the_config(monkeypatch):
         (dict(TORCHELASTIC_RUN_ID='1', WORLD_SIZE='2'), 'torchrun has started 2.*pytorch'),
         (dict(OMPI_COMM_WORLD_SIZE='3'), 'mpirun has started 3.*mpi'),
         (dict(SLURM_NTASKS='4', SLURM_PROCID='3'), 'srun has started 4.*slurm'),
+        (dict(SLURM_NTASKS='4', SLURM_PROCID='0', SLURM_STEP_ID='0'), 'srun has started 4.*slurm'),
     ],
 )
 def test_a_launcher_that_is_not_named(environ, named):
     """Each process would train alone, and all of them in one work dir."""
     with pytest.raises(SettingsError, match=named):
-        check_started_alone('none', environ)
-    check_started_alone(named.rpartition('*')[2], environ)
+        check_company('none', environ)
+    check_company(named.rpartition('*')[2], environ)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,51 @@ def test_a_launcher_that_is_not_named(environ, named):
         {},
         dict(WORLD_SIZE='2'),
         dict(TORCHELASTIC_RUN_ID='1', WORLD_SIZE='1'),
-        dict(SLURM_NTASKS='4', SLURM_PROCID='0'),  # srun --pty bash
+        dict(SLURM_NTASKS='4', SLURM_PROCID='0'),  # sbatch
+        dict(SLURM_NTASKS='4', SLURM_PROCID='0', SLURM_STEP_ID='0', SLURM_PTY_PORT='1'),  # a shell
     ],
 )
 def test_a_run_of_one_process_is_let_through(environ):
-    check_started_alone('none', environ)
+    check_company('none', environ)
+
+
+ALONE = {
+    'sbatch': {},
+    'sbatch, as newer versions number it': dict(SLURM_STEP_ID=str(0xFFFFFFFB)),
+    'salloc': dict(SLURM_STEP_ID=str(0xFFFFFFFA), SLURM_PTY_PORT='1'),
+    'srun --pty bash': dict(SLURM_STEP_ID='0', SLURM_PTY_PORT='1', SLURM_TASK_PID='1'),
+}
+
+
+@pytest.mark.parametrize('where', ALONE)
+def test_a_process_that_srun_did_not_start_waits_for_nobody(where):
+    environ = dict(SLURM_JOB_ID='71', SLURM_NTASKS='8', SLURM_PROCID='0', **ALONE[where])
+    with pytest.raises(SettingsError, match='7 that never come: srun --ntasks 8 .*leave --launch'):
+        check_company('slurm', environ, patience=0)
+    check_company('none', environ)  # clearly meant: it is said, and trains
+    assert 'has 8 tasks, and the run is one process' in alone_among_tasks('none', environ)
+    check_company('slurm', {**environ, 'SLURM_NTASKS': '1'}, patience=0)
+
+
+@pytest.mark.parametrize(
+    'more',
+    [
+        dict(SLURM_STEP_ID='0'),
+        dict(SLURM_STEP_ID='3', SLURM_PTY_PORT='1', SLURM_TASK_PID=str(os.getpid())),
+        dict(SLURM_PROCID='1'),
+    ],
+)
+def test_tasks_of_srun_are_let_through_at_once(more):
+    environ = dict(SLURM_JOB_ID='71', SLURM_NTASKS='8', SLURM_PROCID='0')
+    check_company('slurm', {**environ, **more}, patience=0)
+
+
+def test_tasks_without_a_step_see_each_other():
+    """As a stand-in for srun starts them."""
+    environ = dict(SLURM_JOB_ID='7171', SLURM_NTASKS='2', SLURM_PROCID='0')
+    other = subprocess.Popen(['sleep', '60'], env={**os.environ, **environ, 'SLURM_PROCID': '1'})
+    try:
+        check_company('slurm', environ)
+    finally:
+        other.kill()
+        other.wait()

@@ -23,6 +23,9 @@ FITTING = dict(
     queue=2048,
     momentum=0.99,
     warmup_epochs=3,
+    lr=0.01,
+    lr_batch=32,
+    step_batch=32,
     lr_warmup=156,
     log_interval=50,
     ends_are_logged=False,
@@ -34,6 +37,7 @@ FITTING = dict(
 )
 def test_the_papers_settings_fit_the_papers_data(images, steps, epochs):
     paper = dict(batch=256, queue=65536, momentum=0.999, warmup_epochs=30, log_interval=50)
+    paper.update(lr=0.03, lr_batch=256, step_batch=256)
     assert misfits(Run(images, steps=steps, epochs=epochs, **paper)) == []
 
 
@@ -53,6 +57,7 @@ def test_nothing_is_said_where_all_fits():
         ),
         (dict(momentum=0.9995), 'averages over 2000 iterations', 'model.momentum=0.9936 fits'),
         (dict(warmup_epochs=30), 'L_a never takes part', 'model.warmup_epochs=3 fits'),
+        (dict(lr_batch=256), 'a step of this run has 32', 'auto_scale_lr.base_batch_size=32 fits'),
         (dict(lr_warmup=5000), 'rises until iteration 5000', 'end=156 fits'),
         (dict(log_interval=5000), 'the log stays empty', 'logger.interval=50 fits'),
     ],
@@ -61,7 +66,10 @@ def test_each_misfit_is_one_line_with_the_value_that_fits(change, message, fits)
     (line,) = misfits(Run(**{**FITTING, **change}))
     assert message in line and fits in line and '\n' not in line
     path, value = re.search(r'(\w+)=(\S+) fits', fits).groups()
-    name = dict(queue_size='queue', end='lr_warmup', interval='log_interval').get(path, path)
+    names = dict(
+        queue_size='queue', end='lr_warmup', interval='log_interval', base_batch_size='lr_batch'
+    )
+    name = names.get(path, path)
     fitting = {name: float(value) if '.' in value else int(value)}
     assert misfits(Run(**{**FITTING, **change, **fitting})) == []
 
@@ -77,13 +85,17 @@ class StopBeforeTraining(Hook):
 @pytest.mark.parametrize(
     'epochs, fits',
     [
-        (None, ['model.queue_size=2048 fits']),
+        (
+            None,
+            ['model.queue_size=2048 fits', 'lr=0.00375 auto_scale_lr.base_batch_size=32 fits'],
+        ),
         (
             10,
             [
                 'model.queue_size=2048 fits',
                 'model.momentum=0.99 fits',
                 'model.warmup_epochs=2 fits',
+                'lr=0.00375 auto_scale_lr.base_batch_size=32 fits',
             ],
         ),
     ],

@@ -124,7 +124,7 @@ def test_two_processes_as_one(images, weights, whole, tmp_path):
 
 def test_nothing_to_keep_from_scratch(images, tmp_path):
     cfg = config(images, tmp_path, None)
-    with pytest.raises(SettingsError, match='model.keep keeps the weights of a start'):
+    with pytest.raises(SettingsError, match='model.keep keeps the model near its first weights'):
         RUNNERS.build(cfg).train()
 
 

@@ -1,4 +1,4 @@
-"""Compose one multi-object scene, with its truth, from cut-out objects and backgrounds."""
+"""Composes one multi-object scene, with its truth, from cut-out objects and backgrounds."""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -11,8 +11,8 @@ from plrc_plugin.errors import SettingsError
 
 SPLITS = ('train', 'val')  # each its own random stream
 MIN_VISIBLE = 0.35  # share of an object that must stay visible
-MIN_AREA = 0.002  # of the scene: smaller objects are not placed
-MIN_SIDE = 64  # pixels; below it the objects are blots
+MIN_AREA = 0.002  # share of the scene; smaller objects are not placed
+MIN_SIDE = 64  # pixels; objects of smaller scenes would be blots
 _TRIES = 12
 _ASPECTS = ((1.0, 1.0), (1.0, 1.0), (1.0, 0.875), (0.875, 1.0))
 
@@ -56,7 +56,7 @@ class Scene:
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raise SettingsError unless ``size`` is a (width, height) that scenes can have."""
+    """Raises SettingsError unless ``size`` is a (width, height) that scenes can have."""
     if (
         len(size) != 2
         or not all(isinstance(side, (int, np.integer)) for side in size)
@@ -77,7 +77,7 @@ class _Layer:
     patch: np.ndarray
     x: int
     y: int
-    shadow: float  # how much of the light it takes from what lies behind it
+    shadow: float  # how much of the light behind it the object takes on
 
     def window(self) -> tuple[slice, slice]:
         height, width = self.patch.shape[:2]
@@ -87,7 +87,7 @@ class _Layer:
 def compose_scene(
     seed: int, index: int, split: str = 'train', size: tuple[int, int] = (320, 240)
 ) -> Scene:
-    """Compose scene ``index`` of a stream; the same arguments give the same scene.
+    """Composes scene ``index`` of a stream; the same arguments give the same scene.
 
     Objects are painted back to front. An object that would hide another one almost wholly, or
     be hidden itself, is not painted at all, so everything that is seen is labelled.
@@ -180,7 +180,7 @@ def _floor(rng, texture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _arrange(rng, width: int, height: int, horizon: Optional[float]):
-    """Choose and place the objects.
+    """Chooses and places the objects.
 
     Returns:
         The layers, back to front, and the (H, W) int map of the layer seen at each pixel, -1
@@ -195,7 +195,7 @@ def _arrange(rng, width: int, height: int, horizon: Optional[float]):
         [cutout.cut_below for _, cutout in chosen], 1.0, rng.uniform(0, 0.9, size=count)
     )
     layers: list[_Layer] = []
-    full: list[int] = []  # the pixels of each layer were nothing in front of it
+    full: list[int] = []  # the pixels that each layer would have without others in front of it
     owner = np.full((height, width), -1, np.int32)
     for i in np.argsort(nearness, kind='stable'):
         category, cutout = chosen[i]
@@ -228,7 +228,7 @@ def _place(
     height: int,
     horizon: Optional[float],
 ) -> _Layer:
-    """Warp a cut-out to a random place, size and pose, and give it its light and shadow."""
+    """Warps a cut-out to a random place, size and pose, and gives it its light and shadow."""
     columns, rows = cutout.size
     tall = height * rng.uniform(*cutout.height_range) * shrink
     if horizon is not None and not cutout.cut_below:
@@ -250,7 +250,7 @@ def _place(
     foot_x = rng.uniform(-0.12 * (high[0] - low[0]), width + 0.12 * (high[0] - low[0]))
     foot_x = np.clip(foot_x, -0.75 * low[0], width - 0.75 * high[0])  # at most an eighth outside
     if cutout.cut_below:
-        lift = corners[:2, 1].min()  # the higher corner of the cut goes below the border
+        lift = corners[:2, 1].min()  # the higher corner of the cut is below the border
         foot_y = height - lift + rng.uniform(0, 0.12) * tall
     elif horizon is not None:
         foot_y = height * (horizon + (1 - horizon) * (0.12 + 0.85 * nearness))
@@ -275,7 +275,7 @@ def _place(
 
 
 def _paint(canvas: np.ndarray, layer: _Layer) -> None:
-    """Darken the surroundings by the object's soft shadow, then lay the object over them."""
+    """Darkens the surroundings by the object's soft shadow, then lays the object over them."""
     height, width = layer.patch.shape[:2]
     reach = max(2, min(height, width) // 12)
     y0, x0 = max(layer.y - reach, 0), max(layer.x - reach, 0)
@@ -297,7 +297,7 @@ def _paint(canvas: np.ndarray, layer: _Layer) -> None:
 def _graded(
     rng, colour: np.ndarray, hue: float, gain: tuple[float, float], ceiling=1.0
 ) -> np.ndarray:
-    """Jitter hue (degrees), saturation and gain of (H, W, 3) float32 RGB, linear in colour."""
+    """Jitters hue (degrees), saturation and gain of (H, W, 3) float32 RGB, linear in colour."""
     angle = np.deg2rad(rng.uniform(-hue, hue))
     saturation = rng.uniform(0.75, 1.2)
     luma = np.array([0.299, 0.587, 0.114])

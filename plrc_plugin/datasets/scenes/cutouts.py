@@ -37,7 +37,7 @@ from plrc_plugin.errors import SettingsError
 
 CATEGORIES = ('person', 'cat', 'cup', 'helmet', 'shuttle', 'camera', 'horse', 'retina')
 
-_LONG_SIDE = 384  # of the finest level kept of a cut-out, in pixels
+_LONG_SIDE = 384  # size of the finest level of a cut-out, in pixels
 
 # Outlines as (x, y) in the pixels of the file. Several polygons of one object are united.
 _OUTLINES = {
@@ -378,7 +378,7 @@ class Cutout:
 
 
 def load_photo(name: str) -> np.ndarray:
-    """Read a photograph from the installed scikit-image package.
+    """Reads a photograph from the installed scikit-image package.
 
     Args:
         name: File name inside ``skimage/data``.
@@ -418,9 +418,9 @@ def _outline_alpha(shape: tuple[int, int], polygons: list, smooth: bool) -> np.n
 
 
 def _pyramid(photo: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Crop to the object, shrink to the working size and halve until it is tiny."""
+    """Crops to the object, shrinks to the working size and halves until it is tiny."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-    alpha = cv2.GaussianBlur(cv2.erode(alpha, kernel), (0, 0), 1.0)  # off the old background
+    alpha = cv2.GaussianBlur(cv2.erode(alpha, kernel), (0, 0), 1.0)  # away from the old background
     x, y, width, height = cv2.boundingRect((alpha > 0.02).astype(np.uint8))
     alpha = alpha[y : y + height, x : x + width, None]
     level = np.concatenate(
@@ -436,7 +436,7 @@ def _pyramid(photo: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _toned(grey: np.ndarray, dark: tuple[int, ...], light: tuple[int, ...]) -> np.ndarray:
-    """Colour a grey photograph: black becomes ``dark``, white becomes ``light``."""
+    """Colours a grey photograph: black becomes ``dark``, white becomes ``light``."""
     share = grey[..., :1].astype(np.float32) / 255
     return (np.float32(dark) * (1 - share) + np.float32(light) * share).astype(np.uint8)
 
@@ -479,7 +479,7 @@ def _retina() -> Cutout:
 
 @cache
 def load_cutouts() -> dict[str, tuple[Cutout, ...]]:
-    """All cut-outs by category, made on the first call and kept in memory.
+    """Returns all cut-outs by category. They are made on the first call and kept in memory.
 
     Returns:
         For each of :data:`CATEGORIES` its cut-outs.
@@ -515,7 +515,7 @@ def load_cutouts() -> dict[str, tuple[Cutout, ...]]:
 
 @cache
 def load_backdrops() -> dict[str, tuple[np.ndarray, ...]]:
-    """Background pictures, made on the first call and kept in memory.
+    """Returns the background pictures. They are made on the first call and kept in memory.
 
     Returns:
         'texture': (512, 512, 3) surfaces that may be walls or floors, 'view': photographs, or

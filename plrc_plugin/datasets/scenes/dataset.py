@@ -1,4 +1,4 @@
-"""The embedded default: scenes that are generated where they are missing."""
+"""The data set that needs no data: scenes that are generated if they are missing."""
 
 import os
 
@@ -14,11 +14,11 @@ class GeneratedScenes(ImageFolder):
     """Training images of :func:`~plrc_plugin.datasets.scenes.make_scenes`, made when needed.
 
     Args:
-        data_root (str): folder of the scenes; made if missing, kept if it holds these scenes.
-        num_train (int): training scenes. Defaults to 1000.
-        num_val (int): validation scenes. Defaults to 100.
-        seed (int): defaults to 0.
-        **kwargs: of :class:`ImageFolder`.
+        data_root (str): folder of the scenes. It is made if missing, and kept if it holds these
+            scenes.
+        num_train (int): number of training scenes. Defaults to 1000.
+        num_val (int): number of validation scenes. Defaults to 100.
+        seed (int): seed of the scenes. Defaults to 0. **kwargs: arguments of :class:`ImageFolder`.
 
     Raises:
         SettingsError: if the folder holds something else.

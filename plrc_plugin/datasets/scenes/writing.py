@@ -1,4 +1,4 @@
-"""Write generated multi-object scenes, with their truth, as a data set on disk.
+"""Writes generated multi-object scenes, with their truth, as a data set on disk.
 
 Layout under the root::
 
@@ -40,7 +40,7 @@ from plrc_plugin.errors import SettingsError
 
 __all__ = ['CATEGORIES', 'Instance', 'Scene', 'compose_scene', 'encode_rle', 'make_scenes']
 
-VERSION = 1  # raise it whenever the same settings give other pictures
+VERSION = 1  # raise this number whenever the same settings give other pictures
 _MARK = 'scenes.json'
 _FOLDERS = ('train', 'val', 'semantic/train', 'semantic/val', 'semantic', 'annotations')
 _OURS = re.compile(
@@ -57,7 +57,7 @@ def make_scenes(
     size: tuple[int, int] = (320, 240),
     progress: bool = True,
 ) -> Path:
-    """Make a set of scenes, unless the same set is already there.
+    """Makes a set of scenes, unless the same set is already there.
 
     The set is written beside the root and moved into place when it is whole. A folder of ours
     that is incomplete or was made with other settings is replaced.
@@ -179,7 +179,7 @@ def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict]:
 
 
 def _write(path: Path, picture: np.ndarray, flags: list[int]) -> None:
-    # Not cv2.imwrite: it reports a full disk by a return value alone.
+    # cv2.imwrite is not used, because it reports a full disk only by its return value.
     done, data = cv2.imencode(path.suffix, picture, flags)
     if not done:
         raise OSError(f'OpenCV cannot encode {path.name}')
@@ -191,7 +191,8 @@ def _name(index: int) -> str:
 
 
 class _Meter:
-    """One line that updates itself on a terminal, a line per tenth elsewhere."""
+    """Shows progress: one line that updates itself on a terminal, and a line per tenth
+    elsewhere."""
 
     def __init__(self, total: int, shown: bool) -> None:
         self.total, self.shown, self.done = total, shown, 0
@@ -233,7 +234,8 @@ def _is_complete(root: Path, settings: dict) -> bool:
 
 
 def _check_replaceable(root: Path) -> None:
-    """Raise unless the root is missing, empty, or holds an earlier set and nothing else."""
+    """Raises SettingsError unless the root is missing, empty, or holds an earlier set and nothing
+    else."""
     if not root.exists():
         return
     if not root.is_dir():
@@ -260,7 +262,7 @@ def _beside(root: Path, purpose: str) -> Path:
 
 
 def _move_into_place(partial: Path, root: Path) -> None:
-    """Put the whole new set where the old one was; the old one goes only once that is done."""
+    """Puts the whole new set where the old one was, and removes the old one only then."""
     if not root.exists():
         os.rename(partial, root)
         return
@@ -275,12 +277,12 @@ def _move_into_place(partial: Path, root: Path) -> None:
 
 
 def _remove_ours(root: Path) -> None:
-    """Delete our files and then-empty folders under a root, and leave everything else."""
+    """Deletes our files and the folders that are then empty, and leaves everything else."""
     if not root.is_dir():
         return
     for path in list(root.rglob('*')):
         if path.is_file() and _is_ours(path, root):
             path.unlink()
     for folder in (*_FOLDERS, '.'):
-        with suppress(OSError):  # missing, or a file of someone else's is in it
+        with suppress(OSError):  # it is missing, or holds a file that is not ours
             (root / folder).rmdir()

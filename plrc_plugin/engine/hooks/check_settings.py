@@ -1,5 +1,7 @@
 """Settings that are each fine and cannot work together, found before the first iteration."""
 
+from typing import Optional
+
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook, LoggerHook
 from mmengine.optim import LinearLR
@@ -179,16 +181,28 @@ def _run_of(runner, model) -> Run:
     groups = schedules.values() if isinstance(schedules, dict) else [schedules]
     rises = [s.end for group in groups for s in group if isinstance(s, LinearLR) and not s.by_epoch]
     loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    cfg = getattr(runner, 'cfg', {})
+    scaled = cfg.get('auto_scale_lr') or {}
+    batch = batch_size_of(loader) * get_world_size()
     return Run(
         images=len(loader.dataset),
-        batch=batch_size_of(loader) * get_world_size(),
+        batch=batch,
         steps=runner.max_iters,
-        weights=getattr(runner, 'cfg', {}).get('pretrained') not in (None, SCRATCH),
+        weights=cfg.get('pretrained') not in (None, SCRATCH),
         epochs=runner.max_epochs if counts_epochs else None,
         queue=len(model.queue.bank) if hasattr(model, 'queue') else None,
         momentum=model.momentum,
         warmup_epochs=model.warmup_epochs if getattr(model, 'alpha', 1) < 1 else None,
+        lr=_learning_rate(cfg),
+        lr_batch=None if scaled.get('enable') else scaled.get('base_batch_size'),
+        step_batch=batch * getattr(runner.optim_wrapper, '_accumulative_counts', 1),
         lr_warmup=max(rises, default=None),
         log_interval=min((hook.interval for hook in loggers), default=None),
         ends_are_logged=counts_epochs,
     )
+
+
+def _learning_rate(cfg) -> Optional[float]:
+    """The one of the config; several optimisers have none in common."""
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
+    return optimizer.get('lr') if isinstance(optimizer, dict) else None

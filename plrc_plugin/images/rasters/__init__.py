@@ -1,4 +1,4 @@
-"""Images of any depth and number of channels, of which parts can be read."""
+"""Reads images of any depth and number of channels, as a whole or in parts."""
 
 from plrc_plugin.images.rasters.opening import open_raster
 from plrc_plugin.images.rasters.raster import MAX_PIXELS, Raster

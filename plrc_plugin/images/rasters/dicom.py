@@ -1,4 +1,5 @@
-"""DICOM, by pydicom: the values that the numbers stand for, such as Hounsfield units."""
+"""Reads DICOM by pydicom: the values that the stored numbers stand for, such as Hounsfield
+units."""
 
 import os
 import warnings
@@ -14,14 +15,15 @@ SUFFIXES = ('.dcm', '.dicom')
 
 
 def is_dicom(head: bytes, name: str) -> bool:
-    """Whether a file that begins so is one; files without the preamble are told by their names."""
+    """Whether these first bytes are those of a DICOM file. Files without the preamble are
+    recognised by their names."""
     return head[128:132] == b'DICM' or name.lower().endswith(SUFFIXES)
 
 
 class DicomRaster(Raster):
-    """The first frame. Rescale slope and intercept, or the modality's table, are applied. What the
-    file pads with becomes NaN, and MONOCHROME1 is inverted after scaling, so that windows are in
-    the units of the values."""
+    """The first frame of a file. Rescale slope and intercept, or the modality's table, are applied.
+    Padding becomes NaN. MONOCHROME1 is inverted after scaling, so that windows are in the units of
+    the values."""
 
     kind = 'DICOM'
 
@@ -29,7 +31,7 @@ class DicomRaster(Raster):
         pydicom = needs('pydicom', 'dicom', 'DICOM')
         content = BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of files that bend the standard and can be read
+            warnings.simplefilter('ignore')  # files that are readable but break the standard
             self._data = data = pydicom.dcmread(content, force=True)
         if 'PixelData' not in data and 'FloatPixelData' not in data:
             raise ValueError('there are no pixels in this DICOM file')
@@ -81,12 +83,13 @@ class DicomRaster(Raster):
 
 
 def _places(data: Any, sequence: str):
-    """The data set, and the groups in which files of several frames keep what belongs to them."""
+    """Yields the data set, and the groups in which files of several frames keep the attributes of
+    frames."""
     yield data
     for name in ('PerFrameFunctionalGroupsSequence', 'SharedFunctionalGroupsSequence'):
         for group in data.get(name) or ():
             yield from group.get(sequence) or ()
-            break  # of the first frame
+            break  # those of the first frame
 
 
 def _rescale_of(data: Any) -> Optional[tuple[float, float]]:
@@ -97,7 +100,7 @@ def _rescale_of(data: Any) -> Optional[tuple[float, float]]:
 
 
 def _padding_of(data: Any) -> Optional[tuple[int, int]]:
-    """The stored values, from one to another, that stand for no measurement."""
+    """Returns the range of stored values that stand for no measurement, or None."""
     value = data.get('PixelPaddingValue')
     if not isinstance(value, int):
         return None
@@ -107,7 +110,7 @@ def _padding_of(data: Any) -> Optional[tuple[int, int]]:
 
 
 def _stated_window(data: Any) -> Optional[tuple[float, float]]:
-    """(low, high) of the first window of the file, by the standard's linear function."""
+    """Returns (low, high) of the file's first window, by the standard's linear function."""
     for place in _places(data, 'FrameVOILUTSequence'):
         centre, width = place.get('WindowCenter'), place.get('WindowWidth')
         if centre is None or width is None:

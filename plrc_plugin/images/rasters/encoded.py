@@ -1,4 +1,4 @@
-"""Formats that are decoded whole: PNG, JPEG, JPEG 2000, HEIC, AVIF and what else Pillow reads."""
+"""Formats that are decoded whole: PNG, JPEG, JPEG 2000, HEIC, AVIF and others that Pillow reads."""
 
 import os
 import struct
@@ -15,20 +15,20 @@ from plrc_plugin.images.missing import needs
 from plrc_plugin.images.orientation import EXIF_TAG
 from plrc_plugin.images.rasters.raster import Box, Raster, Source, limits_of
 
-FORMATS = (*RGB_FORMATS, 'JPEG2000')  # what Pillow may open
-_CODESTREAM = b'\xff\x4f\xff\x51'  # of JPEG 2000: it begins with the sizes
+FORMATS = (*RGB_FORMATS, 'JPEG2000')  # the formats that Pillow may open
+_CODESTREAM = b'\xff\x4f\xff\x51'  # the codestream of JPEG 2000, which begins with the sizes
 _HEAD = 65536
 _PNG_COLOURS = {0: (1, 0), 2: (3, 0), 4: (2, 1), 6: (4, 1)}  # colour type: channels, alpha
 
 
 class EncodedRaster(Raster):
-    """An image that its library decodes whole, once, and gives with colours as RGB."""
+    """An image that its library decodes once and as a whole, with colours as RGB."""
 
     _pixels: Optional[np.ndarray] = None
     _level = 0
 
     def decode(self, level: int) -> np.ndarray:
-        """(H, W) or (H, W, C), as stored."""
+        """Returns the numbers as stored, (H, W) or (H, W, C)."""
         raise NotImplementedError
 
     def read_stored(self, box: Box, level: int) -> np.ndarray:
@@ -41,7 +41,8 @@ class EncodedRaster(Raster):
 
 
 class PillowRaster(EncodedRaster):
-    """Of 8 bits by Pillow, of which only JPEGs have smaller levels; of more by OpenCV."""
+    """Reads images of 8 bits by Pillow, where only JPEGs have smaller levels, and of more bits by
+    OpenCV."""
 
     _LAYOUTS = {'1': (1, 0), 'L': (1, 0), 'LA': (2, 1), 'RGBA': (4, 1)}  # noqa: RUF012
 
@@ -52,7 +53,7 @@ class PillowRaster(EncodedRaster):
         self._image, self.kind = image, str(image.format)
         self._deep = is_deep(image)
         self.orientation = 1
-        if image.format != 'TIFF':  # Pillow turns these by itself
+        if image.format != 'TIFF':  # Pillow turns these upright by itself
             self.orientation = image.getexif().get(EXIF_TAG, 1)
         self.dtype, self.limits = np.dtype(np.uint8), (0, 255)
         self.channels, self.alpha = self._LAYOUTS.get(image.mode, (3, 0))
@@ -64,7 +65,8 @@ class PillowRaster(EncodedRaster):
         self.set_sizes(sizes)
 
     def _describe_deep(self) -> None:
-        """By the header of a PNG; of others by decoding: their headers tell too little."""
+        """Describes a PNG by its header. Other files are decoded, because their headers tell too
+        little."""
         self.dtype = np.dtype(np.uint16)
         if self.kind == 'PNG':
             self.channels, self.alpha = _PNG_COLOURS[self._content()[25]]
@@ -98,7 +100,7 @@ class PillowRaster(EncodedRaster):
             raise ValueError('truncated or damaged')
         if values.ndim == 2:
             return values
-        if self.kind == 'PNG' and self.channels < 3:  # of grey and alpha it makes four channels
+        if self.kind == 'PNG' and self.channels < 3:  # OpenCV makes four channels of grey and alpha
             return values[..., [0, 3][: self.channels]]
         return values[..., [2, 1, 0, *range(3, self.channels)]]
 
@@ -107,7 +109,7 @@ class PillowRaster(EncodedRaster):
 
 
 class HeifRaster(EncodedRaster):
-    """HEIC and HEIF by pillow-heif, which makes 16 bits of 10 and of 12."""
+    """Reads HEIC and HEIF by pillow-heif, which widens 10 and 12 bits to 16."""
 
     kind = 'HEIF'
 
@@ -129,7 +131,7 @@ class HeifRaster(EncodedRaster):
 
 
 class CodecRaster(EncodedRaster):
-    """JPEG 2000 of any depth and number of channels, and AVIF of more than 8 bits, by
+    """Reads JPEG 2000 of any depth and number of channels, and AVIF of more than 8 bits, by
     imagecodecs."""
 
     def __init__(self, source: Source, kind: str):
@@ -165,7 +167,7 @@ class CodecRaster(EncodedRaster):
 
 
 def avif_bits(head: bytes) -> int:
-    """Bits a channel, as the item's properties say; 8 where they do not."""
+    """Returns the bits a channel that the item's properties state, or 8 if they state none."""
     place = head.find(b'pixi')
     return head[place + 9] if 0 <= place < len(head) - 9 and head[place + 8] else 8
 

@@ -1,4 +1,4 @@
-"""Opens a file by its first bytes, whatever it is called."""
+"""Opens a file by its first bytes, whatever its name is."""
 
 import os
 import stat
@@ -21,16 +21,18 @@ _HEAD = 4096
 
 
 def open_raster(source: Source, max_pixels: Optional[int] = None, name: str = '') -> Raster:
-    """Opens an image of any format that is known here.
+    """Opens an image of any known format.
 
     Args:
         source: a path, or the content of a file.
         max_pixels: most pixels that are decoded at once. Defaults to ``MAX_PIXELS``.
-        name: of a content: a DICOM file without its preamble is told by its suffix.
+        name: name of a content. A DICOM file without its preamble is recognised by its suffix.
 
     Raises:
-        Exception: whatever the libraries raise for what is missing, damaged or no image;
-            ImportError if a library is not installed, ValueError for what cannot be used.
+        ImportError: if a library is not installed.
+        ValueError: if the image cannot be used.
+        Exception: of any type that the libraries raise for a file that is missing, damaged or no
+            image.
     """
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if not isinstance(source, bytes):
@@ -49,8 +51,8 @@ def open_raster(source: Source, max_pixels: Optional[int] = None, name: str = ''
 
 
 def needs_own_reader(source: Source, name: str) -> bool:
-    """Whether a file, or the content of one, is of a format that neither Pillow nor tifffile
-    reads: HEIC, JPEG 2000 or DICOM."""
+    """Whether a file, or the content of one, has a format that neither Pillow nor tifffile reads:
+    HEIC, JPEG 2000 or DICOM."""
     from plrc_plugin.images.rasters.dicom import is_dicom
 
     head = _head(source)
@@ -60,7 +62,7 @@ def needs_own_reader(source: Source, name: str) -> bool:
 def _head(source: Source) -> bytes:
     if isinstance(source, bytes):
         return source[:_HEAD]
-    # A pipe would stall the worker, a device may never end.
+    # A pipe would stall the worker, and a device may never end.
     if not stat.S_ISREG(os.stat(source).st_mode):
         raise OSError('not a regular file')
     with open(source, 'rb') as file:
@@ -68,7 +70,8 @@ def _head(source: Source) -> bytes:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """Of a file in the container of HEIC and AVIF; none of another."""
+    """Returns the brands of a file in the container of HEIC and AVIF, and none for any other
+    file."""
     if head[4:8] != b'ftyp':
         return set()
     return {head[8:12], *(head[i : i + 4] for i in range(16, head[3] + 256 * head[2], 4))}
@@ -77,9 +80,9 @@ def _brands(head: bytes) -> set[bytes]:
 def _opened(source: Source, head: bytes, name: str) -> Raster:
     from plrc_plugin.images.rasters.dicom import DicomRaster, is_dicom
 
-    if is_dicom(head, name):  # first: the preamble of some is the header of a TIFF
+    if is_dicom(head, name):  # first, as a preamble may be the header of a TIFF
         return DicomRaster(source)
-    # Their libraries are imported for files that need them.
+    # Their libraries are imported only for files that need them.
     if head[:4] in TIFF:
         from plrc_plugin.images.rasters.tiff import NotBands, TiffRaster
 

@@ -1,4 +1,4 @@
-"""What every format gives: the numbers of an image as they are stored, whole or in part."""
+"""The base of all formats: reads the stored numbers of an image, as a whole or in parts."""
 
 import os
 from abc import abstractmethod
@@ -11,7 +11,8 @@ from plrc_plugin.images.orientation import TRANSPOSED, upright
 Source = Union[str, os.PathLike, bytes]
 Box = tuple[int, int, int, int]
 
-# Most pixels that are decoded at once: the number at which Pillow takes a file for a bomb.
+# Most pixels that are decoded at once. It is the number at which Pillow takes a file for a
+# decompression bomb.
 MAX_PIXELS = 178_956_970
 
 
@@ -21,10 +22,10 @@ class Raster:
     Attributes:
         size: upright (width, height) in pixels.
         levels: upright sizes at which it can be read, the full one first, then smaller ones.
-        channels: of a pixel, alpha among them.
+        channels: number of channels, with alpha.
         alpha: how many of them, the last ones, are alpha.
-        dtype: of what :meth:`read` returns.
-        limits: lowest and highest value that the format can hold; None of floats.
+        dtype: type of the array that :meth:`read` returns.
+        limits: lowest and highest value that the format can hold; None for floats.
         inverted: whether the lowest value is white.
         nodata: the value of pixels that were not measured, if there is one.
         stated_window: the window of values that the file asks viewers to show, if it has one.
@@ -47,19 +48,20 @@ class Raster:
     limits: Optional[tuple[float, float]]
 
     def set_sizes(self, stored: list[tuple[int, int]]) -> None:
-        """Sets ``levels`` and ``size`` from (width, height) as stored."""
+        """Sets ``levels`` and ``size`` from (width, height) in stored pixels."""
         turned = self.orientation in TRANSPOSED
         self.levels = [(h, w) if turned else (w, h) for w, h in stored]
         self.size = self.levels[0]
 
     def read(self, box: Optional[Box] = None, level: int = 0) -> np.ndarray:
-        """The numbers of a box (left, top, width, height) in pixels of a level, upright.
+        """Reads the numbers of a box (left, top, width, height) in upright pixels of a level.
 
         Returns:
-            np.ndarray: (height, width, channels) of ``dtype``; a view of what may be kept.
+            np.ndarray: (height, width, channels) of ``dtype``. It may be a view of an array that is
+                kept, so do not write to it.
 
         Raises:
-            Exception: whatever the library raises for damaged data.
+            Exception: of any type that the library raises for damaged data.
         """
         if self.orientation == 1:
             return self.read_stored(box or (0, 0, *self.levels[level]), level)
@@ -71,14 +73,14 @@ class Raster:
 
     @abstractmethod
     def read_stored(self, box: Box, level: int) -> np.ndarray:
-        """As :meth:`read`, in the orientation in which the pixels are stored."""
+        """Does what :meth:`read` does, in the orientation of the stored pixels."""
 
     def __str__(self) -> str:
         return f'{self.kind}, {self.channels} x {self.dtype}'
 
 
 def limits_of(dtype: np.dtype, bits: Optional[int] = None) -> Optional[tuple[float, float]]:
-    """Lowest and highest value of a type, or of so many bits of it; None of floats."""
+    """Returns the lowest and highest value of a type, or of so many bits of it; None for floats."""
     if dtype.kind == 'b':
         return 0, 1
     if dtype.kind not in 'iu':

@@ -1,4 +1,4 @@
-"""An opened image of any depth as a canvas, of which the parts that are asked for are read."""
+"""An opened image of any depth, as a canvas that reads only the parts that are asked for."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -12,18 +12,18 @@ from plrc_plugin.images.rasters.scaling import RGB, Reading, fit_channels, scale
 
 
 class RasterFile:
-    """What :class:`~plrc_plugin.images.decoding.ImageFile` is for 8-bit RGB, of any depth.
+    """Does for any depth what :class:`~plrc_plugin.images.decoding.ImageFile` does for 8-bit RGB.
 
     Args:
         source: a path, or the content of a file.
         reading: channels and windows. Defaults to 8-bit RGB, which stays uint8.
-        area: the part (left, top, width, height) that counts as the image. Defaults to all.
-        name: for messages about content without a path.
+        area: the part (left, top, width, height) that counts as the image. Defaults to the whole.
+        name: the name of a content without a path, for messages.
 
     Attributes:
         size: (width, height) of the area.
-        full_size: of the whole image.
-        orientation: EXIF's, 1 if the pixels are stored as they are meant to be seen.
+        full_size: (width, height) of the whole image.
+        orientation: EXIF's orientation; 1 if the pixels are stored upright.
 
     Raises:
         DecodingError: if the file cannot be read, or has other channels than declared.
@@ -57,10 +57,10 @@ class RasterFile:
         self.orientation = raster.orientation
 
     def decode(self, size_at_least: Optional[Sequence[float]] = None) -> 'Canvas':
-        """The smallest canvas that is at least so wide and high; by default the full one.
+        """Returns the smallest canvas that is large enough, by default the full one.
 
         Args:
-            size_at_least: (width, height) of the area below which nothing is gained by larger ones.
+            size_at_least: (width, height) of the area that is large enough.
         """
         full, level = self._raster.size, 0
         if size_at_least is not None:
@@ -77,9 +77,9 @@ class RasterFile:
 
 
 class Canvas:
-    """Stands for an array (H, W, C) that only slices of rows and columns are taken from.
+    """Stands for an array (H, W, C), of which only slices of rows and columns can be taken.
 
-    A slice is float32 in [0, 255], or uint8 where no windows are declared.
+    A slice is float32 in [0, 255], or uint8 if no windows are declared.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""From stored values to the range of a network: a function of the data set, alike for all images.
+"""Scales stored values to the range of a network, in the same way for all images of a data set.
 
-A window (low, high) of values becomes 0 to 255, in float32, so that no precision is lost and means
-and deviations of 8-bit images keep their meaning. What lies outside is clipped. What is not a
-number, and what was not measured, becomes 0.
+A window (low, high) of values becomes 0 to 255 in float32. So no precision is lost, and means and
+deviations of 8-bit images keep their meaning. Values outside are clipped. NaN, and values that were
+not measured, become 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from plrc_plugin.images.rasters.raster import Raster, Source
 
 Window = Union[str, Sequence[float], Sequence[Sequence[float]], Mapping]
 MOST_CHANNELS = 16
-# Windows that follow from a sample of the images of a data set, see recipe/windows.py.
+# Windows that are measured on a sample of the images of a data set, see recipe/windows.py.
 MEASURED = ('percentiles', 'dtype', 'dicom')
 WINDOWS = (
     "(low, high), a list of one such pair for each channel, 'percentiles', "
@@ -29,8 +29,8 @@ class Reading(NamedTuple):
     """How the images of a data set are read.
 
     Attributes:
-        channels: of every image, 1 to 16.
-        windows: one pair (low, high) for all channels, or one for each; None for 8 bits as they
+        channels: number of channels of every image, 1 to 16.
+        windows: one pair (low, high) for all channels, or one for each. None keeps 8 bits as they
             are, uint8.
         max_pixels: most pixels that are decoded at once; None for the usual limit.
     """
@@ -47,10 +47,10 @@ class Reading(NamedTuple):
         window: Any,
         max_pixels: Optional[int] = None,
     ) -> 'Reading':
-        """From the settings of a pipeline step.
+        """Makes a reading from the settings of a pipeline step.
 
         Raises:
-            SettingsError: if one cannot work, or the window is not measured yet.
+            SettingsError: if a setting cannot work, or the window is not measured yet.
         """
         check_channels(owner, channels)
         if max_pixels is not None:
@@ -58,8 +58,8 @@ class Reading(NamedTuple):
         if is_measured(window):
             raise SettingsError(
                 f"{owner}: window={window!r} is measured by runner_type='plrc_plugin."
-                "PretrainRunner', and it does not run this: set the numbers that the run printed, "
-                'or call plrc_plugin.recipe.windows.measure_window'
+                "PretrainRunner', but another runner is at work: set the numbers that the run "
+                'printed, or call plrc_plugin.recipe.windows.measure_window'
             )
         return cls(channels, as_windows(owner, channels, window), max_pixels)
 
@@ -70,11 +70,11 @@ class Reading(NamedTuple):
         return f'{self.channels} channels, {pairs} become 0 to 255'
 
 
-RGB = Reading()  # of 8 bits
+RGB = Reading()  # 8-bit RGB as it is
 
 
 def check_channels(owner: str, channels: Any) -> None:
-    """Raises SettingsError unless it is a number of channels."""
+    """Raises SettingsError, naming ``owner``, unless ``channels`` is a number of channels."""
     if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
         raise SettingsError(
             f'{owner}: channels must be an integer from 1 to {MOST_CHANNELS}, got {channels!r}'
@@ -82,15 +82,15 @@ def check_channels(owner: str, channels: Any) -> None:
 
 
 def is_measured(window: Any) -> bool:
-    """Whether a window is to be measured on the images of the data set."""
+    """Whether a window has to be measured on the images of the data set."""
     return (isinstance(window, str) and window in MEASURED) or isinstance(window, Mapping)
 
 
 def as_windows(owner: str, channels: int, window: Any) -> tuple[tuple[float, float], ...]:
-    """The pairs of a window that is given in numbers.
+    """Returns the pairs of a window that is given in numbers.
 
     Raises:
-        SettingsError: if it is none, or has pairs for another number of channels.
+        SettingsError: if it is no window, or has pairs for another number of channels.
     """
     pairs = [window] if _is_pair(window) else window
     good = isinstance(pairs, Sequence) and not isinstance(pairs, str) and all(map(_is_pair, pairs))
@@ -112,12 +112,13 @@ def _is_pair(value: Any) -> bool:
 
 
 def fit_channels(raster: Raster, channels: int) -> list[int]:
-    """Which stored channels give those that are declared.
+    """Chooses the stored channels that give the declared ones.
 
-    All of them; or all but alpha; or one, three times, where three are declared.
+    These are all stored channels; or all without alpha; or one channel three times, if three are
+    declared.
 
     Raises:
-        ValueError: if the file has others.
+        ValueError: if the file has other channels.
     """
     pages = getattr(raster, 'pages', 1)
     if pages == channels > 1:
@@ -136,15 +137,15 @@ def fit_channels(raster: Raster, channels: int) -> list[int]:
 
 
 def scale(values: np.ndarray, raster: Raster, windows: Sequence[Sequence[float]]) -> np.ndarray:
-    """Stored values (..., C) as float32 in [0, 255].
+    """Scales stored values (..., C) to float32 in [0, 255].
 
     Args:
-        values: of an image, or of a part of it.
-        raster: where they are from: its ``inverted`` and ``nodata`` count.
+        values: those of an image, or of a part of it.
+        raster: the image that they come from. Its ``inverted`` and ``nodata`` are used.
         windows: one pair, or C.
     """
     low, high = np.asarray(windows, dtype=np.float64).T
-    # float32 holds every integer of 16 bits; of wider ones the differences are taken before.
+    # float32 holds every integer of 16 bits. For wider integers the differences are taken first.
     wide = values.dtype.itemsize > 4 or (values.dtype.kind in 'iu' and values.dtype.itemsize > 2)
     kind = np.float64 if wide else np.float32
     unknown = None
@@ -168,10 +169,10 @@ def scale(values: np.ndarray, raster: Raster, windows: Sequence[Sequence[float]]
 
 
 def read_raster(source: Source, reading: Reading) -> np.ndarray:
-    """A whole image as (H, W, C) float32 in [0, 255], upright.
+    """Reads a whole image as (H, W, C) float32 in [0, 255], upright.
 
     Raises:
-        DecodingError: if it cannot be read, or has other channels.
+        DecodingError: if it cannot be read, or has other channels than declared.
     """
     from plrc_plugin.images.rasters.raster_file import RasterFile
 
@@ -179,8 +180,8 @@ def read_raster(source: Source, reading: Reading) -> np.ndarray:
 
 
 def visible(pixels: np.ndarray) -> np.ndarray:
-    """Pixels (H, W, C) in [0, 255] of any type as (H, W, 3) uint8, to be looked at: the first three
-    channels, or one as grey."""
+    """Turns pixels (H, W, C) in [0, 255] of any type into (H, W, 3) uint8 to look at: the first
+    three channels, or one as grey."""
     shown = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., [0, 0, 0]]
     if shown.dtype == np.uint8:
         return np.ascontiguousarray(shown)

@@ -1,4 +1,4 @@
-"""TIFF: strips, tiles, planes, pyramids, BigTIFF and GeoTIFF, of any depth, by tifffile."""
+"""Reads TIFF of any depth by tifffile: strips, tiles, planes, pyramids, BigTIFF and GeoTIFF."""
 
 import logging
 import os
@@ -11,9 +11,9 @@ from tifffile import COMPRESSION, PHOTOMETRIC
 
 from plrc_plugin.images.rasters.raster import MAX_PIXELS, Box, Raster, Source, limits_of
 
-logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what matters, it raises
+logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # tifffile raises for errors that matter
 
-_ALPHA = (1, 2)  # of ExtraSamples; 0 is a band that nobody named
+_ALPHA = (1, 2)  # values of ExtraSamples that mean alpha; 0 is a band without a meaning
 _JPEG = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.JPEG_LOSSY)
 _NODATA = 'GDAL_NODATA'
 _AS_STORED = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
@@ -21,7 +21,7 @@ _MOST_LEVELS = 16
 
 
 class NotBands(ValueError):
-    """Colours that are not stored as such: inks, luma and chroma, a mosaic."""
+    """Samples that are not the colours themselves: inks, luma and chroma, or a mosaic."""
 
     def __init__(self, bits: int, message: str):
         super().__init__(message)
@@ -29,7 +29,7 @@ class NotBands(ValueError):
 
 
 def bands_are_stored(page: Any) -> bool:
-    """Whether the samples of a page are bands, or colours that tifffile decodes."""
+    """Whether the samples of a page are bands, or colours that tifffile can decode."""
     return page.photometric in _AS_STORED or (
         page.photometric == PHOTOMETRIC.YCBCR and page.compression in _JPEG
     )
@@ -38,8 +38,8 @@ def bands_are_stored(page: Any) -> bool:
 class TiffRaster(Raster):
     """The first image of a file, with its smaller copies as levels.
 
-    Where an image has one sample, the file several pages of the same shape, and no page is a
-    smaller copy, ``pages`` counts them: :meth:`take_pages` makes them the channels.
+    ``pages`` counts the pages if they have one sample each and the same shape, and none is a
+    smaller copy of another. :meth:`take_pages` then makes them the channels.
     """
 
     kind = 'TIFF'
@@ -118,7 +118,7 @@ class TiffRaster(Raster):
                 for column in range(left // wide, -(-(left + width) // wide)):
                     segment = self._segment(page, (plane * down + row) * across + column)
                     if segment is None:
-                        continue  # a sparse file leaves out what was not measured
+                        continue  # a sparse file leaves out parts that were not measured
                     y, x = row * tall - top, column * wide - left
                     into = values[
                         max(y, 0) : y + segment.shape[0],
@@ -131,7 +131,7 @@ class TiffRaster(Raster):
         return values
 
     def _segment(self, page: Any, index: int) -> Optional[np.ndarray]:
-        """A strip or tile, (h, w, samples), kept as both views may need it."""
+        """Reads a strip or tile, (h, w, samples), and keeps it, because both views may need it."""
         key = id(page), index
         if key not in self._segments:
             count = page.databytecounts[index]
@@ -153,19 +153,20 @@ def _number(page: Any, tag: str, default: int) -> int:
 
 
 def _nodata(page: Any) -> Optional[float]:
-    """GDAL's, if the samples can have that value."""
+    """GDAL's value for no data, if the samples can have that value."""
     text = getattr(page.tags.get(_NODATA), 'value', None)
     try:
         value = float(str(text).strip('\0 '))
     except ValueError:
         return None
     if np.isnan(value):
-        return None  # not a number is no value in any case
+        return None  # NaN counts as no data in any case
     return value if page.dtype.kind == 'f' or page.dtype.type(value) == value else None
 
 
 def _smaller(file: Any, page: Any):
-    """The smaller copies of a page, the largest first: of its own, or on the next pages."""
+    """Returns the smaller copies of a page, the largest first: its own copies, or the next
+    pages."""
     found = [*(page.pages or ())]
     if not found:
         count = 0

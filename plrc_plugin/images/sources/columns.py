@@ -1,4 +1,4 @@
-"""Which column of a table holds the images, and which one their names."""
+"""Finds the column of a table that holds the images, and the one with their names."""
 
 import json
 from typing import Any, NamedTuple, Optional
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple, Optional
 from plrc_plugin.images.file_list import NAMES
 from plrc_plugin.images.sources.kind import ShardError
 
-# Columns of bytes that hold images where there are several, in the order in which they are tried.
+# Names of the column of images if several columns hold bytes, in the order in which they are tried.
 _IMAGES = ('image', 'img', 'image_bytes', 'bytes', 'content', 'data', 'jpg', 'jpeg', 'png', 'webp')
 
 
 class Columns(NamedTuple):
-    """Columns of a table.
+    """The columns of a table that are read.
 
     Attributes:
         image: the column of images.
         fields: whether it has the fields ``bytes`` and ``path``, as Hugging Face writes it.
-        paths: whether it is text, the path of a file.
-        name: the column of names, dotted where it is a field; None without names.
+        paths: whether it is text: paths of files.
+        name: the column of names, with a dot if it is a field; None without names.
     """
 
     image: str
@@ -27,12 +27,12 @@ class Columns(NamedTuple):
 
 
 def find_columns(schema: Any, image: Optional[str], name: Optional[str], path: str) -> Columns:
-    """The columns of a pyarrow schema.
+    """Finds the columns in a pyarrow schema.
 
     Args:
-        schema: of the table.
-        image, name: as the user sets them, None to find them.
-        path: of the table, for messages.
+        schema: the schema of the table. image, name: the columns that the user set; None to find
+            them.
+        path: the file of the table, for messages.
 
     Raises:
         ShardError: if there is no such column, or several may be it.
@@ -90,7 +90,7 @@ def _kind(type_: Any) -> Optional[str]:
         return 'fields' if fields.keys() >= {'bytes', 'path'} and fields['bytes'] else None
     if types.is_string(type_) or types.is_large_string(type_):
         return 'paths'
-    if types.is_null(type_):  # no row has it
+    if types.is_null(type_):  # no row has a name
         return 'nothing'
     binary = types.is_binary(type_) or types.is_large_binary(type_)
     return 'bytes' if binary or types.is_fixed_size_binary(type_) else None

@@ -1,4 +1,4 @@
-"""The bytes of shards and of images at addresses: of this machine's disks, or by fsspec."""
+"""Reads the bytes of shards and of images at addresses, from this machine's disks or by fsspec."""
 
 import glob
 import io
@@ -13,9 +13,9 @@ from plrc_plugin.images.missing import needs
 
 T = TypeVar('T')
 
-# Seconds between tries. With them a store may be away for a minute.
+# Seconds between tries. So a store may be unreachable for a minute.
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-_BLOCK = 4 * 2**20  # read at once while a shard is gone through
+_BLOCK = 4 * 2**20  # bytes that are read at once when a whole shard is read
 
 
 class File(NamedTuple):
@@ -23,39 +23,40 @@ class File(NamedTuple):
 
     path: str
     size: int
-    stamp: str  # its modification time, or what a store has in its place
+    stamp: str  # its modification time, or the value that a store gives in its place
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is one of fsspec: s3://..., gs://..., https://..."""
+    """Whether a path is an address of fsspec: s3://..., gs://..., https://..."""
     scheme, found, _ = path.partition('://')
     return bool(found) and scheme.replace('+', '').replace('-', '').isalnum() and len(scheme) > 1
 
 
 class LocalFiles:
-    """Of file systems of this machine."""
+    """Files on the file systems of this machine."""
 
     remote = False
 
     def stat(self, path: str) -> File:
-        """Raises OSError where there is none."""
+        """Raises OSError if there is no such file."""
         status = os.stat(path)
         return File(path, status.st_size, str(status.st_mtime_ns))
 
     def matching(self, pattern: str) -> list[str]:
-        """Files of a pattern of the shell, in which ``**`` stands for folders, sorted."""
+        """Returns the files that match a pattern of the shell, sorted; ``**`` stands for
+        folders."""
         return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
 
     def open(self, file: File, buffering: int = _BLOCK) -> BinaryIO:
-        """To read it here and there. Raises SettingsError as :meth:`read`."""
+        """Opens a file for reading at any place. Raises SettingsError as :meth:`read`."""
         self.check(file)
         return open(file.path, 'rb', buffering=buffering)
 
     def read(self, file: File, start: int, size: int) -> bytes:
-        """A part of it.
+        """Reads a part of a file.
 
         Raises:
-            SettingsError: if it is gone, or has changed since it was listed.
+            SettingsError: if the file is gone, or has changed since it was listed.
         """
         try:
             with open(file.path, 'rb', buffering=0) as opened:
@@ -95,11 +96,11 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """Of a store that fsspec knows. Nothing of it is kept open across processes.
+    """Files of a store that fsspec knows. No process uses a connection that another one opened.
 
     Args:
-        address: any in the store.
-        options: of its file system, such as ``dict(anon=True)``.
+        address: any address in the store.
+        options: options of its file system, such as ``dict(anon=True)``.
 
     Raises:
         SettingsError: if no library for the store is installed.
@@ -114,7 +115,7 @@ class RemoteFiles:
 
     @property
     def system(self) -> Any:
-        """The file system of this process; fsspec makes one for each."""
+        """Returns the file system of this process; fsspec makes one for each process."""
         fsspec = needs('fsspec', 'remote', f'data_root={self.scheme}://...')
         try:
             return fsspec.filesystem(self.scheme, **self.options)
@@ -129,7 +130,7 @@ class RemoteFiles:
             ) from error
 
     def stat(self, path: str) -> File:
-        """Raises FileNotFoundError where there is none."""
+        """Raises FileNotFoundError if there is no such file."""
         system = self.system
         system.invalidate_cache()
         return self._file(path, self.patiently(path, lambda: system.info(path)))
@@ -144,13 +145,13 @@ class RemoteFiles:
         return File(path, int(info['size']), stamp)
 
     def matching(self, pattern: str) -> list[str]:
-        """Addresses of a pattern, sorted."""
+        """Returns the addresses that match a pattern, sorted."""
         system = self.system
         found = self.patiently(pattern, lambda: system.glob(pattern))
         return sorted(system.unstrip_protocol(path) for path in found)
 
     def below(self, root: str) -> list[tuple[str, int]]:
-        """(path relative to the root, size) of every file below it."""
+        """Returns (path relative to the root, size) of every file below a root."""
         system = self.system
         system.invalidate_cache()
         start = system._strip_protocol(root).rstrip('/') + '/'
@@ -162,15 +163,15 @@ class RemoteFiles:
         ]
 
     def open(self, file: File, buffering: int = _BLOCK) -> BinaryIO:
-        """To read it here and there. Raises SettingsError as :meth:`read`."""
+        """Opens a file for reading at any place. Raises SettingsError as :meth:`read`."""
         ranges = _Ranges(self, file)
         return io.BufferedReader(ranges, buffering) if buffering else ranges
 
     def read(self, file: File, start: int, size: int) -> bytes:
-        """A part of it.
+        """Reads a part of a file.
 
         Raises:
-            SettingsError: if it cannot be had after several tries, or has changed.
+            SettingsError: if it cannot be read after several tries, or has changed.
         """
         self.check(file)
         end = min(start + size, file.size)
@@ -189,11 +190,11 @@ class RemoteFiles:
             raise changed(file) from error
 
     def read_whole(self, path: str, size: Optional[int] = None) -> bytes:
-        """Raises FileNotFoundError where there is none."""
+        """Raises FileNotFoundError if there is no such file."""
         return self.patiently(path, lambda: _whole(self.system.cat_file(path), size))
 
     def check(self, file: File) -> None:
-        """Raises SettingsError if a file has changed; looks once in each process."""
+        """Raises SettingsError if a file has changed. Each process checks it once."""
         if self._checked[0] != os.getpid():
             self._checked = os.getpid(), set()
         if file.path in self._checked[1]:
@@ -206,10 +207,11 @@ class RemoteFiles:
         self._checked[1].add(file.path)
 
     def patiently(self, path: str, action: Callable[[], T]) -> T:
-        """What an action returns, which is tried again when the store is busy or the line breaks.
+        """Returns what an action returns. The action is tried again if the store is busy or the
+        connection breaks.
 
         Raises:
-            SettingsError: if it fails to the last, or access is denied.
+            SettingsError: if the last try fails, or access is denied.
         """
         for number in range(len(WAITS) + 1):
             try:
@@ -221,7 +223,7 @@ class RemoteFiles:
                     f'{path} may not be read ({_line(error)}): set credentials as its library '
                     'reads them, or storage_options=dict(anon=True) for a public one'
                 ) from error
-            except Exception as error:  # each store has errors of its own
+            except Exception as error:  # each store raises errors of its own
                 if number == len(WAITS):
                     raise SettingsError(
                         f'{path} could not be read in {number + 1} tries ({_line(error)}): see '
@@ -232,7 +234,7 @@ class RemoteFiles:
 
 
 class _Ranges(io.RawIOBase):
-    """A file at an address, of which each read fetches what it asks for."""
+    """A file at an address. Each read fetches only the bytes that it asks for."""
 
     def __init__(self, files: RemoteFiles, file: File):
         self._files, self._file, self._place = files, file, 0
@@ -260,12 +262,12 @@ class _Ranges(io.RawIOBase):
 
 
 def files_of(path: str, options: Optional[Mapping[str, Any]] = None):
-    """Those that a path belongs to."""
+    """Returns the kind of files that a path belongs to."""
     return RemoteFiles(path, options) if is_address(path) else LocalFiles()
 
 
 def changed(file: File) -> SettingsError:
-    """Of a shard that is not what it was."""
+    """Returns the error for a shard that has changed."""
     return SettingsError(
         f'{file.path} has changed since its index was made: let it be written to its end, then '
         'start again, and the index is made anew'

@@ -1,4 +1,5 @@
-"""The images in shards, or at an address: one index, made once, from which any is read at once."""
+"""The images in shards or at an address. One index is made once, and from it any image can be read
+directly."""
 
 import os
 import struct
@@ -37,26 +38,26 @@ from plrc_plugin.images.stored import StoredImage
 _VERSION = 'shards 2'
 _SHARD = struct.Struct('<I')
 _SIZE = struct.Struct('<Q')
-_UNKNOWN = 2**64 - 1  # size of an image of a list
+_UNKNOWN = 2**64 - 1  # stands for the size of a listed image, which is not known
 
 
 class Source:
-    """Images that are no files of this machine. It can be pickled, and used in any process.
+    """Images in shards or at an address. The object can be pickled and used in any process.
 
     Args:
         root: see :func:`~plrc_plugin.images.sources.places.find_place`.
-        selection: which of them.
-        options: of the file system of an address.
-        shard_names: names begin with that of their shard.
-        columns: ``image_column`` and ``name_column`` of tables.
-        listed: the images come from a list, so that an address is that of a folder of images and
-            need not be listed.
+        selection: tells which of them to take.
+        options: options of the file system of an address.
+        shard_names: whether names begin with the name of their shard.
+        columns: the settings ``image_column`` and ``name_column``, for tables.
+        listed: whether the images come from a list. An address is then a folder of images, and its
+            files need not be listed.
 
     Attributes:
-        root (str): the folder that they stand for.
+        root (str): the folder that the shards or the address stand for.
 
     Raises:
-        SettingsError: if there is nothing, or it cannot be used.
+        SettingsError: if there is nothing at the root, or it cannot be used.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Source:
         self.place: Place = find_place(root, options, listed)
         self.root = self.place.root
         self.kind = self._kind(columns or {}) if self.place.shards else None
-        self._left_out: Counter = Counter()  # what is no photograph, by kind
+        self._left_out: Counter = Counter()  # number of files that are no photographs, by kind
 
     def _kind(self, columns: Mapping[str, Optional[str]]) -> ShardKind:
         kinds = {kind_of(shard.path) for shard in self.place.shards}
@@ -93,13 +94,13 @@ class Source:
         return kind()
 
     def index(self) -> FileIndex:
-        """Names, each with where its image lies, sorted as those of a folder.
+        """Returns the names with the places of their images, sorted like those of a folder.
 
         It is kept from run to run. It holds as long as the shards have the same names, sizes and
         times, on a disk also that of the last change of any kind, which nobody can set back.
 
         Raises:
-            SettingsError: if a shard is broken, or two images have one name.
+            SettingsError: if a shard is broken, or two images have the same name.
         """
         if not self.place.shards:
             return self._packed(self._of_address())
@@ -107,7 +108,7 @@ class Source:
         found = self._recall(path)
         if found is None:
             with one_at_a_time(path):
-                found = self._recall(path)  # another process may have made it
+                found = self._recall(path)  # another process may have made it meanwhile
                 if found is None:
                     started = time.time_ns()
                     found = self._packed(self._of_shards())
@@ -116,7 +117,8 @@ class Source:
         return found
 
     def chosen(self, names: Iterable[str]) -> FileIndex:
-        """The images of a list, in its order; those that are not there are known as missing."""
+        """Returns the images of a list, in its order. Images that do not exist are marked as
+        missing."""
         names = list(names)
         if not self.place.shards:
             sized = _SIZE.pack(_UNKNOWN)
@@ -137,11 +139,11 @@ class Source:
         return _pack([entries.get(name, name + b'\0') for name in encoded])
 
     def image(self, name: str, place: bytes) -> StoredImage:
-        """An image by its entry in the index."""
+        """Returns an image by its entry in the index."""
         return _Stored(self, name, place)
 
     def read(self, name: str, place: bytes) -> bytes:
-        """See :class:`~plrc_plugin.images.stored.StoredImage`."""
+        """Reads the content, see :class:`~plrc_plugin.images.stored.StoredImage`."""
         files = self.place.files
         try:
             if self.kind is None:
@@ -154,11 +156,11 @@ class Source:
             return self.kind.read(files, shard, place[_SHARD.size :])
         except SettingsError:
             raise
-        except Exception as error:  # of this image alone; each kind has errors of its own
+        except Exception as error:  # this image alone; each kind has its errors
             raise DecodingError(self.where(name, place), error) from error
 
     def where(self, name: str, place: bytes) -> str:
-        """For messages: the file and, of a shard, the member."""
+        """Returns the file and, in a shard, the member, for messages."""
         if self.kind is None:
             return f'{self.root}/{name}'
         shard = self.place.shards[_SHARD.unpack_from(place)[0]].path if place else self.given
@@ -187,7 +189,7 @@ class Source:
                 yield shard, name, before + place
 
     def _of_rows(self, named: list[bytes], rows: int) -> list[bytes]:
-        """Entries of rows by their names or, if these do not tell them apart, by their numbers."""
+        """Makes entries of rows by their names or, if these are not unique, by their numbers."""
         different = len({entry[: entry.index(b'\0')] for entry in named})
         if different < rows:
             named = self._numbered(different, rows)
@@ -278,7 +280,7 @@ class Source:
                 )
 
     def _described(self) -> np.ndarray:
-        """What an index holds for: the shards, their sizes and times."""
+        """Describes what an index is valid for: the shards, their sizes and times."""
         state = [(path, *shard[1:]) for path, shard in zip(self._paths(), self.place.shards)]
         if not self.place.files.remote:
             state = [(*one, os.stat(one[0]).st_ctime_ns) for one in state]
@@ -312,7 +314,7 @@ class _Stored(StoredImage):
         self._content: Optional[bytes] = None
 
     def read(self) -> bytes:
-        if self._content is None:  # views and regions read it one after the other
+        if self._content is None:  # views and regions read the same image one after the other
             self._content = self._source.read(self._name, self._place)
         return self._content
 
@@ -326,7 +328,8 @@ def _pack(entries: list[bytes]) -> FileIndex:
 
 
 def _sort(entries: list[bytes]) -> None:
-    """As Python sorts the names. Of UTF-8 the bytes sort alike; names may also be other bytes."""
+    """Sorts names as Python sorts text. UTF-8 has the same order as its bytes, but names may also
+    be other bytes."""
     try:
         for entry in entries:
             entry[: entry.index(b'\0')].decode()

@@ -1,4 +1,4 @@
-"""What every kind of shard does."""
+"""The base of all kinds of shards."""
 
 import posixpath
 import re
@@ -11,7 +11,7 @@ from plrc_plugin.images.sources.files import File
 
 
 class ShardError(SettingsError):
-    """A shard that cannot be used: broken, or of another kind than its name says."""
+    """A shard cannot be used: it is broken, or of another kind than its name says."""
 
     def __init__(self, path: str, reason: object, remedy: str = 'copy or write it anew'):
         if isinstance(reason, BaseException):
@@ -23,7 +23,7 @@ class ShardKind(ABC):
     """One of tar, zip, Parquet and Arrow.
 
     Attributes:
-        suffixes: of its files.
+        suffixes: suffixes of its files.
         of_rows: whether its images are rows of a table. These may have no names, and need no
             extension.
     """
@@ -32,12 +32,12 @@ class ShardKind(ABC):
     of_rows = False
 
     def settings(self) -> str:
-        """What an index depends on beside the shards."""
+        """Returns the settings that an index depends on beside the shards."""
         return type(self).__name__
 
     @abstractmethod
     def members(self, files: Any, file: File) -> Iterator[tuple[Optional[str], bytes]]:
-        """(name or None, where it lies) of everything in a shard, in its order.
+        """Yields (name or None, place) of everything in a shard, in its order.
 
         Raises:
             ShardError: if it is broken.
@@ -45,7 +45,7 @@ class ShardKind(ABC):
 
     @abstractmethod
     def read(self, files: Any, file: File, place: bytes) -> bytes:
-        """The content of a member.
+        """Reads the content of a member.
 
         Raises:
             SettingsError: if the shard is gone or has changed.
@@ -62,5 +62,5 @@ def unpacked(name: str) -> str:
 
 
 def stem(path: str) -> str:
-    """The name of a shard without its extension."""
+    """Returns the name of a shard without its extension."""
     return re.split(r'[/\\]', path)[-1].rpartition('.')[0]

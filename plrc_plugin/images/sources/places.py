@@ -1,4 +1,4 @@
-"""What a ``data_root`` means: a folder, a shard, several of them, or an address."""
+"""Finds out what a ``data_root`` means: a folder, a shard, several shards, or an address."""
 
 import json
 import logging
@@ -29,10 +29,10 @@ class Place(NamedTuple):
     """Where images are.
 
     Attributes:
-        root: the folder that this stands for: names of images are relative to it.
-        files: those that hold them.
-        shards: none of a folder at an address.
-        inner: the folder within the shards, '' for all of them.
+        root: the folder that this place stands for. Names of images are relative to it.
+        files: the files that hold the images.
+        shards: the shards; none for a folder at an address.
+        inner: the folder within the shards to take, or '' for everything.
         found: (name, size) of the files of a folder at an address.
     """
 
@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
 
 def is_plain(root: str) -> bool:
-    """Whether a root is a folder of this machine, or nothing at all."""
+    """Whether a root is a folder of this machine, or does not exist."""
     if is_address(root) or kind_of(root) or _PACKED.search(root):
         return False
     return os.path.isdir(root) or not (_through(root) or _GLOB.search(root))
@@ -60,23 +60,23 @@ def holds_shards(root: str) -> bool:
 
 
 def kind_of(path: str) -> Optional[type[ShardKind]]:
-    """The kind of a shard, by its extension."""
+    """Returns the kind of a shard, by its extension."""
     return next((kind for kind in KINDS if path.lower().endswith(kind.suffixes)), None)
 
 
 def find_place(
     root: str, options: Optional[Mapping[str, Any]] = None, listed: bool = False
 ) -> Place:
-    """The shards or the address that a root means.
+    """Finds the shards or the address that a root means.
 
     ``x.tar`` stands for the folder ``x``, ``x.tar/train`` for ``x/train``, and ``x/*.tar``,
     ``x/{000..099}.tar`` and a folder ``x`` of shards for ``x``.
 
     Args:
-        root: path, pattern or address.
-        options: of the file system of an address.
-        listed: an address of neither shard nor pattern is that of a folder of images, and is not
-            looked at.
+        root: a path, a pattern or an address.
+        options: options of the file system of an address.
+        listed: whether images come from a list. An address that names neither a shard nor a pattern
+            is then taken as a folder of images without looking at it.
 
     Raises:
         SettingsError: if there is none.
@@ -101,7 +101,7 @@ def find_place(
 
 
 def _through(root: str) -> Optional[tuple[str, str]]:
-    """A shard and the folder in it, of a path that leads through one."""
+    """Splits a path that leads through a shard into the shard and the folder in it."""
     parts = root.replace(os.sep, '/').split('/')
     for number in range(1, len(parts)):
         outer = '/'.join(parts[:number])
@@ -111,11 +111,11 @@ def _through(root: str) -> Optional[tuple[str, str]]:
 
 
 def _several(pattern: str, files: Any) -> Place:
-    """Of a pattern, whose files are shards."""
+    """Finds the place of a pattern, whose files are shards."""
     found = [
         path
         for each in _ranges(pattern)
-        for path in (files.matching(each) if _GLOB.search(each) else [each])  # one may be missing
+        for path in (files.matching(each) if _GLOB.search(each) else [each])  # some may be missing
     ]
     shards = [path for path in dict.fromkeys(found) if kind_of(path)]
     if not shards:
@@ -128,7 +128,7 @@ def _several(pattern: str, files: Any) -> Place:
 
 
 def _ranges(pattern: str) -> list[str]:
-    """WebDataset's {000..123} written out."""
+    """Writes out WebDataset's {000..123}."""
     match = _RANGE.search(pattern)
     if match is None:
         return [pattern]
@@ -144,7 +144,7 @@ def _ranges(pattern: str) -> list[str]:
 
 
 def _folder(root: str, files: Any) -> Place:
-    """Of a folder that holds shards and no images."""
+    """Finds the place of a folder that holds shards and no images."""
     names = _shards_of_saved(root) or [
         os.path.relpath(os.path.join(folder, name), root)
         for folder, _, inside in os.walk(root, followlinks=True)
@@ -154,7 +154,7 @@ def _folder(root: str, files: Any) -> Place:
 
 
 def _folder_at(root: str, files: Any) -> Place:
-    """Of a folder at an address: of images or, if there are none, of shards."""
+    """Finds the place of a folder at an address: its images or, if there are none, its shards."""
     found = files.below(root)
     if any(name.lower().endswith(EXTENSIONS) for name, _ in found):
         return Place(root, files, [], found=found)
@@ -190,7 +190,7 @@ def _place_of(root: str, files: Any, names: list[str]) -> Place:
 
 
 def _shards_of_saved(root: str) -> list[str]:
-    """Those of a folder of ``save_to_disk``, which says which they are."""
+    """Returns the shards that a folder of ``save_to_disk`` lists."""
     if os.path.exists(os.path.join(root, 'dataset_dict.json')):
         with open(os.path.join(root, 'dataset_dict.json')) as file:
             splits = json.load(file).get('splits')
@@ -199,7 +199,7 @@ def _shards_of_saved(root: str) -> list[str]:
         )
     state = os.path.join(root, 'state.json')
     if not os.path.exists(state):
-        # What `datasets` caches beside a split are results of maps and filters.
+        # Other files that `datasets` caches beside a split are results of maps and filters.
         return [
             name
             for name in sorted(os.listdir(root))

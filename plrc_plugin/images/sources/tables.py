@@ -13,8 +13,8 @@ from plrc_plugin.images.sources.columns import Columns, find_columns
 from plrc_plugin.images.sources.files import File, is_address
 from plrc_plugin.images.sources.kind import ShardError, ShardKind
 
-_PLACE = struct.Struct('<II')  # part of the file, and row in it
-_KEPT_BYTES = 256 * 2**20  # of parts that are kept in memory by a process
+_PLACE = struct.Struct('<II')  # part of the file, and row in that part
+_KEPT_BYTES = 256 * 2**20  # bytes of parts that a process keeps in memory
 _KEPT_FILES = 64
 
 
@@ -23,7 +23,7 @@ class TableShards(ShardKind):
 
     Args:
         image_column: its name; None to find it.
-        name_column: that of names; None for the paths that are there.
+        name_column: the column of names; None to take the paths in the table.
     """
 
     of_rows = True
@@ -51,15 +51,15 @@ class TableShards(ShardKind):
 
     @abstractmethod
     def open(self, files: Any, file: File) -> Any:
-        """Opens a table; it has ``schema_arrow``."""
+        """Opens a table. The object has ``schema_arrow``."""
 
     @abstractmethod
     def parts(self, table: Any, name: Optional[str]) -> Iterator[tuple[int, Optional[Iterable]]]:
-        """(number of rows, their names or None) of each part of a table."""
+        """Yields (number of rows, their names or None) for each part of a table."""
 
     @abstractmethod
     def part(self, table: Any, number: int, column: str) -> Any:
-        """A part of a column, a pyarrow array."""
+        """Reads a part of a column, a pyarrow array."""
 
     def members(self, files: Any, file: File) -> Iterator[tuple[Optional[str], bytes]]:
         table, columns = self._open(files, file)
@@ -69,13 +69,13 @@ class TableShards(ShardKind):
                     yield name, _PLACE.pack(number, row)
         except SettingsError:
             raise
-        except Exception as error:  # pyarrow raises many kinds on broken files
+        except Exception as error:  # pyarrow raises many kinds of errors for broken files
             raise ShardError(file.path, error) from error
 
     def read(self, files: Any, file: File, place: bytes) -> bytes:
         number, row = _PLACE.unpack(place)
         files.check(file)
-        if self._process != os.getpid():  # handles of another process are not to be used
+        if self._process != os.getpid():  # handles of another process must not be used
             self._forget()
         table, columns = self._open(files, file)
         value = self._part(file, number, table, columns)[row].as_py()
@@ -115,7 +115,7 @@ class TableShards(ShardKind):
 
 
 class ParquetShards(TableShards):
-    """Parquet. A part is a row group: it is read whole, for one image of it too."""
+    """Parquet files. A part is a row group, which is read whole even for one image."""
 
     suffixes = ('.parquet', '.pq')
 
@@ -140,7 +140,8 @@ class ParquetShards(TableShards):
 
 
 class ArrowShards(TableShards):
-    """Arrow files as ``datasets`` saves and caches them. A part is a record batch, mapped."""
+    """Arrow files as ``datasets`` saves and caches them. A part is a record batch, which is mapped
+    into memory."""
 
     suffixes = ('.arrow',)
 
@@ -148,7 +149,8 @@ class ArrowShards(TableShards):
         import pyarrow as pa
 
         if files.remote:
-            raise ShardError(file.path, 'it is mapped from a disk', 'copy it, or write Parquet')
+            reason = 'Arrow files are mapped from a disk'
+            raise ShardError(file.path, reason, 'copy it, or write Parquet')
         mapped = pa.memory_map(file.path)
         try:
             reader = pa.ipc.open_file(mapped)
@@ -175,7 +177,7 @@ class _Batches:
 
 
 def _flat(table: Any, name: str) -> Any:
-    """A column, or a field of one."""
+    """Returns a column, or a field of one."""
     import pyarrow.compute as compute
 
     if name in table.schema.names:
@@ -189,7 +191,7 @@ def _size(parts: OrderedDict) -> int:
 
 
 def _file_beside(table: str, path: str, files: Any) -> bytes:
-    """The file that a row names: relative to the folder of its table."""
+    """Returns the file that a row names, relative to the folder of its table."""
     if is_address(path):
         if not files.remote or not path.startswith(f'{files.scheme}://'):
             raise SettingsError(

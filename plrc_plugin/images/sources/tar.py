@@ -1,4 +1,4 @@
-"""Tar files, such as WebDataset's: members by their offsets."""
+"""Tar files, such as WebDataset's. Members are read by their offsets."""
 
 import posixpath
 import struct
@@ -22,7 +22,7 @@ _TAIL = 1 << 16  # looked at behind the end mark; padding is zeros
 
 
 class TarShards(ShardKind):
-    """Uncompressed tar of any flavour. Links are followed to members of the same file."""
+    """Uncompressed tar files of any flavour. Links to members of the same file are followed."""
 
     suffixes = ('.tar',)
 
@@ -74,7 +74,8 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _check_end(file: BinaryIO, offset: int, path: str, last: str) -> None:
-    """tarfile takes a damaged header for the end, and so it does an end of the file."""
+    """Raises an error unless the file ends with an end mark. tarfile takes a damaged header, or the
+    end of a file that was cut off, for the end."""
     file.seek(offset)
     tail = file.read(_BLOCK + _TAIL)
     if len(tail) < _BLOCK or any(tail[:_BLOCK]):

@@ -1,4 +1,4 @@
-"""Zip files: members by the offsets in their directory, stored or deflated."""
+"""Zip files. Members, stored or deflated, are read by the offsets in the directory."""
 
 import os
 import struct
@@ -11,18 +11,19 @@ from plrc_plugin.images.decoding import EXTENSIONS
 from plrc_plugin.images.sources.files import File
 from plrc_plugin.images.sources.kind import ShardError, ShardKind, unpacked
 
-# Offset of its header, sizes as stored and as it is, checksum, whether it is deflated, and the
-# length of its header as far as the directory knows it.
+# Of a member: the offset of its header, its stored size, its size, its checksum, whether it is
+# deflated, and the length of its header as far as the directory tells it.
 _PLACE = struct.Struct('<QQQI?I')
 _HEADER = struct.Struct('<4s22xHH')
 _OF_DOS = 0  # where some programs write backslashes for slashes
 _SPARE = 64  # the header of a member may have longer extra fields than the directory
 _METHODS = {zipfile.ZIP_STORED: False, zipfile.ZIP_DEFLATED: True}
-_REMEDY = 'pack it again with zip -0, as images do not become smaller'
+_REMEDY = 'pack it again with zip -0, because images do not become smaller'
 
 
 class ZipShards(ShardKind):
-    """Zip, also of more than 4 GB. Its directory is at its end, so that it alone is read first."""
+    """Zip files, also of more than 4 GB. The directory is at the end of the file, and only it is
+    read first."""
 
     suffixes = ('.zip',)
 
@@ -41,7 +42,7 @@ class ZipShards(ShardKind):
             found += files.read(file, offset + len(found), start + stored - len(found))
         content = found[start : start + stored]
         if deflated:
-            # One byte more than it should be tells a bomb, without unpacking it.
+            # One byte more than the stated size reveals a decompression bomb without unpacking it.
             content = zlib.decompressobj(-15).decompress(content, size + 1)
         if len(content) != size or zlib.crc32(content) != checksum:
             raise ValueError('its content is not that of its checksum: damaged')
@@ -75,7 +76,7 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
         if isinstance(error, ShardError):
             raise
         raise ShardError(path, f'{error} (it may be cut off)') from error
-    yield from places.items()  # of a name that is there twice, the later one, as unzip does
+    yield from places.items()  # if a name occurs twice, the later member is taken, as unzip does
 
 
 def _name(info: zipfile.ZipInfo) -> str:

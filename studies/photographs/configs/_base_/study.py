@@ -26,4 +26,5 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(type='plrc_plugin.MixedPrecisionOptimWrapper')  # bfloat16
 train_cfg = dict(max_epochs=13)
+auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))

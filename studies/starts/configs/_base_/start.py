@@ -37,5 +37,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=2)
+auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=-1))
 log_processor = dict(window_size=10)
