@@ -23,6 +23,7 @@ from runs import (
     tiny_config,
     train,
 )
+from shards import make_tar
 
 from plrc_plugin.checkpoints.reading_record import find_record, write_record
 from plrc_plugin.config_files import read_config
@@ -96,6 +97,29 @@ def test_a_resumed_run_is_the_same(rasters, whole, tmp_path):
     other = tiny_config(rasters, tmp_path / 'run', **{**FIVE, f'{STEPS}.window': (0, 9)})
     other.resume = True
     assert 'the run to resume reads 5 channels' in finish(start(other))
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize('kind', ['folder', 'tar'])
+def test_a_killed_run_is_the_same(kind, rasters, whole, tmp_path):
+    """Killed at iteration 7 of 10, after a checkpoint at 6, with its loader's workers."""
+    root = rasters if kind == 'folder' else make_tar(rasters, rasters.with_suffix('.tar'))
+
+    def config():
+        cfg = tiny_config(root, tmp_path / 'run', **FIVE, **{
+            'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 3,
+            'train_dataloader.num_workers': 2,
+        })  # fmt: skip
+        cfg.custom_hooks.append(dict(type='DieOnceHook', rank=0, iteration=7))
+        return cfg
+
+    assert finish(start(config())) == 'killed'
+    cfg = config()
+    cfg.resume = True
+    assert finish(start(cfg)) == ''
+    assert len(records(tmp_path / 'run')[6]) == 2, 'iteration 6 ran before and after'
+    assert_same_run(tmp_path / 'run', whole)
 
 
 def test_a_resumed_run_keeps_its_window_though_the_images_have_changed(rasters, tmp_path):
@@ -223,6 +247,54 @@ def test_the_trunk_goes_on_in_a_segmenter(whole, tmp_path):
     log = log_of(tmp_path / 'run')
     assert 'trunk of' in log and 'not compared' not in log
     assert np.isfinite(runner.message_hub.get_scalar('train/loss').data[0]).all()
+
+
+@pytest.mark.slow
+def test_the_trunk_goes_on_in_a_detector(whole, tmp_path):
+    pytest.importorskip('mmcv._ext', reason='needs mmcv with its operators')
+    pytest.importorskip('mmdet', reason='needs mmdet')
+    masks = make_masks(tmp_path / 'masks')
+    for split, name in dict(train='train_100', val='test').items():
+        images, boxes = [], []
+        for number, path in enumerate(sorted((masks / 'JPEGImages').glob(f'{split}*.tif'))):
+            mask = np.asarray(Image.open(masks / 'SegmentationClass' / f'{path.stem}.png'))
+            y, x = (int(places.min()) for places in np.nonzero(mask))
+            images.append(dict(id=number, file_name=path.name, width=64, height=64))
+            boxes.append(dict(id=number + 1, image_id=number, category_id=1, bbox=[x, y, 32, 32],
+                              area=1024, iscrowd=0))  # fmt: skip
+        categories = [dict(id=1, name='square')]
+        (masks / f'{name}.json').write_text(
+            json.dumps(dict(images=images, annotations=boxes, categories=categories))
+        )
+    cfg = read_config(ROOT / 'configs/mmdet/faster-rcnn_last-map_photos.py')
+    cfg.merge_from_dict({
+        'pretrained': str(whole / 'epoch_2.pth'), 'work_dir': str(tmp_path / 'run'),
+        'model.backbone.depth': 18, 'model.backbone.base_channels': 4,
+        'model.backbone.in_channels': 5, 'model.neck.in_channels': [32],
+        'model.data_preprocessor.mean': [114.495], 'model.data_preprocessor.std': [57.63],
+        'model.data_preprocessor.bgr_to_rgb': False, 'model.roi_head.bbox_head.num_classes': 1,
+        'train_cfg.max_iters': 4, 'train_cfg.val_interval': 4, 'default_hooks.logger.interval': 1,
+        'val_evaluator.ann_file': str(masks / 'test.json'),
+    })  # fmt: skip
+    cfg.train_dataloader.batch_size = 2
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.num_workers, loader.persistent_workers = 0, False
+        loader.dataset.data_root = str(masks)
+        loader.dataset.data_prefix = dict(img='JPEGImages/')
+        loader.dataset.metainfo = dict(classes=('square',))
+        for step in loader.dataset.pipeline:
+            if step['type'] == 'LoadImageFromFile':
+                step.update(type='plrc_plugin.LoadRaster', like=str(whole))
+            elif step['type'] == 'Resize':
+                step.update(scale=(96, 96))
+    runner = RUNNERS.build(cfg)
+    sample = runner.train_dataloader.dataset[0]
+    assert sample['inputs'].shape == (5, 96, 96) and sample['inputs'].is_floating_point()
+    runner.train()
+    log = log_of(tmp_path / 'run')
+    assert 'trunk of' in log and 'not compared' not in log
+    assert np.isfinite(runner.message_hub.get_scalar('train/loss').data[0]).all()
+    assert 'val/coco/bbox_mAP' in runner.message_hub.log_scalars
 
 
 # ------------------------------------------------------------------ windows
