@@ -45,7 +45,7 @@ class PLRC(RegionContrastBase):
             raise SettingsError(
                 f'PLRC: warmup_epochs must be an integer >= 0, got {warmup_epochs!r}'
             )
-        if type(strategy) not in (int, str) or STRATEGIES.get(str(strategy)) is None:
+        if type(strategy) not in (int, str) or not callable(STRATEGIES.get(str(strategy))):
             raise SettingsError(
                 f'PLRC: strategy must be one of {", ".join(STRATEGIES.module_dict)}, got '
                 f'{strategy!r}; the module of one of your own belongs in custom_imports'
