@@ -46,5 +46,5 @@ def check_positive(owner: str, **settings: float) -> None:
 def check_positive_integers(owner: str, **settings: int) -> None:
     """Raises SettingsError likewise for the first value that is no integer above 0."""
     for name, value in settings.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SettingsError(f'{owner}: {name} must be a positive integer, got {value!r}')

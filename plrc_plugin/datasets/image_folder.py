@@ -99,7 +99,12 @@ class ImageFolder(BaseDataset):
                 'have none: use ann_file, exclude or indices'
             )
         if not serialize_data:
-            raise SettingsError('ImageFolder: serialize_data=False cannot work: remove it')
+            raise SettingsError('ImageFolder: serialize_data=False cannot be: remove it')
+        if ann_column is not None and not ann_file:
+            raise SettingsError(
+                f'ImageFolder: ann_column={ann_column!r} is a column of a list, and there is none: '
+                'set ann_file, or leave it out'
+            )
         check_positive_integers('ImageFolder', max_refetch=max_refetch)
         self.selection, self.ann_column = Selection(include, exclude), ann_column
         self._source: Optional[Source] = None

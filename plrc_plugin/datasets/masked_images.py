@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.images import ImageFile
 from plrc_plugin.images.coco_json import read_coco
 from plrc_plugin.images.coco_masks import box_mask, instance_mask, masks_of
@@ -88,6 +88,8 @@ class VOCMasks:
         suffix: str = '.jpg',
         classes: Sequence[str] = VOC_CLASSES,
     ) -> None:
+        if max_images is not None:
+            check_positive_integers('VOCMasks', max_images=max_images)
         self.open = Opener('VOCMasks', window, channels, max_pixels)
         self.suffix, self.classes = suffix, tuple(classes)
         self.root = Path(data_root)
@@ -150,6 +152,8 @@ class COCOMasks:
         channels: Optional[int] = None,
         max_pixels: Optional[int] = None,
     ) -> None:
+        if max_images is not None:
+            check_positive_integers('COCOMasks', max_images=max_images)
         self.open = Opener('COCOMasks', window, channels, max_pixels)
         found = read_coco(annotations, f'COCOMasks: annotations={str(annotations)!r}')
         self.records = [

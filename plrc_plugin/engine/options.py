@@ -27,6 +27,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, Tes
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
+from plrc_plugin.engine.option_types import check_types
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.registry import REGIONS, SCOPE
 
@@ -165,6 +166,8 @@ def explain_unexpected(error: BaseException, *configs) -> Optional[str]:
 
 
 def _check(part: dict, where: str, builder: Optional[Callable], more: Iterable[str] = ()) -> None:
+    if builder is not None:
+        check_types(part, where, builder)
     known = takes(builder) if builder is not None else None
     if known is None:
         return

@@ -46,7 +46,7 @@ class PLRC(RegionContrastBase):
             raise SettingsError(
                 f'PLRC: warmup_epochs must be an integer >= 0, got {warmup_epochs!r}'
             )
-        if type(strategy) not in (int, str) or STRATEGIES.get(str(strategy)) is None:
+        if type(strategy) not in (int, str) or not callable(STRATEGIES.get(str(strategy))):
             raise SettingsError(
                 f'PLRC: strategy must be one of {", ".join(STRATEGIES.module_dict)}, got '
                 f'{strategy!r}; if the strategy is your own, name its module in custom_imports'

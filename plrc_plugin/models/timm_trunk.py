@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from plrc_plugin.checkpoints.input_style import InputStyle
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_shares
 from plrc_plugin.models.input_channels import check_channels
 from plrc_plugin.registry import MODELS
 
@@ -55,6 +55,8 @@ def TimmTrunk(
     Raises:
         SettingsError: if timm is missing, has no such model, or the model gives no map.
     """
+    if not isinstance(name, str):
+        raise SettingsError(f'TimmTrunk: name must be that of a model, got {name!r}')
     timm = _timm()
     if 'in_chans' in kwargs:
         raise SettingsError(
@@ -73,6 +75,7 @@ def TimmTrunk(
             + (f'; it has {", ".join(near)}, ...' if near else '')
         )
     check_channels('TimmTrunk', in_channels)
+    check_shares('TimmTrunk', drop_path=drop_path)
     if in_channels != 3:
         kwargs['in_chans'] = in_channels
     if output_stride is not None:

@@ -1,6 +1,8 @@
 """Turns a batch of uint8 views into normalised images on the device."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Optional
 
 import torch
@@ -23,13 +25,15 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     device. With ``TwoViews(where='device')`` they are augmented there first.
 
     Args:
-        mean (Sequence[float], optional): mean of each channel, in [0, 255], or one value for all.
-            Defaults to what the trunk expects, if it tells this as ``TimmTrunk`` does, and
-            otherwise to ImageNet's means. With other than three channels, each gets the average of
-            these.
-        std (Sequence[float], optional): standard deviation of each channel, likewise.
-        channels_last (bool): whether images get the channels-last memory format. Defaults to False.
-        order (str): order of the channels that the trunk gets, 'RGB' or 'BGR'. Defaults to 'RGB'.
+        mean (Sequence[float], optional): of the channels in [0, 255], in their order, or one for
+            all. Defaults to what the trunk expects, where it says so as ``TimmTrunk`` does, and
+            else to ImageNet's; where there are not three channels, to their average for each.
+        std (Sequence[float], optional): likewise.
+        channels_last (bool): memory format of the images. Defaults to False.
+        order (str): of the channels that the trunk gets, 'RGB' or 'BGR'. Defaults to 'RGB'.
+
+    Raises:
+        SettingsError: if a setting cannot work, such as a mean of pixels in [0, 1].
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             raise SettingsError(f"ViewsPreprocessor: order must be 'RGB' or 'BGR', got {order!r}")
         self.order = order
         self._given = mean is not None or std is not None
+        _check_scale(mean, std)
         self._set(InputStyle().mean if mean is None else mean, 'mean')
         self._set(InputStyle().std if std is None else std, 'std')
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -98,3 +103,21 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         if pixels.is_floating_point():  # the pixels may be the caller's own memory
             return (images - self.mean).div_(self.std)
         return images.sub_(self.mean).div_(self.std)
+
+
+def _check_scale(mean: Optional[Sequence[float]], std: Optional[Sequence[float]]) -> None:
+    for name, values in (('mean', mean), ('std', std)):
+        if values is None:
+            continue
+        listed = isinstance(values, (list, tuple)) and len(values)
+        if not listed or not all(isinstance(v, Real) and math.isfinite(v) for v in values):
+            raise SettingsError(
+                f'ViewsPreprocessor: {name} must be a list of numbers, got {values!r}'
+            )
+        if name == 'std' and min(values) <= 0:
+            raise SettingsError(f'ViewsPreprocessor: std must be above 0, got {values!r}')
+        if any(values) and max(abs(v) for v in values) < 1:
+            raise SettingsError(
+                f'ViewsPreprocessor: {name}={list(values)} is of pixels in [0, 1], and here they '
+                f'are in [0, 255]: {name}={[round(255 * v, 3) for v in values]}'
+            )

@@ -24,7 +24,7 @@ from plrc_plugin.checkpoints.start import (
     start_encoders,
 )
 from plrc_plugin.checkpoints.trunk import find_trunk, load_trunk, read_file
-from plrc_plugin.errors import SettingsError
+from plrc_plugin.errors import SettingsError, check_positive_integers
 from plrc_plugin.registry import HOOKS
 from plrc_plugin.transfer.frozen import check_frozen
 from plrc_plugin.wrapped_models import bare_model
@@ -135,6 +135,7 @@ class PreciseBN(Hook):
     """
 
     def __init__(self, num_iters: int = 200) -> None:
+        check_positive_integers('PreciseBN', num_iters=num_iters)
         self.num_iters = num_iters
 
     def after_train_iter(self, runner: Runner, batch_idx: int, **kwargs) -> None:

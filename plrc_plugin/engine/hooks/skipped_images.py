@@ -6,7 +6,7 @@ from typing import Optional
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 
-from plrc_plugin.errors import check_shares
+from plrc_plugin.errors import SettingsError, check_shares
 from plrc_plugin.registry import HOOKS
 
 
@@ -25,6 +25,8 @@ class SkippedImagesHook(Hook):
 
     def __init__(self, max_share: float = 0.01, grace: int = 10):
         check_shares('SkippedImagesHook', max_share=max_share)
+        if not isinstance(grace, int) or grace < 0:
+            raise SettingsError(f'SkippedImagesHook: grace must be 0 or more, got {grace!r}')
         self.max_share = max_share
         self.grace = grace
         self.read = 0
