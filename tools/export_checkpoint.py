@@ -15,7 +15,7 @@ import argparse
 import os.path as osp
 from pathlib import Path
 
-from plrc_plugin.checkpoints.export import TARGETS, export_parts, export_trunk
+from plrc_plugin.checkpoints.export import TARGETS, export_parts, export_trunk, keeps_style
 from plrc_plugin.checkpoints.reading_record import RECORD, find_record, write_record
 from plrc_plugin.checkpoints.trunk import find_trunk, read_file
 from plrc_plugin.checkpoints.work_dir import checkpoint_of
@@ -142,7 +142,7 @@ def main():
             raise SettingsError(f'{args.output} is the checkpoint itself: give another name')
         args.checkpoint = checkpoint_of(args.checkpoint)
         import_modules(args.imports)
-        told = ''
+        told, style = '', None
         if args.parts:
             if args.to != 'plrc':
                 raise SettingsError('--parts are for --to plrc: no other framework has them')
@@ -154,6 +154,7 @@ def main():
             return
         if args.statistics is not None:
             trunk, prefix, told = renewed_trunk(args)
+            style = find_trunk(read_file(args.checkpoint)).style
             print(told)
         elif args.photographs or args.config:
             raise SettingsError(
@@ -161,9 +162,9 @@ def main():
             )
         else:
             found = find_trunk(read_file(args.checkpoint, half=args.float32), prefix=args.prefix)
-            trunk, prefix = found.tensors, found.prefix
+            trunk, prefix, style = found.tensors, found.prefix, found.style
         source = '; '.join(part for part in (f'{args.checkpoint}:{prefix}', told) if part)
-        names = export_trunk(trunk, args.output, args.to, source=source)
+        names = export_trunk(trunk, args.output, args.to, source, style)
         record = find_record(args.checkpoint)
         if record is not None:
             write_record(args.output, record)
@@ -172,6 +173,9 @@ def main():
             f'{args.output}: {len(names)} tensors of {args.checkpoint} (under {prefix!r}) for '
             f'{args.to}'
         )
+        if style:
+            kept = '' if keeps_style(args.to) else '; the file has no place for it'
+            print(f'input of the weights: {style}{kept}')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,16 @@
 """A trunk in the layouts of other frameworks."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from plrc_plugin.checkpoints import writers  # noqa: F401  registers the targets
-from plrc_plugin.checkpoints.input_style import META_KEY
+from plrc_plugin.checkpoints.input_style import META_KEY, InputStyle
 from plrc_plugin.checkpoints.resnet import complete_resnet, is_resnet, listed
 from plrc_plugin.checkpoints.trunk import read_file
 from plrc_plugin.errors import SettingsError
@@ -19,8 +21,14 @@ from plrc_plugin.registry import EXPORTS
 TARGETS = EXPORTS.module_dict.keys()
 
 
-def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str = '') -> list[str]:
-    """Writes ``trunk`` (see :func:`plrc_plugin.checkpoints.read_trunk`) for one of ``TARGETS``.
+def export_trunk(
+    trunk: dict[str, Tensor],
+    path: str,
+    target: str,
+    source: str = '',
+    style: Optional[InputStyle] = None,
+) -> list[str]:
+    """Write ``trunk`` (see :func:`plrc_plugin.checkpoints.read_trunk`) for one of ``TARGETS``.
 
     Every target takes ResNets. Plain vision transformers of timm can be written for timm,
     torchvision, mmpretrain and mmseg. Other trunks of torchvision or timm can be written for their
@@ -33,6 +41,7 @@ def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str =
         path: the file to write.
         target: one of ``TARGETS``.
         source: where the trunk came from, kept as a note in the file.
+        style: what the trunk expects of images, kept where the target has a place for it.
 
     Returns:
         The names written.
@@ -48,7 +57,14 @@ def export_trunk(trunk: dict[str, Tensor], path: str, target: str, source: str =
     _check_names(trunk)
     if is_resnet(trunk):
         trunk = complete_resnet(trunk)
-    return EXPORTS.module_dict[target](trunk, path, source)
+    write = EXPORTS.module_dict[target]
+    more = dict(style=style) if keeps_style(target) else {}
+    return write(trunk, path, source, **more)
+
+
+def keeps_style(target: str) -> bool:
+    """Whether files of a target have a place for what a trunk expects of images."""
+    return 'style' in inspect.signature(EXPORTS.module_dict[target]).parameters
 
 
 def export_parts(path: str, source: str, parts: Sequence[str]) -> list[str]:

@@ -81,6 +81,17 @@ def detectron2_name(key: str) -> str:
     return key if in_stage else f'stem.{key}'
 
 
+def timm_resnet(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet with the three convolutions that OpenMMLab's ResNetV1c and V1d have in their stem,
+    under the names of timm's; any other trunk as it is."""
+    if not {'stem.6.weight', 'layer1.0.conv1.weight'} <= trunk.keys():
+        return trunk
+    return {
+        re.sub(r'^stem\.', 'conv1.', re.sub(r'^stem\.7\.', 'bn1.', key)): value
+        for key, value in trunk.items()
+    }
+
+
 def listed(problems: list[str]) -> str:
     """The problems, one to a line, to follow a message."""
     return '\n  '.join(['', *problems])

@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 
 from plrc_plugin.checkpoints.export import export_parts, export_trunk
-from plrc_plugin.checkpoints.trunk import fill_model, read_trunk
+from plrc_plugin.checkpoints.input_style import InputStyle
+from plrc_plugin.checkpoints.trunk import fill_model, find_trunk, read_file, read_trunk
 from plrc_plugin.errors import SettingsError
 from plrc_plugin.models import PLRC
 from plrc_plugin.registry import MODELS
@@ -182,6 +183,75 @@ def test_a_vision_transformer_of_mmpretrain(tmp_path):
     load(model, {name.removeprefix('backbone.'): value for name, value in state.items()}, ())
     with torch.no_grad():
         close(model(IMAGES)[-1], trunk(IMAGES)[0])
+
+
+@pytest.mark.parametrize('kind', ['ResNetV1d', 'ResNetV1c'])
+def test_deep_stems_of_openmmlab_go_to_timm(kind, tmp_path):
+    timm = pytest.importorskip('timm')
+    backbones = pytest.importorskip('mmdet.models').backbones
+    cfg = dict(depth=18, out_indices=(3,), norm_eval=False)
+    if kind == 'ResNetV1c':
+        cfg.update(deep_stem=True, avg_down=False)
+    trunk = (backbones.ResNetV1d if kind == 'ResNetV1d' else backbones.ResNet)(**cfg)
+    with torch.no_grad():
+        for _ in range(2):
+            trunk(torch.randn(2, 3, 64, 64))
+    options = {} if kind == 'ResNetV1d' else dict(avg_down=False)
+    model = timm.create_model('resnet18d', **options)
+    trunk.eval()
+    load(model, exported(trunk, 'timm', tmp_path), ('fc.',))
+    with torch.no_grad():
+        close(model.forward_features(IMAGES), trunk(IMAGES)[-1])
+
+
+@pytest.mark.parametrize('target', ['timm', 'torchvision'])
+def test_a_vision_transformer_of_mmpretrain_leaves_it(target, tmp_path):
+    timm = pytest.importorskip('timm')
+    pytest.importorskip('mmpretrain.models')
+    from mmpretrain.models import VisionTransformer
+
+    arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=96)
+    torch.manual_seed(0)
+    trunk = VisionTransformer(arch=arch, img_size=64, patch_size=16, out_type='featmap')
+    trunk.eval()
+    state = exported(trunk, target, tmp_path)
+    with torch.no_grad():
+        if target == 'timm':
+            given = {k: v for k, v in VIT.items() if k not in ('type', 'dynamic_img_size')}
+            model = timm.create_model(given.pop('name'), **given)
+            load(model, state, ('head.',))
+            tokens = model.forward_features(IMAGES)[:, 1:]
+        else:
+            model = torchvision.models.VisionTransformer(64, 16, 2, 3, 24, 96)
+            load(model, state, ('heads.',))
+            tokens = model._process_input(IMAGES)
+            tokens = model.encoder(torch.cat([model.class_token.expand(2, -1, -1), tokens], 1))
+            tokens = tokens[:, 1:]
+        close(tokens.transpose(1, 2).unflatten(2, (4, 4)), trunk(IMAGES)[-1])
+
+
+def test_names_that_timm_does_not_know_are_no_export_for_it(tmp_path):
+    swin = {'stages.0.blocks.0.attn.w_msa.qkv.weight': torch.ones(3, 3)}
+    with pytest.raises(SettingsError, match='of OpenMMLab, whose names timm does not know'):
+        export_trunk(swin, tmp_path / 'out.pth', 'timm')
+    assert not (tmp_path / 'out.pth').exists()
+
+
+STYLE = InputStyle((103.5, 116.0, 123.5), (1.0, 1.0, 1.0), 'BGR', '1x1')
+
+
+@pytest.mark.parametrize('target', ['mmdet', 'mmseg', 'mmpretrain', 'plrc', 'safetensors', 'timm'])
+def test_the_export_keeps_what_the_trunk_expects_of_images(target, tmp_path, monkeypatch, capsys):
+    state = {f'backbone.{k}': v for k, v in torchvision.models.resnet18().state_dict().items()}
+    state = {key: value for key, value in state.items() if '.fc.' not in key}
+    meta = dict(input_style=STYLE._asdict())
+    torch.save(dict(meta=meta, state_dict=state), tmp_path / 'plrc.pth')
+    tool(monkeypatch, tmp_path / 'plrc.pth', tmp_path / 'out', '--to', target)
+    said = capsys.readouterr().out
+    assert f'input of the weights: {STYLE}' in said
+    found = find_trunk(read_file(str(tmp_path / 'out'))).style
+    assert found == (None if target == 'timm' else STYLE)
+    assert ('has no place for it' in said) == (target == 'timm')
 
 
 @pytest.mark.parametrize('target', ['torchvision', 'mmpretrain', 'mmseg'])
