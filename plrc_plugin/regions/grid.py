@@ -8,6 +8,8 @@ from plrc_plugin.errors import SettingsError
 from plrc_plugin.regions.sampling import centres_of_cells, draw_below
 from plrc_plugin.registry import REGIONS
 
+_AXES = np.array([0, 1])  # along a row of cells, and along a column
+
 
 @REGIONS.register_module()
 class GridRegions:
@@ -57,30 +59,26 @@ def sample_grid_points(
         view is turned, or leaves the image: it then needs its map.
     """
     # Where the columns and the rows of each view are in the image: (B, 2, R).
-    along = affine[:, [0, 1], [0, 1], None] * centres_of_cells(resolution) + affine[:, :, 2:]
-    if affine[:, [0, 1], [1, 0]].any() or along.min() < 0 or along.max() > 1:
+    along = affine[:, _AXES, _AXES, None] * centres_of_cells(resolution) + affine[:, :, 2:]
+    if affine[:, _AXES, _AXES[::-1]].any() or along.min() < 0 or along.max() > 1:
         return None
     lines = np.minimum((along * n).astype(np.int64), n - 1)
-    columns, rows = ([_runs(line) for line in lines[:, axis].tolist()] for axis in (0, 1))
-    counts = np.array([len(x[0]) * len(y[0]) for x, y in zip(columns, rows)])
-    drawn = draw_below(counts[:, None], (len(counts), num_regions), generator)
-    # Of each drawn region: its place in the grid, its first cell, and its cells, by axis.
-    across = np.stack([x[:, i % x.shape[1]] for x, i in zip(columns, drawn)], 1)
-    down = np.stack([y[:, i // x.shape[1]] for x, y, i in zip(columns, rows, drawn)], 1)
+    # How many columns, or rows, of each view show a label, the first of them, and the labels that
+    # are seen before the others: (B, 2, n).
+    views = np.arange(len(affine))[:, None, None]
+    line = 2 * views + _AXES[:, None]
+    counts = np.bincount((lines + n * line).ravel(), minlength=line.size * n).reshape(-1, 2, n)
+    ends = counts.cumsum(2)
+    begins = np.where(along[..., :1] <= along[..., -1:], ends - counts, resolution - ends)
+    labels, seen = (counts == 0).argsort(2, kind='stable'), (counts > 0).sum(2, keepdims=True)
+
+    drawn = draw_below(seen.prod(1), (len(affine), num_regions), generator)
+    of_seen = np.stack([drawn % seen[:, 0], drawn // seen[:, 0]], 1)
+    labels = labels[views, _AXES[:, None], of_seen]  # of column and row: (B, 2, N)
+    first, size = (of_label[views, _AXES[:, None], labels] for of_label in (begins, counts))
     shape = *drawn.shape, points_per_region
-    offset = draw_below((across[2] * down[2])[..., None], shape, generator)
-    row, column = np.divmod(offset, across[2][..., None])
+    offset = draw_below(size.prod(1)[..., None], shape, generator)
     points = np.empty((*shape, 2), np.float32)
-    points[..., 0], points[..., 1] = column + across[1][..., None], row + down[1][..., None]
-    return down[0] * n + across[0], (points + 0.5) / resolution
-
-
-def _runs(line: list[int]) -> np.ndarray:
-    """Of a rising or falling line of labels: each label, where it begins, how often it stands
-    there, (3, K), in rising order."""
-    runs, begin = [], 0
-    for end in range(1, len(line) + 1):
-        if end == len(line) or line[end] != line[begin]:
-            runs.append((line[begin], begin, end - begin))
-            begin = end
-    return np.array(sorted(runs)).T
+    points[..., 1], points[..., 0] = np.divmod(offset, size[:, 0, :, None])
+    points += first.transpose(0, 2, 1)[:, :, None] + 0.5
+    return labels[:, 1] * n + labels[:, 0], points / np.float32(resolution)
