@@ -51,6 +51,7 @@ def without_extras(load):
         with (
             mock.patch('plrc_plugin.images.jpeg.simplejpeg', None),
             mock.patch.object(augmentation, 'compiled_jitter', None),
+            mock.patch('plrc_plugin.regions.grid.compiled_grid', None),
         ):
             load(path, number)
 

@@ -5,8 +5,15 @@ from typing import Optional
 import numpy as np
 
 from plrc_plugin.errors import SettingsError
-from plrc_plugin.regions.sampling import centres_of_cells, draw_below
+from plrc_plugin.regions.sampling import centres_of_cells
 from plrc_plugin.registry import REGIONS
+
+try:
+    from plrc_plugin.regions import compiled_grid
+except ImportError:  # without numba, of the extra 'speed'
+    compiled_grid = None
+
+_AXES = np.array([0, 1])  # along a row of cells, and along a column
 
 
 @REGIONS.register_module()
@@ -56,32 +63,45 @@ def sample_grid_points(
         tuple[np.ndarray, np.ndarray], optional: (B, N) int64 and (B, N, P, 2) float32. None if a
         view is turned or leaves the image, and so needs its map.
     """
-    # The positions of the columns and the rows of each view in the image, (B, 2, R).
-    along = affine[:, [0, 1], [0, 1], None] * centres_of_cells(resolution) + affine[:, :, 2:]
-    if affine[:, [0, 1], [1, 0]].any() or along.min() < 0 or along.max() > 1:
-        return None
+    centres = centres_of_cells(resolution)
+    for matrix in affine.tolist():
+        for axis in (0, 1):
+            ends = [matrix[axis][axis] * end + matrix[axis][2] for end in (centres[0], centres[-1])]
+            if matrix[axis][1 - axis] or min(ends) < 0 or max(ends) > 1:
+                return None
+    shape = len(affine), num_regions, points_per_region
+    draws = [generator.random(shape[:dims], dtype=np.float32) for dims in (2, 3)]
+    of_draws = points_of_grid if compiled_grid is None else compiled_grid.points_of_grid
+    return of_draws(n, affine, centres, *draws)
+
+
+def points_of_grid(
+    n: int,
+    affine: np.ndarray,
+    centres: np.ndarray,
+    region_draws: np.ndarray,
+    point_draws: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`sample_grid_points` returns, of draws in [0, 1): (B, N) and (B, N, P) float32.
+    The R ``centres`` are those of the cells along a side of a view."""
+    # Where the columns and the rows of each view are in the image: (B, 2, R).
+    along = affine[:, _AXES, _AXES, None] * centres + affine[:, :, 2:]
     lines = np.minimum((along * n).astype(np.int64), n - 1)
-    columns, rows = ([_runs(line) for line in lines[:, axis].tolist()] for axis in (0, 1))
-    counts = np.array([len(x[0]) * len(y[0]) for x, y in zip(columns, rows)])
-    drawn = draw_below(counts[:, None], (len(counts), num_regions), generator)
-    # For each drawn region, by axis: its place in the grid, its first cell, and its number of
-    # cells.
-    across = np.stack([x[:, i % x.shape[1]] for x, i in zip(columns, drawn)], 1)
-    down = np.stack([y[:, i // x.shape[1]] for x, y, i in zip(columns, rows, drawn)], 1)
-    shape = *drawn.shape, points_per_region
-    offset = draw_below((across[2] * down[2])[..., None], shape, generator)
-    row, column = np.divmod(offset, across[2][..., None])
-    points = np.empty((*shape, 2), np.float32)
-    points[..., 0], points[..., 1] = column + across[1][..., None], row + down[1][..., None]
-    return down[0] * n + across[0], (points + 0.5) / resolution
+    # How many columns, or rows, of each view show a label, the first of them, and the labels that
+    # are seen before the others: (B, 2, n).
+    views = np.arange(len(affine))[:, None, None]
+    line = 2 * views + _AXES[:, None]
+    counts = np.bincount((lines + n * line).ravel(), minlength=line.size * n).reshape(-1, 2, n)
+    ends = counts.cumsum(2)
+    begins = np.where(along[..., :1] <= along[..., -1:], ends - counts, len(centres) - ends)
+    labels, seen = (counts == 0).argsort(2, kind='stable'), (counts > 0).sum(2, keepdims=True)
 
-
-def _runs(line: list[int]) -> np.ndarray:
-    """For a rising or falling line of labels: each label, where it begins, and how often it occurs,
-    (3, K), in rising order."""
-    runs, begin = [], 0
-    for end in range(1, len(line) + 1):
-        if end == len(line) or line[end] != line[begin]:
-            runs.append((line[begin], begin, end - begin))
-            begin = end
-    return np.array(sorted(runs)).T
+    drawn = (region_draws * seen.prod(1)).astype(np.int64)
+    of_seen = np.stack([drawn % seen[:, 0], drawn // seen[:, 0]], 1)
+    labels = labels[views, _AXES[:, None], of_seen]  # of column and row: (B, 2, N)
+    first, size = (of_label[views, _AXES[:, None], labels] for of_label in (begins, counts))
+    offset = (point_draws * size.prod(1)[..., None]).astype(np.int64)
+    points = np.empty((*offset.shape, 2), np.float32)
+    points[..., 1], points[..., 0] = np.divmod(offset, size[:, 0, :, None])
+    points += first.transpose(0, 2, 1)[:, :, None] + 0.5
+    return labels[:, 1] * n + labels[:, 0], points / np.float32(len(centres))

@@ -5,16 +5,14 @@ It computes in float32 with whole numbers and with factors of 12 bits. The resul
 from a tie of rounding, so that they depend neither on the order of operations nor on the processor.
 """
 
-import cv2
-import numba  # numba comes with the extra 'speed'
+import numba  # of the extra 'speed'
 import numpy as np
 
 _NAMES = ('brightness', 'contrast', 'saturation', 'hue')
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
-_BLOCK = 1024  # pixels in a block, whose float32 rows stay in the innermost cache
-_0, _1, _2, _3, _4, _5, _6, _255 = map(np.float32, (0, 1, 2, 3, 4, 5, 6, 255))
-# OpenCV's weights of luma, in units of 1 / 2^15, and its 256 steps of hue to a turn, in units of 1
-# / 2^12 of a step.
+_BLOCK = 1024  # pixels: their rows of float32 stay in the innermost cache
+_0, _1, _2, _3, _4, _6, _255 = map(np.float32, (0, 1, 2, 3, 4, 6, 255))
+# OpenCV's weights of luma, in 1 / 2^15, and its 256 steps of hue a turn, in 1 / 2^12 of a step.
 _RED, _GREEN, _BLUE, _HALF, _UNIT = map(np.float32, (9798, 19235, 3735, 2**14, 2**-15))
 _SIXTH, _HUE_HALF, _HUE_UNIT = map(np.float32, (2**20 / 6, 2**11, 2**-12))
 _SIXTHS_OF_STEP, _OF_6, _OF_255 = map(np.float32, (6 / 256, 1 / 6, 1 / 255))
@@ -30,82 +28,90 @@ def color_jitter(image: np.ndarray, jitter: list[tuple[str, float]]) -> np.ndarr
     """
     kinds = np.array([_NAMES.index(name) for name, _ in jitter], dtype=np.int64)
     amounts = np.array([amount for _, amount in jitter], dtype=np.float32)
-    planes = cv2.split(image)
-    _adjust(*(plane.reshape(-1) for plane in planes), kinds, amounts)
-    return cv2.merge(planes)
+    done = np.empty(image.shape, dtype=np.uint8)
+    _adjust(image.reshape(-1), done.reshape(-1), kinds, amounts)
+    return done
 
 
 @numba.njit(cache=True)
-def _adjust(red, green, blue, kinds, amounts):
+def _adjust(pixels, done, kinds, amounts):
     begin, mean = 0, _0
     for end in range(len(kinds) + 1):
         # A contrast needs the mean of the result of the steps before it.
         if end == len(kinds) or kinds[end] == _CONTRAST:
-            mean = _steps(red, green, blue, kinds[begin:end], amounts[begin:end], mean)
-            begin = end
+            steps = kinds[begin:end], amounts[begin:end]
+            mean = _steps(pixels, done, steps, mean, end < len(kinds))
+            begin, pixels = end, done
 
 
 @numba.njit(cache=True)
-def _steps(red, green, blue, kinds, amounts, mean):
-    """Does some steps to the planes, in place, and returns the rounded mean of their luma."""
-    rows, total = np.zeros((4, _BLOCK), np.float32), 0
-    r, g, b, grey = rows[0], rows[1], rows[2], rows[3]
-    for at in range(0, len(red), _BLOCK):
-        end = min(at + _BLOCK, len(red))
-        _load(red[at:end], r)
-        _load(green[at:end], g)
-        _load(blue[at:end], b)
-        for k in range(len(kinds)):
-            if kinds[k] == _HUE:
-                _turn(r, g, b, amounts[k])
-                continue
-            if kinds[k] == _SATURATION:
-                _luma(r, g, b, grey)
+def _steps(pixels, done, steps, mean, wants_mean):
+    """Does some steps, and returns the rounded mean of the luma after them."""
+    rows, total = np.empty((3, _BLOCK), np.float32), 0
+    for at in range(0, len(pixels), 3 * _BLOCK):
+        block = pixels[at : at + 3 * _BLOCK]
+        r, g, b = rows[0, : len(block) // 3], rows[1, : len(block) // 3], rows[2, : len(block) // 3]
+        _load(block, r, g, b)
+        for kind, amount in zip(*steps):
+            if kind == _HUE:
+                _turn(r, g, b, amount)
+            elif kind == _SATURATION:
+                _saturate(r, g, b, amount)
             else:
-                grey[:] = mean if kinds[k] == _CONTRAST else _0
-            _blend(r, grey, amounts[k])
-            _blend(g, grey, amounts[k])
-            _blend(b, grey, amounts[k])
-        _store(r, red[at:end])
-        _store(g, green[at:end])
-        _store(b, blue[at:end])
-        _luma(r, g, b, grey)
-        total += _sum(grey, end - at)
-    return np.float32(np.rint(total / len(red)))
+                offset = (_1 - amount) * mean if kind == _CONTRAST else _0
+                for row in (r, g, b):
+                    _scale(row, amount, offset)
+        _store(r, g, b, done[at : at + 3 * _BLOCK])
+        if wants_mean:
+            total += _sum_of_luma(r, g, b)
+    return np.float32(np.rint(3 * total / len(pixels)))
 
 
 @numba.njit(cache=True)
-def _load(plane, row):
-    for i in range(len(plane)):
-        row[i] = plane[i]
+def _load(block, red, green, blue):
+    for i in range(len(red)):
+        red[i], green[i], blue[i] = block[3 * i], block[3 * i + 1], block[3 * i + 2]
 
 
 @numba.njit(cache=True)
-def _store(row, plane):
-    for i in range(len(plane)):
-        plane[i] = np.int32(row[i])
+def _store(red, green, blue, block):
+    for i in range(len(red)):
+        block[3 * i] = np.int32(red[i])
+        block[3 * i + 1] = np.int32(green[i])
+        block[3 * i + 2] = np.int32(blue[i])
 
 
 @numba.njit(cache=True)
-def _sum(row, count):
+def _sum_of_luma(red, green, blue):
     total = np.int32(0)
-    for i in range(count):
-        total += np.int32(row[i])
+    for i in range(len(red)):
+        total += np.int32(_luma(red[i], green[i], blue[i]))
     return total
 
 
 @numba.njit(cache=True)
-def _blend(row, grey, factor):
-    rest = _1 - factor
-    for i in range(len(row)):
-        row[i] = min(max(np.rint(factor * row[i] + rest * grey[i]), _0), _255)
+def _luma(red, green, blue):
+    return np.floor((_RED * red + _GREEN * green + _BLUE * blue + _HALF) * _UNIT)
 
 
 @numba.njit(cache=True)
-def _luma(red, green, blue, grey):
+def _level(value):
+    return min(max(np.rint(value), _0), _255)
+
+
+@numba.njit(cache=True)
+def _scale(row, factor, offset):
+    for i in range(len(row)):
+        row[i] = _level(factor * row[i] + offset)
+
+
+@numba.njit(cache=True)
+def _saturate(red, green, blue, factor):
     for i in range(len(red)):
-        weighted = _RED * red[i] + _GREEN * green[i] + _BLUE * blue[i] + _HALF
-        grey[i] = np.floor(weighted * _UNIT)
+        grey = (_1 - factor) * _luma(red[i], green[i], blue[i])
+        red[i] = _level(factor * red[i] + grey)
+        green[i] = _level(factor * green[i] + grey)
+        blue[i] = _level(factor * blue[i] + grey)
 
 
 @numba.njit(cache=True)
@@ -117,17 +123,14 @@ def _turn(red, green, blue, steps):
         other = b - r + _2 * spread if value == g else r - g + _4 * spread
         sixths = g - b if value == r else other
         step = np.rint(_SIXTH / max(spread, _1))
-        hue = np.floor((sixths * step + _HUE_HALF) * _HUE_UNIT) + steps
-        sixths = hue * _SIXTHS_OF_STEP
-        red[i] = value - _fade(spread, sixths + _5)
-        green[i] = value - _fade(spread, sixths + _3)
-        blue[i] = value - _fade(spread, sixths + _1)
+        hue = (np.floor((sixths * step + _HUE_HALF) * _HUE_UNIT) + steps) * _SIXTHS_OF_STEP
+        hue -= _6 * np.floor(hue * _OF_6)
+        # How much darker than the brightest channel each is.
+        red[i] = value - _fade(spread, _2 - abs(hue - _3))
+        green[i] = value - _fade(spread, abs(hue - _2) - _1)
+        blue[i] = value - _fade(spread, abs(hue - _4) - _1)
 
 
 @numba.njit(cache=True)
-def _fade(spread, x):
-    """How much darker than the brightest channel a channel is, at x sixths of a turn from its own
-    hue."""
-    x -= _6 * np.floor(x * _OF_6)
-    share = np.rint(_255 * min(max(min(x, _4 - x), _0), _1))
-    return np.rint(spread * share * _OF_255)
+def _fade(spread, share):
+    return np.rint(spread * np.rint(_255 * min(max(share, _0), _1)) * _OF_255)
