@@ -99,7 +99,7 @@ class ImageFolder(BaseDataset):
                 'have none: use ann_file, exclude or indices'
             )
         if not serialize_data:
-            raise SettingsError('ImageFolder: serialize_data=False cannot be: remove it')
+            raise SettingsError('ImageFolder: serialize_data=False cannot work: remove it')
         if ann_column is not None and not ann_file:
             raise SettingsError(
                 f'ImageFolder: ann_column={ann_column!r} is a column of a list, and there is none: '
