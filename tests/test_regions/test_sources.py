@@ -180,7 +180,7 @@ def test_a_source_that_does_not_exist():
     with pytest.raises(
         SettingsError,
         match="regions.type must be one of .*'CocoRegions', .*got "
-        "'Grids'; a source of your own .*custom_imports",
+        "'Grids'; if the source is your own, .*custom_imports",
     ):
         SampleRegionPoints(dict(type='Grids'))
 
