@@ -90,8 +90,8 @@ test-faults: venv-full  ## kill and resume training 40 times, restart under torc
 	PLRC_FAULTS=40 $(BIN)/python -m pytest tests/test_reliability
 
 # make bench PHOTOS=<folder> measures on photographs instead of generated scenes.
-bench: venv-demo  ## speed and memory beside MoCo v2 and lightly; writes docs/benchmarks (20 minutes)
-	for name in step loss_memory loader startup peers growth; do \
+bench: venv-demo  ## speed and memory beside MoCo v2 and lightly; writes docs/benchmarks (40 minutes)
+	for name in step loss_memory loader startup peers sources rasters scale growth; do \
 	  OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/$$name.py \
 	    $(if $(PHOTOS),--photos $(PHOTOS)) || exit 1; done
 

@@ -7,11 +7,14 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from report import ROOT, arguments, bars, table, write
 
 PER_FOLDER = 1000
+EMPTY = tarfile.TarInfo('').tobuf(tarfile.USTAR_FORMAT)
+EMPTY_TOTAL = tarfile.nti(EMPTY[148:156])
 # Opens a data root in a process of its own, and tells what it cost.
 OPEN = """
 import json, resource, sys, time
@@ -51,13 +54,20 @@ def make_list(place: Path, count: int) -> dict:
 
 def make_tars(place: Path, count: int, shards: int = 10) -> dict:
     """Members without a byte: all that an index sees of a member is its header."""
-    every = list(names(count))
-    for number in range(shards):
-        with tarfile.open(place / f'{number:06}.tar', 'w', format=tarfile.USTAR_FORMAT) as archive:
-            for name in every[number::shards]:
-                archive.fileobj.write(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
-                archive.offset += 512
+    with ExitStack() as stack:
+        paths = [place / f'{number:06}.tar' for number in range(shards)]
+        files = [stack.enter_context(open(path, 'wb')) for path in paths]
+        for number, name in enumerate(names(count)):
+            files[number % shards].write(header(name.encode()))
+        for file in files:
+            file.write(bytes(20 * 512))
     return dict(data_root=f'{place}/*.tar')
+
+
+def header(name: bytes) -> bytes:
+    """Of an empty member; tarfile takes ten times as long for it."""
+    total = sum(name) + EMPTY_TOTAL
+    return b'%s%s%06o%s' % (name, EMPTY[len(name) : 148], total, EMPTY[154:])
 
 
 def make_parquet(place: Path, count: int) -> dict:

@@ -2,6 +2,7 @@
 
 import os.path as osp
 import time
+from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook
@@ -51,17 +52,19 @@ def first_screen(runner) -> str:
 
 
 def images_looked_at(dataset) -> list[str]:
-    """Describes sizes and depths of some images, by their headers. Says nothing about data sets
-    without paths."""
-    dataset = (
-        getattr(dataset, 'dataset', dataset) if not hasattr(dataset, 'image_root') else dataset
-    )
-    if not hasattr(dataset, 'image_root') or not len(dataset):
+    """Sizes and depths of some images, by their headers; nothing of data sets without paths."""
+    folders = [folder for folder in _folders(dataset) if len(folder)]
+    if not folders:
         return []
-    places = range(0, len(dataset), -(-len(dataset) // LOOKED_AT))
-    found = survey([describe(dataset.image_record(place)) for place in places])
+    each = -(-LOOKED_AT // len(folders))
+    records = [
+        folder.image_record(place)
+        for folder in folders
+        for place in range(0, len(folder), -(-len(folder) // each))
+    ]
+    found = survey([describe(record) for record in records])
     lines = [
-        f'sizes       {found.size_text()} (of {len(places)} looked at)',
+        f'sizes       {found.size_text()} (of {len(records)} looked at)',
         f'kinds       {found.kind_text()}',
     ]
     if found.unreadable:
@@ -70,6 +73,14 @@ def images_looked_at(dataset) -> list[str]:
             f'broken      {found.unreadable} of them cannot be read, such as {where[0]}: {reason}'
         )
     return lines
+
+
+def _folders(dataset: Any) -> list:
+    """The ``ImageFolder`` of a data set, or those that are joined in it."""
+    if hasattr(dataset, 'image_root'):
+        return [dataset]
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [folder for one in inner if one is not None for folder in _folders(one)]
 
 
 def windows_text(reading: dict) -> list[str]:
