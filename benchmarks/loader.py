@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Callable
 from unittest import mock
@@ -17,14 +18,19 @@ from unittest import mock
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from PIL import Image
-from report import arguments, bars, cost_of, interleaved, median, photos, table, write
+from report import ROOT, arguments, bars, cost_of, interleaved, median, photos, table, write
+from step import flops
 from torch.utils.data import DataLoader
 
+from plrc_plugin.datasets.collate import collate_views
 from plrc_plugin.datasets.image_folder import ImageFolder
 from plrc_plugin.images.decoding import ImageFile, read_image
 from plrc_plugin.randomness import SampleKey
 from plrc_plugin.regions.sample_points import SampleRegionPoints
+from plrc_plugin.registry import MODELS
 from plrc_plugin.views import augmentation
 from plrc_plugin.views.two_views import TwoViews
 
@@ -53,6 +59,20 @@ def without_extras(load):
             mock.patch.object(augmentation, 'compiled_jitter', None),
             mock.patch('plrc_plugin.regions.grid.compiled_grid', None),
         ):
+            load(path, number)
+
+    return plain
+
+
+def with_plain_bilinear(load):
+    """The same with the crop of albumentations, whose filter is not widened where it shrinks."""
+
+    def crop(image, box, size):
+        left, top, width, height = box
+        return cv2.resize(image[top : top + height, left : left + width], (size, size))
+
+    def plain(path, number):
+        with mock.patch.object(augmentation, 'crop_and_resize', crop):
             load(path, number)
 
     return plain
@@ -143,6 +163,14 @@ PEERS = {
 }
 # Of these no pipeline is kept here: each needs files of its own, or a build of its own.
 NOT_MEASURED = 'FFCV, DALI'
+CONFIGS = (
+    'plrc_in1k',
+    'mocov2_in1k',
+    'regioncontrast_in1k',
+    'densecl_in1k',
+    'pixpro_in1k',
+)
+CARD = 100e12  # products and sums a second that a GPU is taken to sustain
 DIFFERENCES = """What each does otherwise than ours:
 
 - **albumentations**: no geometry, no regions. Its crop is bilinear without a wider filter where it
@@ -155,7 +183,8 @@ DIFFERENCES = """What each does otherwise than ours:
 Ours has Pillow's pixels of a JPEG, to the bit, with any of its decoders. Where both sides of a crop
 shrink it has Pillow's anti-aliased bilinear filter, to a level; the mean over areas that it had
 before made gradients 3 % (of a 320-pixel photograph, views of 224) to 10 % (views of 112) stronger.
-Where one side shrinks and the other grows, they are 2 to 5 % stronger than Pillow's.
+Where one side shrinks and the other grows, they are 2 to 5 % stronger than Pillow's. The row *plain
+bilinear crops* says what the filter costs: with it the loader does what albumentations does.
 """
 
 
@@ -201,6 +230,25 @@ def of_workers(paths: Sequence[str]) -> str:
         list(loader)
         rows.append([workers, len(loader.dataset) / (time.perf_counter() - start)])
     return table(['workers', 'images per second'], rows)
+
+
+def of_configs(folder: str, milliseconds: dict[str, float]) -> str:
+    """Images per second that a step of each config takes of the loader, and the cores for them."""
+    rows = []
+    for name in CONFIGS:
+        config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+        data = ImageFolder(folder, pipeline=config.train_dataloader.dataset.pipeline)
+        batch = collate_views([data[SampleKey(0, 0, i)] for i in range(2)])
+        model = MODELS.build(config.model)
+        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.03))
+        each = flops(partial(model.train_step, batch, wrapper)) / 2
+        rate = CARD / each
+        cores = [rate * ms / 1000 for ms in milliseconds.values()]
+        rows.append([f'`{name}`', each / 1e9, rate, *cores])
+    return table(
+        ['config', 'GFLOP per image', 'images per second', *(f'cores, {x}' for x in milliseconds)],
+        rows,
+    )
 
 
 @contextmanager
@@ -269,6 +317,7 @@ def main() -> None:
     cases = {
         'plrc_plugin, views, regions, points': ours(),
         'plrc_plugin, without the extra speed': without_extras(ours()),
+        'plrc_plugin, plain bilinear crops': with_plain_bilinear(ours()),
         'plrc_plugin, views': ours(points=False),
         'plrc_plugin, photometric on the device': ours(photometric='device'),
     }
@@ -294,6 +343,8 @@ def main() -> None:
         for name, of in costs.items()
     }
     rows = [[case, *(each[name][case] for name in sets)] for case in cases]
+    loader, device = next(iter(cases)), 'plrc_plugin, photometric on the device'
+    full = each['original']
     write(
         'loader',
         'Loader: CPU time of a photograph',
@@ -308,7 +359,13 @@ def main() -> None:
         bars('loader', each['original'], f'CPU, ms per photograph, side {sizes["original"]}'),
         DIFFERENCES,
         'Where our time goes:\n\n' + breakdown(paths),
-        'Workers, regions and points included, by the clock:\n\n' + of_workers(paths),
+        'What is left, and why: [README.md](README.md#what-the-loader-does).',
+        'Workers, regions and points included, by the clock, as far as there are cores:\n\n'
+        + of_workers(paths),
+        'Cores that feed one GPU. The products of a step are counted, and the GPU is taken to '
+        f'sustain {CARD / 1e12:.0f} TFLOP/s: multiply by what yours does. Photographs of side '
+        f'{sizes["original"]}, with the steps of colour in the loader or on the device.\n\n'
+        + of_configs(data.data_root, {'loader': full[loader], 'device': full[device]}),
     )
 
 
