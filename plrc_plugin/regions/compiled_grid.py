@@ -5,7 +5,13 @@ import numpy as np
 
 
 @numba.njit(cache=True)
-def points_of_grid(n, affine, centres, region_draws, point_draws):
+def points_of_grid(
+    n: int,
+    affine: np.ndarray,
+    centres: np.ndarray,
+    region_draws: np.ndarray,
+    point_draws: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`plrc_plugin.regions.grid.points_of_grid`."""
     regions = np.empty(region_draws.shape, np.int64)
     points = np.empty((*point_draws.shape, 2), np.float32)
@@ -34,7 +40,9 @@ def points_of_grid(n, affine, centres, region_draws, point_draws):
 
 
 @numba.njit(cache=True)
-def _runs(along, n, labels, begins, sizes):
+def _runs(
+    along: np.ndarray, n: int, labels: np.ndarray, begins: np.ndarray, sizes: np.ndarray
+) -> int:
     """Labels in rising order, where each begins and how often it stands; returns how many."""
     count, last, step = 0, len(along) - 1, 1
     if along[0] > along[last]:

@@ -11,7 +11,7 @@ from plrc_plugin.registry import REGIONS
 try:
     from plrc_plugin.regions import compiled_grid
 except ImportError:  # without numba, of the extra 'speed'
-    compiled_grid = None
+    compiled_grid = None  # type: ignore[assignment]
 
 _AXES = np.array([0, 1])  # along a row of cells, and along a column
 
