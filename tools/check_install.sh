@@ -59,7 +59,11 @@ for mim in onedl openmmlab; do
         openmmlab) root=$site/plrc_plugin/.mim ;;
     esac
     check "wheel, $mim" "$env/bin/python" "$root"
-    "${pip[@]}" --force-reinstall -e "$repo"
+    # pip leaves the files that numba compiled beside the wheel's modules. Their folder would be
+    # imported in place of the checkout.
+    "$env/bin/python" -m pip uninstall -q -y plrc_plugin
+    rm -rf "$site/plrc_plugin"
+    "${pip[@]}" -e "$repo"
     check "editable, $mim" "$env/bin/python" "$repo"
 done
 exit "$failed"
