@@ -46,9 +46,7 @@ def measure_machine(setting: Setting) -> Report:
     report = Report()
     device, side = setting.device, setting.sized(8192, 128)
     rows = []
-    for name in ('float32', 'TF32', 'bfloat16', 'float16'):
-        if name == 'TF32' and device != 'cuda':
-            continue
+    for name in precisions(device):
         dtype = getattr(torch, name, torch.float32)
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         with precision_of('TF32' if name == 'TF32' else 'float32', device):

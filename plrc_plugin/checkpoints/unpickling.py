@@ -18,8 +18,10 @@ import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
 from io import BytesIO
 from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, ClassVar, Optional
 
 import numpy as np
@@ -297,8 +299,8 @@ class _Machine(pickle._Unpickler):
             if isinstance(state, dict) and isinstance(state.get('_metadata'), dict):
                 owner._metadata = state['_metadata']
         elif isinstance(owner, np.ndarray):
-            _set_array(owner, *state)
-        elif isinstance(owner, np.dtype):  # the code holds everything but the byte order
+            self.stack[-1] = _set_array(owner, *state)
+        elif isinstance(owner, np.dtype):  # all but the byte order is in its code
             if state[1] == '>':
                 raise RefusedError("it asks for an array of the byte order '>'")
         elif isinstance(owner, HistoryBuffer):
@@ -362,22 +364,21 @@ def _array(machine, *_) -> np.ndarray:
     return np.empty(0)
 
 
-def _set_array(array: np.ndarray, _version, shape, dtype, by_columns, data) -> None:
+def _set_array(array: np.ndarray, _version, shape, dtype, by_columns, data) -> Any:
     if isinstance(dtype, Nothing):
-        return
+        return dtype
     data = _as_bytes(data)
     _check_counts(shape)
     if not isinstance(dtype, np.dtype) or len(data) != prod(shape) * dtype.itemsize:
         raise RefusedError(f'it asks for an array of shape {tuple(shape)} beyond its data')
     array.__setstate__((1, tuple(shape), dtype, bool(by_columns), data))
+    return array
 
 
 def _array_of_buffer(machine, data, dtype, shape, order) -> Any:
     if isinstance(dtype, Nothing):
         return dtype
-    array = np.empty(0)
-    _set_array(array, 1, shape, dtype, order == 'F', bytes(data))
-    return array
+    return _set_array(np.empty(0), 1, shape, dtype, order == 'F', bytes(data))
 
 
 def _dtype(machine, code, *_) -> Any:
@@ -393,6 +394,19 @@ def _scalar(machine, dtype, data=b'') -> Any:
 def _as_bytes(data: Any) -> bytes:
     """Returns the bytes that Python 2 wrote as text."""
     return data.encode('latin1') if isinstance(data, str) else data
+
+
+def _plain(kind: type) -> Callable:
+    """What makes a value of a plain type: a time or a path. The values are no data where their
+    arguments are none, as those of a foreign time zone."""
+
+    def build(machine, *arguments) -> Any:
+        try:
+            return kind(*arguments)
+        except (TypeError, ValueError):
+            return machine.leave_out(f'a {kind.__name__} of other objects')
+
+    return build
 
 
 def _encode(machine, text, encoding='latin1') -> bytes:
@@ -455,6 +469,18 @@ BUILDERS: dict[str, Optional[Callable]] = {
     'builtins.int': None,
     'builtins.getattr': _attribute,
     '_codecs.encode': _encode,
+    **{f'datetime.{kind.__name__}': _plain(kind) for kind in (date, datetime, timedelta, timezone)},
+    **{  # a path is text with methods; making one looks at no disk
+        f'pathlib.{local}{name}': _plain(kind)
+        for local in ('', '_local.')  # as Python 3.13 writes
+        for name, kind in {
+            'PosixPath': Path,
+            'PurePosixPath': PurePosixPath,
+            'WindowsPath': PureWindowsPath,
+            'PureWindowsPath': PureWindowsPath,
+        }.items()
+    },
+    'mmengine.config.config.ConfigDict': lambda machine, items=(): dict(items),
     'numpy.ndarray': None,
     'numpy.dtype': _dtype,
     _HISTORY: lambda machine, *_: HistoryBuffer(),

@@ -9,10 +9,13 @@ import struct
 import tarfile
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 import torch
+from mmengine import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
@@ -60,6 +63,9 @@ def everything() -> dict:
         device=torch.device('cpu'),
         dtype=torch.float16,
         bytes=b'abc',
+        metainfo=ConfigDict(classes=('cat',), things=dict(cat=ConfigDict(id=3))),
+        times=[date(2024, 2, 29), datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=2)))],
+        paths=[Path('runs', 'a'), PureWindowsPath('runs', 'b')],
     )
 
 
@@ -84,6 +90,28 @@ def test_reads_all_that_frameworks_write(zipped, protocol, tmp_path):
     nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).load_state_dict(read['state'])
     read['float'][1, 0] = 77  # tensors that shared their numbers share them again
     assert read['rows'][0, 0] == 77
+
+
+class Elsewhere(tzinfo):
+    """A time zone of a library."""
+
+
+def test_leaves_out_what_stands_on_foreign_objects(tmp_path):
+    path = tmp_path / 'checkpoint.pth'
+    written = dict(
+        time=datetime(2024, 1, 1, tzinfo=Elsewhere()),
+        objects=np.array([None, 1], dtype=object),
+        weight=torch.ones(2),
+    )
+    torch.save(written, path)
+    read = load_tensors(path)
+    assert isinstance(read['time'], Nothing) and isinstance(read['objects'], Nothing)
+    assert torch.equal(read['weight'], written['weight'])
+    assert set(unpickle(path)[1]) == {
+        f'{__name__}.Elsewhere',
+        'a datetime of other objects',
+        "an array of 'O8'",
+    }
 
 
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
@@ -119,10 +147,12 @@ def test_reads_mmengines_scalars_to_resume_from(zipped, tmp_path):
         hub.update_scalar('train/loss', value)
     hub.update_info('best_score', np.float32(3))
     path = str(tmp_path / 'epoch_1.pth')
-    whole = dict(meta=dict(epoch=1), state_dict={}, message_hub=hub.state_dict())
+    meta = dict(epoch=1, dataset_meta=dict(things=ConfigDict(cat=1)))  # as a config gives it
+    whole = dict(meta=meta, state_dict={}, message_hub=hub.state_dict())
     torch.save(whole, path, _use_new_zipfile_serialization=zipped)
     assert damage_of(path) is None
     read = load_from_file(path)['message_hub']
+    assert load_from_file(path)['meta'] == meta
     assert isinstance(read['log_scalars']['train/loss'], HistoryBuffer)
     assert read['log_scalars']['train/loss'].mean(2) == 3.25
     assert read['runtime_info']['best_score'] == 3

@@ -15,6 +15,10 @@ from plrc_plugin.regions.sampling import sample_region_points
 from plrc_plugin.views.device_augmentation import DeviceAugmentation
 from plrc_plugin.views.photometric import ColorJitter, GaussianBlur, Greyscale
 
+pretends_a_gpu = pytest.mark.skipif(
+    not (torch.cuda.is_available() or hasattr(torch, 'get_autocast_dtype')),
+    reason='before torch 2.4 a GPU can only be pretended where there is one',
+)
 TRUNK = dict(type='plrc_plugin.ResNet', depth=18, base_channels=8, strides=(1, 2, 2, 1))
 PLRC = dict(type='plrc_plugin.PLRC', backbone=TRUNK, queue_size=64, warmup_epochs=0)
 CONFIGS = {
@@ -115,6 +119,7 @@ def on_fake_cuda(model, mode):
     return model
 
 
+@pretends_a_gpu
 @pytest.mark.parametrize('name', CONFIGS)
 @pytest.mark.parametrize('amp', [False, True])
 def test_forward_of_a_step_on_fake_cuda(name, amp):
@@ -134,6 +139,7 @@ def test_forward_of_a_step_on_fake_cuda(name, amp):
     assert all(x.device.type == 'cuda' for x in (*model.parameters(), *model.buffers()))
 
 
+@pretends_a_gpu
 def test_regions_and_points_are_drawn_on_fake_cuda():
     with FakeTensorMode():
         regions, points = sample_region_points(
@@ -163,6 +169,7 @@ def test_shuffling_over_processes_waits_for_no_copy(monkeypatch):
     assert set(copies) == {('cpu', True)}
 
 
+@pretends_a_gpu
 @pytest.mark.parametrize(
     'fault, error',
     [

@@ -66,6 +66,9 @@ def whole(images, tmp_path_factory):
 
     @functools.cache
     def run(name):
+        scaled = hasattr(torch.amp, 'GradScaler') or torch.cuda.is_available()
+        if name == 'float16' and not scaled:
+            pytest.skip('before torch 2.3 no float16 losses are scaled on the CPU')
         work_dir = tmp_path_factory.mktemp(name)
         began = time.monotonic()
         assert finish(start(tiny_config(images, work_dir, **SETTINGS[name]))) == ''
@@ -118,6 +121,9 @@ def test_settings_reach_what_they_are_for(whole):
         line.split()[2] for lines in records(whole('iterations')[0]).values() for line in lines
     }
     assert batches == {'0', '1', '2', '3', '4'}
+
+
+def test_so_large_a_scale_skips_steps(whole):
     final = load_final(whole('float16')[0])
     assert final['optimizer']['loss_scaler']['scale'] < 2.0**24  # steps were skipped
     assert final['optimizer']['state']  # and some were not
