@@ -27,6 +27,7 @@ from benchmarks.gpu import (
     pack,
     page,
     pieces,
+    speed,
     wheels,
 )
 from benchmarks.gpu.pieces import Piece, Report, Setting
@@ -88,7 +89,7 @@ def test_evidence_goes_on_where_a_piece_ended(tmp_path, monkeypatch):
     setting = Setting('cpu', True, tmp_path / 'gpu', tmp_path / 'work', seconds=600)
     run = evidence.python
     monkeypatch.setattr(  # the time is over
-        evidence, 'python', lambda *a, **k: subprocess.CompletedProcess(a, -9, '')
+        evidence, 'python', lambda *a, **k: subprocess.CompletedProcess(a, pieces.TIME_IS_OVER, '')
     )
     report = evidence.check_evidence(setting)
     assert not report.finished and not report.checks
@@ -107,6 +108,27 @@ def test_evidence_says_what_went_wrong(tmp_path, monkeypatch):
     report = evidence.check_evidence(setting)
     assert [check['ok'] for check in report.checks] == [False]
     assert 'no such setting' in report.checks[0]['found']
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    'code, said',
+    [(-9, 'was ended by SIGKILL, as the system does where memory is short; its last words: no'),
+     (-11, 'was ended by SIGSEGV, a fault in compiled code'), (3, 'died with exit code 3')],
+)  # fmt: skip
+def test_a_run_that_a_signal_ended_is_no_run_whose_time_is_over(code, said, tmp_path, monkeypatch):
+    setting = Setting('cpu', True, tmp_path / 'gpu', tmp_path / 'work', seconds=60)
+    ended = subprocess.CompletedProcess((), code, '')
+    monkeypatch.setattr(evidence, 'python', lambda *a, **k: ended)
+    report = evidence.check_evidence(setting)
+    assert [check['ok'] for check in report.checks] == [False]
+    assert said in report.checks[0]['found']
+
+
+def test_a_program_whose_time_is_over_says_so():
+    assert pieces.python('-c', 'import time; time.sleep(60)', seconds=1).returncode == 124
+    done = pieces.python('-c', 'import os; os.kill(os.getpid(), 9)', seconds=60)
+    assert done.returncode == -9
 
 
 def test_every_method_and_start_of_the_evidence_has_a_config(tmp_path):
@@ -190,6 +212,23 @@ def hangs(setting):
     time.sleep(600)
 
 
+def hangs_later(setting):
+    """Hangs after its second row."""
+    report = Report()
+    rows = report.table('A table', ['what', 'value'])
+    rows.append(['first', 1.0])
+    report.numbers['first'] = 1.0
+    rows.append(['second', float('nan')])
+    time.sleep(600)
+
+
+def dies_later(setting):
+    """Dies after its first check."""
+    report = Report()
+    report.at_most('small', 1.0, 2.0)
+    os._exit(7)
+
+
 def has_not_finished(setting):
     """Goes on with the next call."""
     report = Report()
@@ -216,6 +255,55 @@ def test_a_piece_that_hangs_is_ended(tmp_path):
     setting = Setting('cpu', True, tmp_path, tmp_path, seconds=0.5)
     record = pieces.run_piece('hangs', Piece(hangs, 'Hangs', 0.1), setting)
     assert record['status'] == 'failed' and 'was ended' in record['problem']
+
+
+@pytest.mark.faults
+def test_what_a_piece_had_found_when_it_was_cut_off_is_kept(tmp_path):
+    setting = Setting('cpu', True, tmp_path, tmp_path, seconds=5)
+    record = pieces.run_piece('later', Piece(hangs_later, 'Hangs', 60), setting)
+    assert record['status'] == 'unfinished' and record['numbers'] == {'first': 1.0}
+    assert record['tables'][0]['rows'] == [['first', 1.0], ['second', 'nan']]
+    assert '| first | 1 |' in '\n'.join(page.found(record))
+    record = pieces.run_piece('dead', Piece(dies_later, 'Dies', 60), setting)
+    assert record['status'] == 'failed' and [c['ok'] for c in record['checks']] == [True]
+    assert {p.name for p in tmp_path.iterdir()} == {'later.json', 'dead.json'}
+
+
+def test_a_piece_is_done_for_one_card_and_one_code(tmp_path, monkeypatch):
+    here = Setting('cuda', False, tmp_path, tmp_path, card='A card')
+    record = dict(status='done', device='cuda', small=False, card='A card', code=pieces.code())
+    record['numbers'] = dict(float32=1.0)
+    pieces.write_json(tmp_path / 'machine.json', record)
+    assert pieces.is_done(record, here) and pieces.numbers_of(here, 'machine')
+    other = here._replace(card='Another card')
+    assert not pieces.is_done(record, other) and not pieces.numbers_of(other, 'machine')
+    assert not pieces.is_done(dict(record, status='unfinished'), here)
+    monkeypatch.setattr(pieces, 'code', lambda: 'another')
+    assert not pieces.is_done(record, here) and not pieces.numbers_of(here, 'machine')
+
+
+def bytes_of(function):
+    with speed.Bytes() as travelled:
+        function()
+    return travelled.count
+
+
+def test_bytes_are_those_that_travel():
+    a, b = torch.ones(10, 20), torch.ones(20, 5)
+    like, row = torch.ones(10, 20), torch.ones(1, 20)
+    assert bytes_of(lambda: torch.empty(1000)) == bytes_of(lambda: a.view(200)) == 0
+    assert bytes_of(lambda: a @ b) == 4 * (200 + 100 + 50)
+    assert bytes_of(lambda: a + 1) == bytes_of(lambda: a.add_(1)) == 4 * 400
+    assert bytes_of(lambda: a.zero_()) == 4 * 200
+    assert bytes_of(lambda: a.copy_(like)) == 4 * 400
+    assert bytes_of(lambda: row.expand(10, 20) * a) == 4 * (20 + 400)
+    assert bytes_of(lambda: torch._foreach_add_([a, b], 1.0)) == 4 * 2 * 300
+
+
+def test_memory_that_runs_out_is_known_by_each_of_its_names():
+    for error in (torch.cuda.OutOfMemoryError('x'), RuntimeError('CUDNN_STATUS_ALLOC_FAILED')):
+        assert speed.is_out_of_memory(error)
+    assert not speed.is_out_of_memory(RuntimeError('an illegal memory access'))
 
 
 def test_a_process_for_a_gpu_is_not_forked():
@@ -267,7 +355,26 @@ def test_the_page_of_a_gpu_names_it_and_counts_hours(tmp_path):
     assert page.NOT_RUN not in text and 'Run on A card (torch 9).' in text
     assert 'Not yet run, or not whole: machine' in text
     hours = 1_281_167 * 200 / 1000 / 3600
-    assert f'| 1,281,167 | 200 | {hours:.3g} | {2 * hours:.3g} |' in text
+    assert f'| scratch | 1,281,167 | 200 | {hours:.3g} | {2 * hours:.3g} |' in text
+    assert '[plrc_photos]' in text and '| weights | 5,000 | 20 |' in text
+    assert '[plrc_vit_small]' not in text  # not measured
+    pieces.write_json(tmp_path / 'trunks.json', dict(record, numbers={'ViT-S/16 by PLRC, b': 5.0}))
+    assert '[plrc_vit_small](../configs/plrc_vit_small.py)' in page.page_text(tmp_path, price=2.0)
+
+
+def test_every_config_of_pre_training_has_its_hours():
+    """But those of rasters, of the demo, and of the paper's true regions."""
+    known = {**page.FIXED, **page.OF_RECIPE}
+    names = {path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
+             for pattern in ('*.py', 'ablations/*.py')
+             for path in (ROOT / 'configs').glob(pattern)}  # fmt: skip
+    assert names - known.keys() <= {
+        'plrc_demo', 'plrc_rasters', 'ablations/plrc_coco_400e_truth',
+        'ablations/regioncontrast_coco_400e_truth',
+    }  # fmt: skip
+    assert {name for name, *_ in page.lengths()} == known.keys()
+    models = {*cases.configs(Setting()), *cases.other_trunks(Setting())}
+    assert set(known.values()) <= models
 
 
 @pytest.mark.faults

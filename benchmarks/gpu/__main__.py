@@ -5,8 +5,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Optional
 
-from .pieces import DONE, UNFINISHED, Setting, in_child, read_json, run_piece
+from .pieces import DONE, UNFINISHED, Setting, card, in_child, is_done, read_json, run_piece
 from .wheels import missing
 
 
@@ -14,7 +15,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks.gpu',
         description='Check and measure the plug-in on a GPU, piece by piece. Pieces that are done '
-        'are passed over: give the same command again until it says that all are done.',
+        'on this card with this code are passed over: give the same command again until it says '
+        'that all are done.',
     )
     parser.add_argument('pieces', nargs='*', metavar='PIECE', help='by name (all, see --list)')
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
@@ -67,11 +69,12 @@ def main() -> int:
         print(write_page(setting.out, args.price))
         return 0
     if args.device == 'cuda':
-        problem = in_child(_no_gpu, seconds=120)
-        problem = problem[1] or problem[0]
+        found, problem = in_child(_gpu, seconds=120)
+        name, problem = found or (None, problem)
         if problem:
             print(f'{problem} --device cpu --small tries the script without one')
             return 2
+        setting = setting._replace(card=name)
     return run(args, setting)
 
 
@@ -94,9 +97,8 @@ def run(args: argparse.Namespace, setting: Setting) -> int:
     end = time.monotonic() + setting.seconds
     left, failed = [], []
     for name in args.pieces or PIECES:
-        piece, before = PIECES[name], read_json(setting.out / f'{name}.json')
-        same = before and (before['device'], before['small']) == (args.device, args.small)
-        if same and before['status'] == DONE and not args.again:
+        piece = PIECES[name]
+        if is_done(read_json(setting.out / f'{name}.json'), setting) and not args.again:
             continue
         if name == 'evidence' and not (args.photos or args.small or args.pieces):
             print('evidence       needs photographs: give --photos and --voc')
@@ -125,12 +127,13 @@ def run(args: argparse.Namespace, setting: Setting) -> int:
     return 1 if failed else 3 if left else 0
 
 
-def _no_gpu() -> str:
+def _gpu() -> tuple[Optional[str], str]:
+    """The card's name; or why there is none."""
     import torch
 
     if torch.cuda.is_available():
-        return ''
-    return f'PyTorch {torch.__version__} (CUDA {torch.version.cuda}) sees no GPU here.'
+        return card(), ''
+    return None, f'PyTorch {torch.__version__} (CUDA {torch.version.cuda}) sees no GPU here.'
 
 
 if __name__ == '__main__':

@@ -46,6 +46,23 @@ def configs(setting: Setting, queue: int = 65536) -> dict[str, dict]:
     }
 
 
+WITH_ADAMW = ('ConvNeXt-T by PLRC', 'ViT-S/16 by PLRC')
+
+
+def other_trunks(setting: Setting) -> dict[str, dict]:
+    """PLRC on the trunks of the configs that have no ResNet."""
+    names = setting.sized(
+        ('convnext_tiny', 'vit_small_patch16_224', 'tf_efficientnet_lite0'),
+        ('convnext_atto', 'vit_tiny_patch16_224', 'tf_efficientnet_lite0'),
+    )
+    plrc = configs(setting)['PLRC']
+    further = [{}, {}, dict(output_stride=16)]
+    return {
+        title: dict(plrc, backbone=dict(type='plrc_plugin.TimmTrunk', name=name, **more))
+        for title, name, more in zip((*WITH_ADAMW, 'EfficientNet-Lite0 by PLRC'), names, further)
+    }
+
+
 def trunk(setting: Setting, depth: int = 50) -> dict:
     small = dict(depth=18, base_channels=8, strides=(1, 2, 2, 1))
     return dict(type='plrc_plugin.ResNet', **setting.sized(dict(depth=depth), small))
@@ -107,9 +124,12 @@ def moved(view: ViewBatch, device: str) -> ViewBatch:
     return ViewBatch(*(x.to(device) if isinstance(x, Tensor) else x for x in view))
 
 
-def wrapper(model: nn.Module, precision: str = 'float32') -> OptimWrapper:
-    """SGD as in the configs, with the autocast of a precision."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
+def wrapper(model: nn.Module, precision: str = 'float32', adamw: bool = False) -> OptimWrapper:
+    """SGD or AdamW as in the configs, with the autocast of a precision."""
+    if adamw:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
     if precision not in HALF:
         return OptimWrapper(optimizer)
     return MixedPrecisionOptimWrapper(precision, loss_scale=1024.0, optimizer=optimizer)

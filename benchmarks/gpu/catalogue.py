@@ -10,6 +10,7 @@ PIECES = {
     'steps': Piece(correct.check_steps, 'Whole steps', 90),
     'waits': Piece(correct.check_waits, 'Hidden synchronisations', 60),
     'speed': Piece(speed.measure_speed, 'Speed', 150),
+    'trunks': Piece(speed.measure_trunks, 'Other trunks', 90),
     'views': Piece(correct.check_views, 'Augmentation on the device', 40),
     'denominators': Piece(denominators.measure_denominators, 'Denominators of L_c', 60),
     'models_twice': Piece(correct.check_models_twice, 'Determinism of each model', 90),

@@ -107,7 +107,8 @@ def check_losses(setting: Setting) -> Report:
     """Each loss of given embeddings against float64 on the CPU: value, and gradient of the
     queries. Largest difference over the largest value. In the half precisions the embeddings are
     rounded before; what follows is float32, inside autocast too."""
-    report, rows = Report(), []
+    report = Report()
+    rows = report.table('Differences', ['loss', 'precision', 'value', 'gradient'])
     worst = {p: [0.0, 0.0] for p in precisions(setting.device)}
     for name, (loss, embeddings) in loss_cases(setting).items():
         expected = value_and_gradient(loss, embeddings)
@@ -129,7 +130,6 @@ def check_losses(setting: Setting) -> Report:
             report.at_most(f'{precision}: {what}', error, allowed)
     if setting.device != 'cuda':
         report.needs_cuda('TF32: value', 'TF32: gradient')
-    report.table('Differences', ['loss', 'precision', 'value', 'gradient'], rows)
     return report
 
 
@@ -140,7 +140,9 @@ def _finite(x: Tensor) -> bool:
 def check_steps(setting: Setting) -> Report:
     """The terms of a whole step, from pixels on, of the same weights, images and points, against
     float32 on the CPU. The direction of the trunk's gradient is compared as well."""
-    report, rows = Report(), []
+    report, lowest = Report(), 1.0
+    header = ['model', 'precision', 'largest difference of a term', 'cosine of the gradients']
+    rows = report.table('Whole steps', header)
     size, count = setting.sized((96, 8), (32, 4))
     batch = batch_of(count, size, 'cpu', per_region=setting.sized(16, 2), resolution=14)
     cases = configs(setting, queue=4096)
@@ -157,14 +159,13 @@ def check_steps(setting: Setting) -> Report:
             cosine = float(torch.cosine_similarity(found, gradient, dim=0))
             rows.append([name, precision, error, cosine])
             worst[precision] = max(worst[precision], error)
+            if precision == 'float32':
+                lowest = min(lowest, cosine)
     for precision, error in worst.items():
         report.at_most(f'{precision}: terms', error, OF_STEPS[precision])
-    lowest = min(row[3] for row in rows if row[1] == 'float32')
     report.at_most('float32: 1 - cosine of the gradients', 1 - lowest, 1e-2)
     if setting.device != 'cuda':
         report.needs_cuda('TF32: terms')
-    header = ['model', 'precision', 'largest difference of a term', 'cosine of the gradients']
-    report.table('Whole steps', header, rows)
     return report
 
 

@@ -123,8 +123,12 @@ def measure_denominators(setting: Setting) -> Report:
     """8,192 query points against 65,536 keys of 128: value and gradient of the queries, which
     come together, and their largest difference from float64. Attention with the keys as values
     gives both in one fused pass: its output is the mean key. The plug-in uses the tiles."""
-    report, rows = Report(), []
+    report = Report()
     count, many, dim = setting.sized((8192, 65536, 128), (64, 256, 16))
+    rows = report.table(
+        f'{count} queries, {many} keys of {dim}',
+        ['form', 'ms', 'memory, MB', 'difference of the value', 'of the gradient'],
+    )
     generator = torch.Generator().manual_seed(0)
     queries, keys = (
         normalize(torch.randn(n, dim, generator=generator), dim=1).to(setting.device)
@@ -151,9 +155,4 @@ def measure_denominators(setting: Setting) -> Report:
             report.at_most(f'{name}: difference', max(errors), allowed)
     if setting.device != 'cuda':
         report.needs_cuda('efficient and flash attention, FlexAttention')
-    report.table(
-        f'{count} queries, {many} keys of {dim}',
-        ['form', 'ms', 'memory, MB', 'difference of the value', 'of the gradient'],
-        rows,
-    )
     return report

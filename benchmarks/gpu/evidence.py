@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from .photographs import photograph_folder, unpacked
-from .pieces import ROOT, Report, Setting, python
+from .pieces import ROOT, TIME_IS_OVER, Report, Setting, how_it_ended, python
 
 METHODS = {
     'PLRC': 'plrc_in1k',
@@ -41,7 +42,8 @@ def check_evidence(setting: Setting) -> Report:
     contrast, the same photographs, steps and schedule; with `--weights`, an EfficientNet-Lite0 that
     continues from them. A run is ended with its piece and goes on with the next. Each is probed
     when it is over, beside the weights that it started from, with a frozen trunk."""
-    report, rows = Report(), []
+    report = Report()
+    rows = report.table('Probes of the frozen trunk', ['run', 'iterations', *SHOWN])
     deadline = time.monotonic() + setting.seconds - 10
     for row in rows_of(setting):
         folder = setting.work / 'evidence' / row.name
@@ -60,7 +62,6 @@ def check_evidence(setting: Setting) -> Report:
             label = f'{row.name}, {"end" if when == "end" else "its start"}'
             done = iterations_done(folder) if when == 'end' else 0
             rows.append([label, done, *(numbers.get(name, '-') for name in SHOWN)])
-    report.table('Probes of the frozen trunk', ['run', 'iterations', *SHOWN], rows)
     return report
 
 
@@ -74,10 +75,10 @@ def advance(row: Row, folder: Path, setting: Setting, deadline: float) -> str:
         options = ['--work-dir', run, '--resume']
         done = python('tools/train.py', file, *options, seconds=max(1, deadline - time.monotonic()))
         (folder / 'train.log').write_text(done.stdout)
-        if done.returncode < 0:  # ended at the deadline: the next piece resumes
+        if done.returncode == TIME_IS_OVER:  # the next piece resumes
             return ''
         if done.returncode:
-            return done.stdout[-600:]
+            return what_went_wrong(done)
         (folder / 'trained').touch()
     return probe(row, file, run, folder, setting, deadline)
 
@@ -101,12 +102,19 @@ def probe(row, file, run, folder, setting, deadline) -> str:
     )  # fmt: skip
     (folder / 'probe.log').write_text(done.stdout)
     if done.returncode:
-        return '' if done.returncode < 0 else done.stdout[-600:]
+        return '' if done.returncode == TIME_IS_OVER else what_went_wrong(done)
     results = json.loads(out.read_text())['results']
     (folder / 'probes.json').write_text(
         json.dumps(dict(start=results[start], end=results[newest]), indent=1)
     )
     return ''
+
+
+def what_went_wrong(done: subprocess.CompletedProcess) -> str:
+    """How a program ended, and the last that it said."""
+    return (
+        f'{how_it_ended(done.returncode)}; its last words: {done.stdout[-600:].strip() or "none"}'
+    )
 
 
 def config_text(row: Row, setting: Setting) -> str:

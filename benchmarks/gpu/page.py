@@ -2,14 +2,17 @@
 
 import inspect
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
+from plrc_plugin.recipe import rules
+
 from .catalogue import PIECES
-from .pieces import DONE, ROOT, Piece, read_json
+from .pieces import DONE, NEEDS_CUDA, ROOT, Piece, read_json
 
 NOT_RUN = '**Not yet run on a GPU.**'
-# Config to the model of the speed table that it trains.
-OF_PAPER = {
+# Config of a fixed length to the model of the tables of speed that it trains.
+FIXED = {
     'plrc_in1k': 'PLRC',
     'plrc_coco': 'PLRC',
     'mocov2_in1k': 'MoCo v2',
@@ -21,7 +24,17 @@ OF_PAPER = {
     'ablations/regioncontrast_in1k_100e': 'region-level contrast',
     'ablations/plrc_coco_400e': 'PLRC',
     'ablations/regioncontrast_coco_400e': 'region-level contrast',
+    'plrc_convnext_tiny': 'ConvNeXt-T by PLRC',
+    'plrc_vit_small': 'ViT-S/16 by PLRC',
+    'plrc_efficientnet-lite0': 'EfficientNet-Lite0 by PLRC',
 }
+# Those of the recipe, whose epochs follow from the number of photographs.
+OF_RECIPE = {
+    'plrc_photos': 'PLRC',
+    'mocov2_photos': 'MoCo v2',
+    'regioncontrast_photos': 'region-level contrast',
+}
+PHOTOGRAPHS = (5_000, 20_000, 100_000)
 
 HEAD = """# On a GPU
 
@@ -76,8 +89,9 @@ def page_text(out: Path, price: float) -> str:
     parts = [HEAD.format(state=state(records)).rstrip()]
     for name, piece in PIECES.items():
         parts += [f'## {piece.title}', paragraph(piece), *found(records[name])]
-        if name == 'speed':
-            parts += ['### Hours and price', *costs(records['speed'], price)]
+        if name == 'trunks':
+            both = [records[piece] for piece in ('speed', 'trunks')]
+            parts += ['### Hours and price', *costs(both, price)]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -129,39 +143,75 @@ def found(record) -> list[str]:
         lines.append(table(['check', 'holds', 'found', 'allowed'], rows))
     for what, chosen in (
         ('Holds', [c['name'] for c in checks if c['ok'] and 'allowed' not in c]),
-        ('Needs CUDA', [c['name'] for c in checks if c['ok'] is None]),
+        ('Needs CUDA', [c['name'] for c in checks if c['ok'] is None and c['found'] == NEEDS_CUDA]),
     ):
         if chosen:
             lines.append(f'{what}: {"; ".join(chosen)}.')
+    lines += [
+        f'{c["name"]}: {c["found"]}.'
+        for c in checks
+        if c['ok'] is None and c['found'] != NEEDS_CUDA
+    ]
     for each in record.get('tables', []):
+        if not each['rows']:
+            continue  # ended before the first
         lines += [f'{each["title"]}:', table(each['header'], each['rows'])]
     return lines
 
 
-def costs(record, price: float) -> list[str]:
-    """Hours on one GPU and their price, for each config of the paper, by its fastest step."""
+def costs(records: list, price: float) -> list[str]:
+    """Hours on one GPU and their price, for each config, by its fastest step."""
     text = (
         'Images of the config over the images per second of its fastest step above, on one such '
         f'card, at {price:g} dollars per GPU and hour (`--price`). These are steps alone: the '
         'loader has to keep up. On several GPUs the hours are divided by a little less than their '
-        'number, and the price rises by as much.'
+        'number, and the price rises by as much. Configs without photographs of their own are '
+        "counted with ImageNet's, those of the recipe with several numbers of photographs and the "
+        'epochs that [the recipe](recipe.md) gives them.'
     )
-    if not on_gpu(record):
+    measured = [record for record in records if on_gpu(record)]
+    if not measured:
         return [text, 'Not yet run on a GPU.']
+    numbers = {key: x for record in measured for key, x in record.get('numbers', {}).items()}
     rows = []
-    for name, model in OF_PAPER.items():
-        rates = [x for key, x in record['numbers'].items() if key.startswith(f'{model},')]
+    for name, model, start, images, epochs in lengths():
+        rates = [x for key, x in numbers.items() if key.startswith(f'{model},')]
         if not rates:
             continue
-        images, epochs = size_of(name)
         hours = images * epochs / max(rates) / 3600
         link = f'[{name}](../configs/{name}.py)'
-        rows.append([link, f'{images:,}', epochs, hours, hours * price])
-    return [text, table(['config', 'images', 'epochs', 'GPU hours', 'dollars'], rows)]
+        rows.append([link, start, f'{images:,}', epochs, hours, hours * price])
+    return [text, table(['config', 'from', 'images', 'epochs', 'GPU hours', 'dollars'], rows)]
+
+
+def lengths() -> Iterator[tuple[str, str, str, int, int]]:
+    """Config, model of the tables of speed, start, images and epochs."""
+    for name, model in FIXED.items():
+        yield name, model, 'scratch', *size_of(name)
+    for name, model in OF_RECIPE.items():
+        for images in PHOTOGRAPHS:
+            for weights in (False, True):
+                yield (
+                    name,
+                    model,
+                    'weights' if weights else 'scratch',
+                    images,
+                    epochs_of(images, weights),
+                )
+
+
+def epochs_of(images: int, weights: bool) -> int:
+    """Of the recipe, on one GPU and without a budget."""
+    facts = rules.Facts(
+        images=images, side=None, processes=1, gpu=True, cores=16, memory=None, half='bfloat16',
+        weights=weights, budget={},
+    )  # fmt: skip
+    batch = rules.batch_size(facts, 224).value
+    return rules.epochs(facts, rules.iterations_per_epoch(images, 1, batch)).value
 
 
 def size_of(name: str) -> tuple[int, int]:
-    """Images and epochs of a config of the paper."""
+    """Images and epochs of a config of fixed length."""
     from mmengine.config import Config
 
     epochs = Config.fromfile(ROOT / 'configs' / f'{name}.py').train_cfg.max_epochs

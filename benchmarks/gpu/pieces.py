@@ -1,5 +1,6 @@
 """Pieces of the check: each runs in a process of its own and leaves one JSON."""
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -13,11 +14,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, ClassVar, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 DONE, FAILED, UNFINISHED = 'done', 'failed', 'unfinished'
 RAN_PAST = 'ran past'
+TIME_IS_OVER = 124  # the exit status of a program that was ended for its time, as of `timeout`
+# What the code of the plug-in, its configs and this check are.
+SOURCES = ('plrc_plugin', 'configs', 'benchmarks/gpu')
 PLENTY = 3  # times what a piece should take: it hangs if it needs more
 NEEDS_CUDA = 'needs CUDA'
 
@@ -34,6 +38,7 @@ class Setting(NamedTuple):
         photos: folder or .tar of photographs; generated scenes without.
         voc: folder or .tar of VOC2012, which the probes of the evidence need.
         weights: a file that the evidence continues from.
+        card: the GPU's name; None on a CPU.
     """
 
     device: str = 'cuda'
@@ -44,13 +49,32 @@ class Setting(NamedTuple):
     photos: Optional[Path] = None
     voc: Optional[Path] = None
     weights: Optional[Path] = None
+    card: Optional[str] = None
 
     def sized(self, full: Any, small: Any) -> Any:
         return small if self.small else full
 
 
+class Rows(list):
+    """Rows of a table, which call ``changed`` whenever there is another one."""
+
+    def __init__(self, changed: Callable[[], None]):
+        super().__init__()
+        self.changed = changed
+
+    def append(self, row: Sequence) -> None:
+        super().append([_plain(cell) for cell in row])
+        self.changed()
+
+
 class Report:
-    """What a piece found: checks, tables, and numbers that other pieces read."""
+    """What a piece found: checks, tables, and numbers that other pieces read.
+
+    Whatever is added is kept in the file ``kept``, where there is one, so that a piece that is
+    ended, or dies, has not measured in vain.
+    """
+
+    kept: ClassVar[Optional[Path]] = None
 
     def __init__(self):
         self.checks: list[dict] = []
@@ -62,17 +86,32 @@ class Report:
         """A check that a number does not exceed what is allowed; NaN does."""
         ok = bool(found <= allowed)
         self.checks.append(dict(name=name, ok=ok, found=_plain(found), allowed=allowed))
+        self._keep()
 
     def verify(self, name: str, ok: bool, found: str = '') -> None:
         self.checks.append(dict(name=name, ok=bool(ok), found=found))
+        self._keep()
 
     def needs_cuda(self, *names: str) -> None:
         """Checks that were not run, as there is no GPU."""
         self.checks += [dict(name=name, ok=None, found=NEEDS_CUDA) for name in names]
 
-    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence]) -> None:
-        rows = [[_plain(cell) for cell in row] for row in rows]
-        self.tables.append(dict(title=title, header=list(header), rows=rows))
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence] = ()) -> Rows:
+        """A table; what is appended to the rows that it returns is in it."""
+        live = Rows(self._keep)
+        self.tables.append(dict(title=title, header=list(header), rows=live))
+        for row in rows:
+            live.append(row)
+        return live
+
+    def found(self) -> dict:
+        """All of it, for JSON."""
+        tables = [dict(table, rows=list(table['rows'])) for table in self.tables]
+        return dict(checks=self.checks, tables=tables, numbers=self.numbers)
+
+    def _keep(self) -> None:
+        if Report.kept is not None:
+            write_json(Report.kept, self.found())
 
 
 class Piece(NamedTuple):
@@ -92,12 +131,18 @@ class Piece(NamedTuple):
 def run_piece(name: str, piece: Piece, setting: Setting) -> dict:
     """Runs a piece in a process of its own, writes its JSON and returns what is in it.
 
-    A piece that raises, crashes or exceeds its time leaves a JSON that says so.
+    A piece that raises, crashes or exceeds its time leaves a JSON that says so, with what it had
+    found until then.
     """
     started = time.monotonic()
+    kept = setting.out / f'{name}.until-now'
+    kept.unlink(missing_ok=True)
     result, problem = in_child(
-        _call, piece, setting, seconds=setting.seconds, fork=setting.device == 'cpu'
+        _call, piece, setting, kept, seconds=setting.seconds, fork=setting.device == 'cpu'
     )
+    if problem:
+        result = read_json(kept)
+    kept.unlink(missing_ok=True)
     status = FAILED if problem else result.pop('status')
     if problem and problem.startswith(RAN_PAST) and setting.seconds < PLENTY * piece.seconds:
         status = UNFINISHED  # the rest of a call was too short for it; the next one has more
@@ -107,7 +152,8 @@ def run_piece(name: str, piece: Piece, setting: Setting) -> dict:
         status=status,
         device=setting.device,
         small=setting.small,
-        card=(result or {}).pop('card', None),
+        card=setting.card,
+        code=code(),
         software=software(),
         seconds=round(time.monotonic() - started, 1),
         problem=problem,
@@ -117,15 +163,13 @@ def run_piece(name: str, piece: Piece, setting: Setting) -> dict:
     return record
 
 
-def _call(piece: Piece, setting: Setting) -> dict:
+def _call(piece: Piece, setting: Setting, kept: Path) -> dict:
+    Report.kept = kept
     report = piece.function(setting)
     failed = any(check['ok'] is False for check in report.checks)
     return dict(
         status=FAILED if failed else DONE if report.finished else UNFINISHED,
-        card=card() if setting.device == 'cuda' else None,
-        checks=report.checks,
-        tables=report.tables,
-        numbers=report.numbers,
+        **report.found(),
     )
 
 
@@ -150,7 +194,7 @@ def in_child(
         return here.recv()
     except EOFError:
         child.join()
-        return None, f'the process died with exit code {child.exitcode}'
+        return None, f'the process {how_it_ended(child.exitcode)}'
     finally:
         if child.is_alive():
             child.join(1)
@@ -165,6 +209,20 @@ def _run_in_child(connection, function: Callable, args: tuple) -> None:
         connection.send((function(*args), None))
     except BaseException:  # the parent writes it down
         connection.send((None, traceback.format_exc()[-3000:]))
+
+
+def how_it_ended(code: int) -> str:
+    """What the exit status of a process says; a negative one is a signal's."""
+    if code >= 0:
+        return f'died with exit code {code}'
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f'signal {-code}'
+    causes = dict(
+        SIGKILL=', as the system does where memory is short', SIGSEGV=', a fault in compiled code'
+    )
+    return f'was ended by {name}{causes.get(name, "")}'
 
 
 def card() -> str:
@@ -187,6 +245,25 @@ def software() -> str:
     return f'{versions}, commit {commit}' if commit else versions
 
 
+def code() -> str:
+    """A digest of the sources that are checked: a piece is done for these alone."""
+    digest = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((ROOT / folder).rglob('*.py')):
+            digest.update(f'{path.relative_to(ROOT)}\n'.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def is_done(record: Optional[dict], setting: Setting) -> bool:
+    """Whether a piece has been done on this card, at this size, with this code."""
+    return bool(record) and record['status'] == DONE and _same(record, setting)
+
+
+def _same(record: dict, setting: Setting) -> bool:
+    there = tuple(record.get(name) for name in ('device', 'small', 'card', 'code'))
+    return there == (setting.device, setting.small, setting.card, code())
+
+
 def write_json(path: Path, value: dict) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,10 +277,10 @@ def read_json(path: Path) -> Optional[dict]:
 
 
 def numbers_of(setting: Setting, name: str) -> dict:
-    """The numbers of another piece that has run on the same device, empty without."""
+    """The numbers of another piece that has run on the same card with the same code, empty
+    without."""
     found = read_json(setting.out / f'{name}.json') or {}
-    same = (found.get('device'), found.get('small')) == (setting.device, setting.small)
-    return found.get('numbers', {}) if same else {}
+    return found.get('numbers', {}) if found and _same(found, setting) else {}
 
 
 def _plain(value: Any) -> Any:
@@ -214,7 +291,8 @@ def _plain(value: Any) -> Any:
 
 
 def python(*arguments: str, seconds: float, **environ: str) -> subprocess.CompletedProcess:
-    """Runs this Python in the checkout, its output as text; 'ran past' where it takes too long."""
+    """Runs this Python in the checkout, its output as text; its exit status is
+    :data:`TIME_IS_OVER` where it was ended for its time."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     command = [sys.executable, *map(str, arguments)]
     process = subprocess.Popen(
@@ -231,5 +309,5 @@ def python(*arguments: str, seconds: float, **environ: str) -> subprocess.Comple
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
-        return subprocess.CompletedProcess(command, -signal.SIGKILL, output)
+        return subprocess.CompletedProcess(command, TIME_IS_OVER, output)
     return subprocess.CompletedProcess(command, process.returncode, output)

@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import importlib.util
+import math
 import os
 import time
 from collections.abc import Callable
@@ -22,10 +24,12 @@ from plrc_plugin.registry import MODELS
 
 from .cases import (
     AS_IN_RUNS,
+    WITH_ADAMW,
     batch_of,
     build,
     configs,
     for_model,
+    other_trunks,
     peak_memory,
     precision_of,
     precisions,
@@ -80,7 +84,7 @@ def measure_machine(setting: Setting) -> Report:
 
 class Bytes(TorchDispatchMode):
     """Counts the bytes that operators read and write, each for itself: what travels where nothing
-    is fused and no cache helps."""
+    is fused and no cache helps. See :func:`traffic`."""
 
     def __init__(self):
         super().__init__()
@@ -88,14 +92,48 @@ class Bytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            self.count += _bytes((args, result))
+        self.count += traffic(func, args, kwargs or {}, result)
         return result
+
+
+# They reserve memory, and touch none of it.
+_RESERVING = ('empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach')
+# They write what they are given without reading it.
+_OVERWRITING = (
+    'copy_',
+    'zero_',
+    'fill_',
+    '_foreach_zero_',
+    '_foreach_copy_',
+    'normal_',
+    'uniform_',
+)
+
+
+def traffic(func, args: tuple, kwargs: dict, result) -> int:
+    """Bytes that an operator reads and writes: its inputs, what it changes in place, and its
+    outputs, but those that are its inputs once more. Of a tensor that repeats its values, as
+    ``expand`` makes it, the values are counted once."""
+    name = func.__name__.split('.')[0]
+    if func.is_view or name in _RESERVING:
+        return 0
+    schema = func._schema
+    given = {argument.name: value for argument, value in zip(schema.arguments, args)} | kwargs
+    count = 0
+    for argument in schema.arguments:
+        size = _bytes(given.get(argument.name))
+        changed = argument.alias_info is not None and argument.alias_info.is_write
+        count += size * (2 if changed and name not in _OVERWRITING else 1)
+    results = result if len(schema.returns) > 1 else (result,)
+    return count + sum(
+        _bytes(one) for kind, one in zip(schema.returns, results) if kind.alias_info is None
+    )
 
 
 def _bytes(value) -> int:
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
+        distinct = [n for n, step in zip(value.shape, value.stride()) if step or n == 1]
+        return math.prod(distinct) * value.element_size() if value.numel() else 0
     return sum(map(_bytes, value)) if isinstance(value, (tuple, list)) else 0
 
 
@@ -122,13 +160,14 @@ def stepper(
     batch = batch_of(count, size, setting.device, per_region=setting.sized(16, 2))
     if name == LIGHTLY:
         return lightly_step(setting, batch, precision, **options)
-    config = configs(setting)[name]
+    config = {**configs(setting), **other_trunks(setting)}[name]
     model = build(config, setting.device, **options)
     if compiled:
         arguments = {} if compiled is True else compiled
         model.backbone.compile(**arguments)
         model.momentum_backbone.compile(**arguments)
-    return partial(model.train_step, for_model(config, batch), wrapper(model, precision))
+    adamw = name in WITH_ADAMW
+    return partial(model.train_step, for_model(config, batch), wrapper(model, precision, adamw))
 
 
 class LightlyMoCo(nn.Module):
@@ -179,44 +218,77 @@ def lightly_step(
 def measure_speed(setting: Setting) -> Report:
     """Images per second of a training step on ResNet-50 at 224 pixels, the batch on the card: no
     loader is in it. Shares of the roofline: the step's products over the card's measured rate in
-    that precision, and the bytes of its operators, each for itself, over the card's bandwidth,
-    both as a share of the measured time."""
-    report, rows = Report(), []
-    rates = numbers_of(setting, 'machine')
+    that precision, and the bytes that its operators read and write, each for itself and none
+    fused, over the card's bandwidth, both as a share of the measured time."""
+    report = Report()
     size = setting.sized(224, 32)
+    rows = report.table(f'Steps at {size} pixels', _OF_STEPS)
+    rates = rates_of(setting)
     batches = setting.sized((32, 256), (4,))
     for precision in setting.sized(('bfloat16', 'TF32'), ('bfloat16',)):
         for count in batches:
             for name in (*METHODS, LIGHTLY):
-                try:
-                    row = speed_of(name, setting, count, size, precision, rates, report)
-                except torch.cuda.OutOfMemoryError:
-                    row = ['out of memory', *['-'] * 4]
-                free(setting)
+                row = speed_of(name, setting, count, size, precision, rates, report)
                 rows.append([name, precision, count, *row])
-    report.table(
-        f'Steps at {size} pixels',
-        ['model', 'precision', 'batch', 'images per second', 'ms a step', 'peak memory, MB',
-         'products, share of the rate, %', 'bytes, share of the bandwidth, %'],
-        rows,
-    )  # fmt: skip
     return report
+
+
+_OF_STEPS = (
+    *('model', 'precision', 'batch', 'images per second', 'ms a step', 'peak memory, MB'),
+    *('products, share of the rate, %', 'bytes, share of the bandwidth, %'),
+)
+
+
+def measure_trunks(setting: Setting) -> Report:
+    """As above, PLRC on the trunks of the other configs, in bfloat16: ConvNeXt-T and ViT-S/16 with
+    AdamW, and EfficientNet-Lite0. They need timm."""
+    report = Report()
+    size = setting.sized(224, 32)
+    rows = report.table(f'Steps of PLRC at {size} pixels', _OF_STEPS)
+    if importlib.util.find_spec('timm') is None:
+        report.checks.append(dict(name='other trunks', ok=None, found='needs timm'))
+        return report
+    rates = rates_of(setting)
+    for name in other_trunks(setting):
+        for count in setting.sized((64, 256), (4,)):
+            row = speed_of(name, setting, count, size, 'bfloat16', rates, report)
+            rows.append([name, 'bfloat16', count, *row])
+    return report
+
+
+def rates_of(setting: Setting) -> dict:
+    """What the card does at best: of the piece before, or measured now."""
+    return numbers_of(setting, 'machine') or measure_machine(setting).numbers
 
 
 def speed_of(name, setting, count, size, precision, rates, report) -> list:
     """A row of :func:`measure_speed`; the images per second go into the report's numbers."""
     half = precision in ('bfloat16', 'float16')
-    step = stepper(name, setting, count, size, precision, channels_last=half)
-    with precision_of('TF32' if precision == 'TF32' else AS_IN_RUNS, setting.device):
-        seconds = seconds_of(step, setting.device, setting.sized(20, 1), setting.sized(5, 1))
-        memory = peak_memory(step, setting.device)
-        products, travelled = products_and_bytes(step)
+    step = None
+    try:
+        step = stepper(name, setting, count, size, precision, channels_last=half)
+        with precision_of('TF32' if precision == 'TF32' else AS_IN_RUNS, setting.device):
+            seconds = seconds_of(step, setting.device, setting.sized(20, 1), setting.sized(5, 1))
+            memory = peak_memory(step, setting.device)
+            products, travelled = products_and_bytes(step)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return ['out of memory', *['-'] * 4]
+    finally:
+        step = None
+        free(setting)
     report.numbers[f'{name}, {precision}, {count}'] = count / seconds
     shares = [
         100 * amount / rates[rate] / seconds if rate in rates else '-'
         for amount, rate in ((products, precision), (travelled, 'bytes_per_second'))
     ]
     return [count / seconds, 1000 * seconds, memory, *shares]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Of torch's own memory, or of what cuDNN and cuBLAS ask for beside it."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or 'ALLOC_FAILED' in str(error)
 
 
 def measure_options(setting: Setting) -> Report:
@@ -264,8 +336,12 @@ def compare_compiled(setting: Setting, what: str, compiled) -> Report:
 
 def compare(setting: Setting, cases: dict[str, dict]) -> Report:
     """Steps of PLRC under each case's options; losses are compared with the first case's."""
-    report, rows, expected = Report(), [], None
+    report, expected = Report(), None
     size, count = setting.sized((224, 64), (32, 4))
+    rows = report.table(
+        f'PLRC, batch {count}, {size} pixels',
+        ['option', 'images per second', 'ms a step', 'peak memory, MB'],
+    )
     for name, options in cases.items():
         try:
             loss, seconds, memory = option_of(setting, count, size, **options)
@@ -278,11 +354,6 @@ def compare(setting: Setting, cases: dict[str, dict]) -> Report:
         expected = loss if expected is None else expected
         report.at_most(f'{name}: difference of the loss', abs(loss / expected - 1), 5e-2)
         rows.append([name, count / seconds, 1000 * seconds, memory])
-    report.table(
-        f'PLRC, batch {count}, {size} pixels',
-        ['option', 'images per second', 'ms a step', 'peak memory, MB'],
-        rows,
-    )
     return report
 
 
@@ -308,14 +379,17 @@ def option_of(setting, count, size, precision, recompute=False, **options):
 def measure_memory(setting: Setting) -> Report:
     """Peak memory of a training step of PLRC beside what lies on the card, in bfloat16 and
     channels last, against batch and crop, until the card is full."""
-    report, rows = Report(), []
+    report = Report()
+    rows = report.table('Memory', ['crop', 'batch', 'peak, MB', 'MB per image'])
     for size in setting.sized((128, 160, 224, 320), (32,)):
         for count in setting.sized((32, 64, 128, 256, 512, 1024), (2, 4)):
             try:
                 step = stepper('PLRC', setting, count, size, 'bfloat16', channels_last=True)
                 step()  # momentum of the optimiser
                 memory = peak_memory(step, setting.device)
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 rows.append([size, count, 'out of memory', '-'])
                 break
             finally:
@@ -324,7 +398,6 @@ def measure_memory(setting: Setting) -> Report:
             rows.append([size, count, memory, memory / count])
     if setting.device != 'cuda':
         report.needs_cuda('memory')
-    report.table('Memory', ['crop', 'batch', 'peak, MB', 'MB per image'], rows)
     return report
 
 
@@ -440,14 +513,18 @@ def measure_loader(setting: Setting) -> Report:
     """Images per second of the loader on one core of this machine, decode included, with the
     augmentation in the loader and on the device; how many cores the fastest step needs; and the
     images per second of a whole loop with real batches."""
-    report, rows = Report(), []
+    report = Report()
     folder = str(photograph_folder(setting))
     size, count = setting.sized((224, 512), (32, 8))
+    rows = report.table(
+        f'Loader, {size} pixels',
+        ['augmentation', 'images per second and core', 'cores that the fastest PLRC step needs'],
+    )
     torch.set_num_threads(1)
     needed = {
         name: rate for name, rate in numbers_of(setting, 'speed').items() if name.startswith('PLRC')
     }
-    fastest = max(needed.values(), default=None)
+    fastest = max(needed.values(), default=0.0) or of_a_step(setting)
     for where in ('loader', 'device'):
         data = keyed_data(folder, size, where)
         keys = iter(KeyedSampler(data, seed=0))
@@ -458,24 +535,27 @@ def measure_loader(setting: Setting) -> Report:
             data[key]
         rate = len(read) / (time.process_time() - began)
         report.numbers[where] = rate
-        rows.append([where, rate, fastest / rate if fastest else '-'])
-    report.table(
-        f'Loader, {size} pixels',
-        ['augmentation', 'images per second and core', 'cores that the fastest PLRC step needs'],
-        rows,
-    )
+        rows.append([where, rate, fastest / rate])
     workers = setting.sized(min(16, os.cpu_count() or 1), 0)
     batch = setting.sized(128, 4)
-    loops = [
-        [where, workers, batch, whole_loop(setting, folder, size, where, workers, batch)]
-        for where in ('loader', 'device')
-    ]
-    report.table(
+    loops = report.table(
         'PLRC with its loader, bfloat16, channels last',
         ['augmentation', 'workers', 'batch', 'images per second'],
-        loops,
     )
+    for where in ('loader', 'device'):
+        rate = whole_loop(setting, folder, size, where, workers, batch)
+        loops.append([where, workers, batch, rate])
     return report
+
+
+def of_a_step(setting: Setting) -> float:
+    """Images per second of a step of PLRC, where the speed was not measured before."""
+    size, count = setting.sized((224, 128), (32, 4))
+    step = stepper('PLRC', setting, count, size, 'bfloat16', channels_last=True)
+    rate = count / seconds_of(step, setting.device, setting.sized(10, 1), 1)
+    step = None
+    free(setting)
+    return rate
 
 
 def keyed_data(folder: str, size: int, where: str) -> ImageFolder:

@@ -54,7 +54,8 @@ def check_processes(setting: Setting) -> Report:
     """The same images by one process and by several. With batch statistics fixed and
     `negatives='ranks'` the losses are those of one process. NCCL takes as many processes as there
     are GPUs; gloo, beside it, two processes on the CPU."""
-    report, rows = Report(), []
+    report = Report()
+    rows = report.table('Losses of the first iteration', ['backend', 'processes', 'loss'])
     place = emptied(setting.work / 'processes')
     images = runs.make_images(place / 'images', *setting.sized((64, 128), (16, 60)))
     options = {'model.negatives': 'ranks', 'train_cfg.max_epochs': 1}
@@ -76,14 +77,14 @@ def check_processes(setting: Setting) -> Report:
         if len(losses) == 2:
             error = max(abs(losses[size][t] - x) / max(abs(x), 0.1) for t, x in losses[1].items())
             report.at_most(f'{backend}: losses of {size} processes', error, OF_PROCESSES[backend])
-        rows += [[backend, n, x['loss']] for n, x in losses.items()]
+        for processes, terms in losses.items():
+            rows.append([backend, processes, terms['loss']])
     if setting.device != 'cuda':
         report.needs_cuda('NCCL')
     elif gpus < 2:
         report.checks.append(
             dict(name='NCCL: losses of several', ok=None, found='needs two GPUs; there is one')
         )
-    report.table('Losses of the first iteration', ['backend', 'processes', 'loss'], rows)
     return report
 
 
