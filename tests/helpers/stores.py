@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 BUCKET = 'photographs'
 BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>busy</Message></Error>'
+DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>'
 
 
 class Faults:
@@ -13,7 +14,7 @@ class Faults:
 
     Attributes:
         every: of how many requests one is hit; 0 for none.
-        kind: 'slow', 'cut' or 'busy'.
+        kind: 'slow', 'cut', 'busy' or 'denied'.
         hits: how many were hit.
     """
 
@@ -37,6 +38,9 @@ def _with_faults(application, faults: Faults):
         if faults.kind == 'busy':
             start_response('503 Slow Down', [('Content-Type', 'application/xml')])
             return [BUSY]
+        if faults.kind == 'denied':
+            start_response('403 Forbidden', [('Content-Type', 'application/xml')])
+            return [DENIED]
         if faults.kind == 'slow':
             time.sleep(0.3)
             return application(environ, start_response)

@@ -152,12 +152,32 @@ def test_what_cannot_be_had_is_said_in_one_line():
         (f's3://{BUCKET}/none', 'holds neither images nor shards'),
         (f's3://{BUCKET}/none.tar', 'none.tar.*cannot be read'),
         (f's3://{BUCKET}/*.tar', 'matches no file'),
+        ('s3://no-such-bucket/x', 'bucket does not exist: mend the address'),
+        ('s3://no-such-bucket/x.tar', 'x.tar.*cannot be read'),
         ('nonsense://x/y', 'nonsense://.*cannot be used'),
         ('gs://bucket/x', r'plrc_plugin\[remote\]'),
     ):
         with pytest.raises(SettingsError, match=message) as caught:
             ImageFolder(root)
         assert '\n' not in str(caught.value)
+
+
+def test_what_may_not_be_read_is_said_at_once(image_folder, store, monkeypatch, tmp_path):
+    import s3fs
+
+    system, faults = store
+    address = put(system, image_folder, 'images')
+    faults.every, faults.kind = 1, 'denied'
+    with pytest.raises(SettingsError, match=r'may not be read \(PermissionError.*set credentials'):
+        ImageFolder(address)
+    faults.every = 0
+    for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('AWS_EC2_METADATA_DISABLED', 'true')
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(SettingsError, match='may not be read .*NoCredentials.*set credentials'):
+        ImageFolder(address)
 
 
 class _WithRanges(http.server.SimpleHTTPRequestHandler):

@@ -218,12 +218,12 @@ class RemoteFiles:
                 return action()
             except (SettingsError, FileNotFoundError, IsADirectoryError):
                 raise
-            except PermissionError as error:
-                raise SettingsError(
-                    f'{path} may not be read ({_line(error)}): set credentials as its library '
-                    'reads them, or storage_options=dict(anon=True) for a public one'
-                ) from error
             except Exception as error:  # each store raises errors of its own
+                if isinstance(error, PermissionError) or 'Credentials' in type(error).__name__:
+                    raise SettingsError(
+                        f'{path} may not be read ({_line(error)}): set credentials as its library '
+                        'reads them, or storage_options=dict(anon=True) for a public one'
+                    ) from error
                 if number == len(WAITS):
                     raise SettingsError(
                         f'{path} could not be read in {number + 1} tries ({_line(error)}): see '

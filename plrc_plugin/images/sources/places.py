@@ -155,7 +155,10 @@ def _folder(root: str, files: Any) -> Place:
 
 def _folder_at(root: str, files: Any) -> Place:
     """Finds the place of a folder at an address: its images or, if there are none, its shards."""
-    found = files.below(root)
+    try:
+        found = files.below(root)
+    except FileNotFoundError as error:
+        raise SettingsError(f'data_root={root!r}: {error}: mend the address') from error
     if any(name.lower().endswith(EXTENSIONS) for name, _ in found):
         return Place(root, files, [], found=found)
     return _place_of(root, files, [name for name, _ in found])
