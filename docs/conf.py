@@ -5,9 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
-import plrc_plugin
 from docutils import nodes
 from latex2mathml.converter import convert
+
+import plrc_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = re.compile(r'study_(\w+)$')

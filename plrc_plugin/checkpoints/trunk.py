@@ -276,8 +276,8 @@ def load_trunk(model: nn.Module, trunk: dict[str, Tensor]) -> list[str]:
         One line per place: how many tensors matched, and which ones of the place stay new.
 
     Raises:
-        SettingsError: with a short list, if the model has no tensor of the same name and shape for one of
-            the trunk, or if the trunk does not fill one of the model's.
+        SettingsError: with a short list, if the model has no tensor of the name and shape of
+            one of the trunk's, or if the trunk does not fill one of the model's.
     """
     modules = dict(model.named_modules())
     places = {name: modules[name].state_dict() for name in PLACES if name in modules}

@@ -27,7 +27,8 @@ def crop_affine(
 
 def view_to_image(positions: Tensor, affine: Tensor) -> Tensor:
     """Positions (..., M, 2) in views of geometry (..., 2, 3), as positions in the image."""
-    with torch.autocast(positions.device.type, enabled=False):  # half precision would round to 1/256 of a view
+    # Half precision would round positions to 1/256 of a view.
+    with torch.autocast(positions.device.type, enabled=False):
         return positions @ affine[..., :2].transpose(-1, -2) + affine[..., 2].unsqueeze(-2)
 
 
