@@ -101,7 +101,7 @@ def tool_of(words):
 @cache
 def help_of(tool):
     done = subprocess.run(
-        [sys.executable, *tool, '--help'], capture_output=True, text=True, cwd=ROOT, timeout=120
+        [sys.executable, *tool, '--help'], capture_output=True, text=True, cwd=ROOT, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
