@@ -56,7 +56,8 @@ def centre_ious(
         objects: (g, g), as in :func:`affinity_auc`.
         distance: the second value compares only cells within this distance, in cells, from the
             object's border, at their own best threshold.
-        min_cells: objects with fewer cells, or without surroundings, are left out.
+        min_cells: objects with fewer cells are left out. So are objects that have nothing near
+            them but void, such as one in the middle of a crowd.
 
     Returns:
         For each object, the IoU over all cells and the IoU near its border.
@@ -66,13 +67,13 @@ def centre_ious(
     ious = []
     for label in objects[objects > 0].unique():
         mask = objects == label
-        if mask.sum() < min_cells or (mask | ~valid).all():
+        near = valid & _dilated(mask, distance) & _dilated(valid & ~mask, distance)
+        if mask.sum() < min_cells or not near.any():
             continue
         cells = mask.nonzero()
         offsets = cells - cells.double().mean(0)
         y, x = cells[offsets.square().sum(1).argmin()]
         affinity = torch.einsum('c,chw->hw', vectors[:, y, x], vectors)
-        near = valid & _dilated(mask, distance) & _dilated(valid & ~mask, distance)
         ious.append((best_iou(affinity[valid], mask[valid]), best_iou(affinity[near], mask[near])))
     return ious
 

@@ -163,4 +163,8 @@ def test_objects_without_surroundings_or_of_few_cells_are_left_out():
     tiny = torch.zeros(4, 4, dtype=torch.long)
     tiny[0, :3] = 1
     assert centre_ious(torch.rand(2, 4, 4), tiny) == []
+    # Void all around, and the only other cells far away.
+    lonely = torch.full((8, 8), -1)
+    lonely[:3, :3], lonely[7, 7] = 1, 0
+    assert centre_ious(torch.rand(2, 8, 8), lonely) == []
     assert len(centre_ious(torch.rand(2, 4, 4), tiny, min_cells=3)) == 1
