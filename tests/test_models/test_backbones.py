@@ -127,7 +127,7 @@ def test_a_swin_of_mmdet_trains():
     [
         (dict(name='resnet19'), "no classification model 'resnet19'"),
         (dict(name='vit_b_16'), 'vit_b_16 has no last map.*hierarchical'),
-        (dict(name='resnet18', weights='DEFAULT'), 'leave weights out.*load_from'),
+        (dict(name='resnet18', weights='DEFAULT'), 'leave weights out.*pretrained='),
     ],
 )
 def test_torchvision_trunks_that_cannot_work(settings, message):
