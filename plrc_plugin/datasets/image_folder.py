@@ -48,24 +48,28 @@ class ImageFolder(BaseDataset):
             read twice. For shards and addresses it is a path of its own on this machine. Defaults
             to '', for all images.
         ann_column (str, optional): column or key of the list that names the images. Defaults to the
-        first with a usual name. data_prefix (str | dict[str, str]): folder of the images relative
-        to ``data_root``, as text or as ``dict(img_path=...)``. Defaults to ''. exclude (str |
-        Sequence[str], optional): patterns of files not to train on, such as ``'*_regions.png'`` for
-        label maps beside the images. A pattern is matched with the file's name or, if it has a
-        slash, with the path below the root, such as ``'night/*'``. include (str | Sequence[str],
-        optional): patterns; an image must match at least one.
+            first with a usual name.
+        data_prefix (str | dict[str, str]): folder of the images relative to ``data_root``, as text
+            or as ``dict(img_path=...)``. Defaults to ''.
+        exclude (str | Sequence[str], optional): patterns of files not to train on, such as
+            ``'*_regions.png'`` for label maps beside the images. A pattern is matched with the
+            file's name or, if it has a slash, with the path below the root, such as ``'night/*'``.
+        include (str | Sequence[str], optional): patterns; an image must match at least one.
         storage_options (dict, optional): options of fsspec's file system, for an address.
         shard_names (bool): whether names of images begin with the name of their shard, for shards
-        that use the same names. Defaults to False. image_column, name_column (str, optional):
-        columns of Parquet and Arrow tables. By default they are found. indices (int |
-        Sequence[int], optional): take only so many first images, so many last images if negative,
-        or the images at these indices.
+            that use the same names. Defaults to False.
+        image_column, name_column (str, optional): columns of Parquet and Arrow tables. By default
+            they are found.
+        indices (int | Sequence[int], optional): take only so many first images, so many last images
+            if negative, or the images at these indices.
         max_refetch (int): how many images are tried in place of one that cannot be decoded.
             Defaults to 100.
         test_mode (bool): whether a plain index is enough. It gives the same sample each time, and
-        an image that cannot be decoded is an error. Defaults to False. pipeline (list[dict]),
-        metainfo (dict, optional), lazy_init (bool): as for mmengine's ``BaseDataset``. filter_cfg,
-        serialize_data: settings of ``BaseDataset`` that must keep their defaults.
+            an image that cannot be decoded is an error. Defaults to False.
+        pipeline (list[dict]): as for mmengine's ``BaseDataset``.
+        metainfo (dict, optional): as for ``BaseDataset``.
+        lazy_init (bool): as for ``BaseDataset``.
+        filter_cfg, serialize_data: settings of ``BaseDataset`` that must keep their defaults.
 
     Raises:
         SettingsError: if the folder or the list is missing, unreadable, or holds no image, or a

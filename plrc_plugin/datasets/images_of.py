@@ -18,8 +18,9 @@ class ImagesOf(ImageFolder):
 
     Args:
         source (dict): config of the data set, such as ``dict(type='mmdet.CocoDataset', ...)``. Its
-        filters, prefixes and wrappers are used; its pipeline is not. **kwargs: arguments of
-        :class:`ImageFolder` except ``data_root``, ``data_prefix`` and ``ann_file``.
+            filters, prefixes and wrappers are used; its pipeline is not.
+        **kwargs: arguments of :class:`ImageFolder` except ``data_root``, ``data_prefix`` and
+            ``ann_file``.
 
     Raises:
         SettingsError: if it cannot be built, or names no image by ``img_path``.

@@ -22,8 +22,8 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
     Args:
         dtype (str): ``'bfloat16'`` or ``'float16'``. Defaults to ``'bfloat16'``.
         loss_scale (str | float | dict): for float16: ``'dynamic'``, the initial scale, or the
-        arguments of torch's ``GradScaler``. Defaults to ``'dynamic'``. **kwargs: arguments of
-        ``OptimWrapper``.
+            arguments of torch's ``GradScaler``. Defaults to ``'dynamic'``.
+        **kwargs: arguments of ``OptimWrapper``.
 
     Raises:
         SettingsError: for another dtype, a scale that is not positive, or float16 on the CPU before

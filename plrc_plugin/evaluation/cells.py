@@ -86,7 +86,8 @@ class PhotographCells(Dataset):
     Args:
         photographs: config of an ``ImageFolder``, or of data sets around it; its pipeline is not
             used.
-        images: number of images. Defaults to 256. size, cells: as for :class:`ProbeCells`.
+        images: number of images. Defaults to 256.
+        size, cells: as for :class:`ProbeCells`.
 
     Raises:
         SettingsError: if there are fewer images, or the sizes do not fit.

@@ -21,8 +21,8 @@ class DenseStructure(Probe):
     Args:
         images (int): number of first images that are taken, at most. Defaults to 256.
         local_clusters, global_clusters (int): clusters of k-means within an image, and over a group
-        of images. They default to 3 and 24, as in the paper. **kwargs: arguments of
-        ``mmengine.evaluator.BaseMetric``.
+            of images. They default to 3 and 24, as in the paper.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'dse'

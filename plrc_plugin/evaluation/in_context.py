@@ -30,8 +30,8 @@ class InContextSegmentation(Probe):
     Args:
         k (int): number of nearest cells. Defaults to 30.
         memory (int): most cells in the memory. Defaults to 100,000.
-        temperature (float): temperature of the softmax. Defaults to 0.02. **kwargs: arguments of
-            ``mmengine.evaluator.BaseMetric``.
+        temperature (float): temperature of the softmax. Defaults to 0.02.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'in_context'

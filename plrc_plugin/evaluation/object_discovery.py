@@ -20,7 +20,8 @@ class ObjectDiscovery(Probe):
 
     Args:
         patches (int): LOST's k: number of cells of low degree to which the seed may grow. Defaults
-        to 100. **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
+            to 100.
+        **kwargs: arguments of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'discovery'

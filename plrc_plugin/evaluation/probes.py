@@ -147,8 +147,8 @@ class KNNSegmentationProbe(_SegmentationProbe):
     Args:
         k: number of nearest neighbours. Defaults to 20.
         drawn: number of cells, drawn from the images to fit on, to search. Defaults to 10,000.
-        seeds: as for :class:`LinearSegmentationProbe`. **kwargs: of
-        ``mmengine.evaluator.BaseMetric``.
+        seeds: as for :class:`LinearSegmentationProbe`.
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'knn_seg'
@@ -205,8 +205,8 @@ class AffinityQuality(Probe):
     :mod:`~plrc_plugin.evaluation.affinity_quality`.
 
     Args:
-        distance: distance from a border, in cells, that counts as near. Defaults to 1. **kwargs: of
-        ``mmengine.evaluator.BaseMetric``.
+        distance: distance from a border, in cells, that counts as near. Defaults to 1.
+        **kwargs: of ``mmengine.evaluator.BaseMetric``.
     """
 
     default_prefix = 'affinity'

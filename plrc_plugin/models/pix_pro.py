@@ -46,7 +46,7 @@ class PixPro(EncoderPair):
 
     Args:
         *args, **kwargs: arguments of :class:`EncoderPair`. The paper has ``embedding_dim=256`` and
-        ``symmetric=True``, the defaults here, and ``momentum=0.99``.
+            ``symmetric=True``, the defaults here, and ``momentum=0.99``.
         hidden_dim (int): channels of the projector's hidden layer. Defaults to 2048.
         threshold (float): largest distance of a pair, in diagonals of a bin of the map; the larger
             bin of both views counts. Defaults to 0.7.

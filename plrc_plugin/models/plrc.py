@@ -20,9 +20,9 @@ class PLRC(RegionContrastBase):
         *args, **kwargs: arguments of :class:`RegionContrastBase` and :class:`MomentumContrast`.
         alpha (float): weight of L_c against L_a. With 1 there is no distillation. Defaults to 0.5.
         warmup_epochs (int): number of first epochs without L_a; the other weights do not change.
-        Defaults to 30. strategy (int | str): strategy of distillation: 1, 2 or 3 of Section 4.5.2,
-        or the name of a function registered in :data:`~plrc_plugin.registry.STRATEGIES`. Defaults
-        to 1.
+            Defaults to 30.
+        strategy (int | str): strategy of distillation: 1, 2 or 3 of Section 4.5.2, or the name of a
+            function registered in :data:`~plrc_plugin.registry.STRATEGIES`. Defaults to 1.
         affinity_distillation (dict, optional): config of L_a. Defaults to
             ``PointAffinityDistillation``.
 

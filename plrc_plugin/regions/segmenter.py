@@ -35,9 +35,9 @@ class SegmenterRegions:
         long_side (int): long side in pixels to which the image is reduced before; smaller images
             keep their size. Defaults to 160.
         cache_dir (str, optional): folder that keeps the segments; it is made if missing. A file in
-        it is found by the image's content and all settings. Defaults to none. **parameters:
-        parameters of the method under scikit-image's names, e.g. ``scale``, ``sigma`` and
-        ``min_size`` or ``n_segments`` and ``compactness``.
+            it is found by the image's content and all settings. Defaults to none.
+        **parameters: parameters of the method under scikit-image's names, e.g. ``scale``, ``sigma``
+            and ``min_size`` or ``n_segments`` and ``compactness``.
 
     Raises:
         SettingsError: if a setting cannot work, or the cache cannot be written.

@@ -17,8 +17,8 @@ class WholeImage:
     with ``channels``. Probes show these to a network.
 
     Args:
-        size (int): side of the square in pixels. Defaults to 224. window, channels, max_pixels: as
-            for :class:`~plrc_plugin.views.TwoViews`.
+        size (int): side of the square in pixels. Defaults to 224.
+        window, channels, max_pixels: as for :class:`~plrc_plugin.views.TwoViews`.
 
     Raises:
         SettingsError: if a setting cannot work.

@@ -173,9 +173,10 @@ def write_report(
 
     Args:
         path (Path): the HTML file.
-        work_dirs (Sequence[Path]): work dirs of the runs. images (str | Path, optional): folder,
-        shards or address of images for the affinity pictures. Defaults to those that a hook drew
-        during the run, or else to some images that each run trains on, where they still are.
+        work_dirs (Sequence[Path]): work dirs of the runs.
+        images (str | Path, optional): folder, shards or address of images for the affinity
+            pictures. Defaults to those that a hook drew during the run, or else to some images that
+            each run trains on, where they still are.
 
     Raises:
         SettingsError: if a work dir holds no scalars or config, a checkpoint no encoder, an image

@@ -169,8 +169,8 @@ def trained(
         config: the config.
         folder: the work dir.
         settings: settings that must not have changed since the run was begun.
-        options: what ``--cfg-options`` takes. gpus, one_thread: as for :func:`train_command` and
-            :func:`run_command`.
+        options: what ``--cfg-options`` takes.
+        gpus, one_thread: as for :func:`train_command` and :func:`run_command`.
         shown: whether to print the command.
 
     Raises:

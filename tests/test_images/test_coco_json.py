@@ -150,7 +150,7 @@ def test_photographs_that_exif_turns(orientation, annotated, tmp_path):
 
 def test_another_size_is_an_error_of_one_line(tmp_path):
     path = write(tmp_path, [dict(id=1, file_name='a.png', width=61, height=40)])
-    with pytest.raises(SettingsError, match='the json says that the image is 61 x 40 pixels: it is 60 x'):
+    with pytest.raises(SettingsError, match='the image is 61 x 40 pixels: it is 60 x'):
         COCOMasks(path, tmp_path)[0]
 
 

@@ -18,7 +18,8 @@ class GeneratedScenes(ImageFolder):
             scenes.
         num_train (int): number of training scenes. Defaults to 1000.
         num_val (int): number of validation scenes. Defaults to 100.
-        seed (int): seed of the scenes. Defaults to 0. **kwargs: arguments of :class:`ImageFolder`.
+        seed (int): seed of the scenes. Defaults to 0.
+        **kwargs: arguments of :class:`ImageFolder`.
 
     Raises:
         SettingsError: if the folder holds something else.

@@ -30,8 +30,8 @@ def find_columns(schema: Any, image: Optional[str], name: Optional[str], path: s
     """Finds the columns in a pyarrow schema.
 
     Args:
-        schema: the schema of the table. image, name: the columns that the user set; None to find
-            them.
+        schema: the schema of the table.
+        image, name: the columns that the user set; None to find them.
         path: the file of the table, for messages.
 
     Raises:
